@@ -1,0 +1,33 @@
+"""Gaussian-mixture variational autoencoders for Apple silicon, native in MLX.
+
+Public names are imported on first use, so that a script pays only for what it needs.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from . import backend
+
+backend.load_fast_blas()  # before anything imports mlx.core
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "GMVAE": "models.gmvae",
+    "InputError": "errors",
+    "ModelConfig": "config",
+    "TrainConfig": "config",
+    "VAE": "models.vae",
+    "build_model": "models",
+    "load_dataset": "data.datasets",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
+    "train": "training",
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)

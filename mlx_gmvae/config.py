@@ -1,0 +1,193 @@
+"""What a model is and how it is trained: two frozen, validated, JSON-serialisable records."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Self, get_args, get_origin
+
+from .errors import InputError
+
+MODELS = ("vae", "gmvae")
+ARCHS = ("conv", "mlp")
+LIKELIHOODS = ("bernoulli", "gaussian")
+POSTERIORS = ("amortised", "bayes")
+
+# Limits that no real use reaches, so that a damaged or hostile file cannot ask for
+# terabytes of memory.
+LARGEST = {
+    "image_size": 16384,
+    "channels": 64,
+    "latent_dims": 4096,
+    "K": 4096,
+    "w_dims": 4096,
+    "max_filters": 4096,
+    "num_layers": 16,
+    "hidden_dims": 16384,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Shared by both records: type checks, JSON round trip."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _typed(field, value))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise InputError if a value cannot be used."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types; `from_dict` inverts it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
+        if not isinstance(values, dict):
+            raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"{cls.__name__}: {error}") from None
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """Everything needed to rebuild a model before its weights are loaded.
+
+    `num_layers` counts stride-2 stages for `conv` and hidden layers for `mlp`; None chooses
+    from the image size. `K`, `w_dims` and `posterior` concern mixture models only, `sigma`
+    the Gaussian likelihood, `max_filters` the `conv` and `hidden_dims` the `mlp` networks.
+    """
+
+    model: str = "gmvae"
+    arch: str = "conv"
+    image_size: tuple[int, int] = (28, 28)
+    channels: int = 1
+    latent_dims: int = 8
+    K: int = 10
+    w_dims: int = 8
+    posterior: str = "amortised"
+    likelihood: str = "bernoulli"
+    sigma: float = 0.1
+    max_filters: int = 64
+    hidden_dims: int = 512
+    num_layers: int | None = None
+    mc_samples: int = 1
+
+    def validate(self) -> None:
+        for name, choices in [
+            ("model", MODELS),
+            ("arch", ARCHS),
+            ("posterior", POSTERIORS),
+            ("likelihood", LIKELIHOODS),
+        ]:
+            require_choice(name, getattr(self, name), choices)
+        for name in ("channels", "latent_dims", "K", "w_dims", "max_filters", "hidden_dims"):
+            require_range(name, getattr(self, name), 1, LARGEST[name])
+        for size in self.image_size:
+            require_range("image_size", size, 1, LARGEST["image_size"])
+        if self.num_layers is not None:
+            require_range("num_layers", self.num_layers, 1, LARGEST["num_layers"])
+        require_range("mc_samples", self.mc_samples, 1, 1024)
+        require_positive("sigma", self.sigma)
+
+    @property
+    def layers(self) -> int:
+        """`num_layers`, or the default for this architecture and image size.
+
+        Two hidden layers for `mlp`; for `conv`, halve until the shorter side is about 4
+        pixels, so that 28x28 gets three stages and 512x512 gets seven.
+        """
+        if self.num_layers is not None:
+            return self.num_layers
+        if self.arch == "mlp":
+            return 2
+        return max(1, round(math.log2(min(self.image_size) / 4)))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return (*self.image_size, self.channels)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """How a model is trained. Weights multiply terms in nats per example.
+
+    `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0.
+    """
+
+    epochs: int = 20
+    batchsize: int = 128
+    lr: float = 1e-3
+    seed: int = 0
+    recon_weight: float = 1.0
+    kl_weight: float = 1.0
+    kl_anneal: int = 0
+    clip_grad: float | None = None
+
+    def validate(self) -> None:
+        require_range("epochs", self.epochs, 1, 1_000_000)
+        require_range("batchsize", self.batchsize, 1, 1_000_000)
+        require_range("seed", self.seed, 0, 2**32 - 1)
+        require_range("kl_anneal", self.kl_anneal, 0, 1_000_000)
+        require_positive("lr", self.lr)
+        if self.clip_grad is not None:
+            require_positive("clip_grad", self.clip_grad)
+        for name in ("recon_weight", "kl_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}; it must be a number >= 0")
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise InputError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def require_range(name: str, value: int, low: int, high: int) -> None:
+    """Raise InputError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}; it must be between {low} and {high}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise InputError unless `value` is finite and above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} is {value}; it must be a number above 0")
+
+
+def _typed(field: dataclasses.Field, value: Any) -> Any:
+    """`value` as the field's type, or InputError: configurations are read from files too."""
+    kinds = get_args(field.type) if get_origin(field.type) is not tuple else (field.type,)
+    kinds = kinds or (field.type,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = kinds[0]
+    if get_origin(kind) is tuple:
+        length = len(get_args(kind))
+        is_pair = isinstance(value, (list, tuple)) and len(value) == length
+        if is_pair and all(_is_int(item) for item in value):
+            return tuple(int(item) for item in value)
+        raise InputError(f"{field.name} is {value!r}; it must be {length} whole numbers")
+    if kind is int and _is_int(value):
+        return int(value)
+    if kind is float and (_is_int(value) or isinstance(value, float)):
+        return float(value)
+    if kind is str and isinstance(value, str):
+        return value
+    wanted = {int: "a whole number", float: "a number", str: "text"}[kind]
+    raise InputError(f"{field.name} is {value!r}; it must be {wanted}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""Images in, as NumPy arrays: published sets, array files, folders of IDX files."""

@@ -1,0 +1,53 @@
+"""IDX, the format MNIST is published in: a magic number, big-endian sizes, then bytes."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array in an IDX file, plain or gzipped; see `parse_idx`."""
+    return parse_idx(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, decompressed if its name ends in .gz. Raises InputError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{path} is damaged or not gzip; download it again") from None
+
+
+def parse_idx(content: bytes, name: str) -> np.ndarray:
+    """The array in the bytes of an IDX file; `name` is for messages.
+
+    Raises InputError for a wrong magic number, another element type than unsigned byte, or
+    a length that does not match the sizes in the header.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise InputError(f"{name} is not an IDX file (wrong magic number)")
+    kind, rank = content[2], content[3]
+    if kind != UNSIGNED_BYTE or not 1 <= rank <= 4:
+        raise InputError(f"{name} is not an IDX file of 1 to 4 dimensions of unsigned bytes")
+    start = 4 + 4 * rank
+    shape = [int(size) for size in np.frombuffer(content[4:start], dtype=">u4")]
+    expected = math.prod(shape)
+    if len(shape) < rank or len(content) - start != expected:
+        raise InputError(
+            f"{name} is truncated or too long: its header announces {expected} bytes, "
+            f"{max(0, len(content) - start)} are there; download it again"
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,79 @@
+"""Measures of clusterings and of reconstructions, on NumPy arrays."""
+
+import numpy as np
+
+
+def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Counts (number of clusters, number of classes) of images by cluster and label."""
+    counts = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (clusters, labels), 1)
+    return counts
+
+
+def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
+    """ACC: the best accuracy over one-to-one maps of clusters to classes, in [0, 1].
+
+    Source: Yang et al. 2010, by the Hungarian algorithm.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    counts = confusion(labels, clusters)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return float(counts[rows, columns].sum() / len(labels))
+
+
+def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
+    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes).
+
+    Close to the rule of Dilokthanakul et al. 2016, section 4.2, who take the class of the most
+    confident image of each cluster.
+    """
+    return float(confusion(labels, clusters).max(axis=1).sum() / len(labels))
+
+
+def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """ACC (Hungarian), majority accuracy, NMI (arithmetic) and ARI."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    return {
+        "accuracy": matching_accuracy(labels, clusters),
+        "majority_accuracy": majority_accuracy(labels, clusters),
+        "nmi": float(normalized_mutual_info_score(labels, clusters)),
+        "ari": float(adjusted_rand_score(labels, clusters)),
+    }
+
+
+def mse(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean squared error of each image, (N,), for pixels in [0, 1]."""
+    return ((images - others) ** 2).mean(axis=(1, 2, 3))
+
+
+def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Structural similarity of each image, (N,), for (N, H, W, C) pixels in [0, 1].
+
+    Uniform windows of 7x7 (smaller for images under 7 pixels), sample covariance, averaged
+    over channels and over the windows that lie wholly inside the image.
+
+    Source: Wang et al. 2004, eq. 13, K1 = 0.01, K2 = 0.03.
+    """
+    from scipy.ndimage import uniform_filter
+
+    shortest = min(images.shape[1:3])
+    window = min(7, shortest - 1 + shortest % 2)
+    edge = window // 2
+    inside = (slice(None), slice(edge, images.shape[1] - edge), slice(edge, images.shape[2] - edge))
+
+    def local_mean(values: np.ndarray) -> np.ndarray:
+        return uniform_filter(values, size=(1, window, window, 1))[inside]
+
+    x, y = images.astype(np.float64), others.astype(np.float64)
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    unbiased = window**2 / max(1, window**2 - 1)
+    var_x = unbiased * (local_mean(x * x) - mean_x**2)
+    var_y = unbiased * (local_mean(y * y) - mean_y**2)
+    covariance = unbiased * (local_mean(x * y) - mean_x * mean_y)
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    )
+    return similarity.mean(axis=(1, 2, 3))

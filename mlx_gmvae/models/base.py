@@ -1,0 +1,98 @@
+"""What every model offers: encode, decode, an ELBO, an importance bound, samples."""
+
+import math
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config import ModelConfig
+from ..distributions import Normal, make_likelihood
+from ..networks import make_decoder, make_encoder
+
+
+class Elbo(NamedTuple):
+    """The negative evidence lower bound and its parts, in nats per example.
+
+    `loss` is the plain sum of `terms`; training may weigh the terms, the bound never does.
+    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    """
+
+    loss: mx.array  # scalar
+    terms: dict[str, mx.array]  # reconstruction, kl_z, kl_w, kl_y, ...
+
+
+class LatentVariableModel(nn.Module):
+    """An encoder, a decoder and a likelihood; subclasses add the prior and the bound."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.likelihood = make_likelihood(config.likelihood, config.sigma)
+        self.encoder = make_encoder(config)
+        self.decoder = make_decoder(config)
+
+    def posterior(self, x: mx.array) -> Any:
+        """The variational posterior of images (B, H, W, C), as the model's own type."""
+        raise NotImplementedError
+
+    def encode(self, x: mx.array) -> Normal:
+        """q(z|x) for images (B, H, W, C): a Normal over (B, D)."""
+        raise NotImplementedError
+
+    def decode(self, z: mx.array) -> mx.array:
+        """Likelihood parameters (..., H, W, C), logits or means, for latents (..., D)."""
+        flat = self.decoder(z.reshape(-1, z.shape[-1]))
+        return flat.reshape(*z.shape[:-1], *self.config.image_shape)
+
+    def image(self, z: mx.array) -> mx.array:
+        """Expected pixels in [0, 1], (..., H, W, C), for latents (..., D)."""
+        return self.likelihood.mean(self.decode(z))
+
+    def reconstruct(self, x: mx.array) -> mx.array:
+        """Expected pixels at the posterior mean, (B, H, W, C)."""
+        return self.image(self.encode(x).mean)
+
+    def elbo_terms(self, x: mx.array, q: Any) -> dict[str, mx.array]:
+        """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats."""
+        raise NotImplementedError
+
+    def elbo(self, x: mx.array) -> Elbo:
+        """Batch means of `elbo_terms`, averaged over `mc_samples` draws."""
+        q = self.posterior(x)
+        draws = [self.elbo_terms(x, q) for _ in range(self.config.mc_samples)]
+        terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
+        return Elbo(sum(terms.values(), mx.array(0.0)), terms)
+
+    def log_importance_weight(self, x: mx.array, q: Any) -> mx.array:
+        """log p(x, h) - log q(h|x) at one draw of the latent variables h, (B,), nats."""
+        raise NotImplementedError
+
+    def importance_bound(self, x: mx.array, num_samples: int) -> mx.array:
+        """Lower bound on log p(x), (B,), nats; tightens as `num_samples` grows.
+
+        Source: Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
+        """
+        q = self.posterior(x)
+        log_weights = mx.stack([self.log_importance_weight(x, q) for _ in range(num_samples)])
+        return mx.logsumexp(log_weights, axis=0) - math.log(num_samples)
+
+    def sample(self, num: int, component: int | None = None) -> mx.array:
+        """`num` images of expected pixels, (num, H, W, C), decoded from the prior."""
+        return self.image(self.sample_latent(num, component))
+
+    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
+        """`num` draws of z from the prior, (num, D), or from one component of it."""
+        raise NotImplementedError
+
+
+class MixtureModel(LatentVariableModel):
+    """A model whose prior over z is a mixture of K components."""
+
+    def responsibilities(self, x: mx.array) -> mx.array:
+        """q(y|x), (B, K), rows sum to 1; deterministic, at the posterior means."""
+        raise NotImplementedError
+
+    def component_latents(self) -> mx.array:
+        """The centre of each component in latent space, (K, D)."""
+        raise NotImplementedError

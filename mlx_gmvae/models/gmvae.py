@@ -1,0 +1,129 @@
+"""The Gaussian-mixture VAE (Dilokthanakul et al. 2016, arXiv:1611.02648).
+
+    w ~ N(0, I)     y ~ Cat(1/K)     z | w, y ~ N(m_y(w), diag s_y^2(w))     x | z: decoder
+
+    q(z|x), q(w|x): diagonal Normals
+    q(y|.): the encoder's own q(y|x) ("amortised", the paper's first version), or exactly
+            p(y|z,w) = p(z|w,y) / sum_y' p(z|w,y') ("bayes", its final version, eq. 6)
+
+    -ELBO = E[-log p(x|z)]                                          reconstruction
+          + E_q(w|x) sum_y q(y|.) KL(q(z|x) || N(m_y(w), s_y^2(w)))  kl_z, conditional prior
+          + KL(q(w|x) || N(0, I))                                   kl_w
+          + KL(q(y|.) || 1/K)                                       kl_y
+
+The paper's names differ: its image is y, its latent x, its component z; w is w.
+"""
+
+import math
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config import ModelConfig
+from ..distributions import (
+    Normal,
+    categorical_kl_uniform,
+    log_responsibilities,
+    standard_normal_log_prob,
+)
+from .base import MixtureModel
+
+PRIOR_HIDDEN_DIMS = 128
+PRIOR_SPREAD = 1.0
+
+
+class Posterior(NamedTuple):
+    """q(z|x) over (B, D), q(w|x) over (B, M), and logits of q(y|x) (B, K) if amortised."""
+
+    z: Normal
+    w: Normal
+    y_logits: mx.array | None
+
+
+class GMVAE(MixtureModel):
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        features = self.encoder.out_dims
+        self.z_head = nn.Linear(features, 2 * config.latent_dims)
+        self.w_head = nn.Linear(features, 2 * config.w_dims)
+        if config.posterior == "amortised":
+            self.y_head = nn.Linear(features, config.K)
+        self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
+
+    def posterior(self, x: mx.array) -> Posterior:
+        """The variational posterior of images (B, H, W, C)."""
+        features = self.encoder(x)
+        return Posterior(
+            Normal.from_network(self.z_head(features)),
+            Normal.from_network(self.w_head(features)),
+            self.y_head(features) if self.config.posterior == "amortised" else None,
+        )
+
+    def encode(self, x: mx.array) -> Normal:
+        return self.posterior(x).z
+
+    def elbo_terms(self, x: mx.array, q: Posterior) -> dict[str, mx.array]:
+        z, w = q.z.sample(), q.w.sample()
+        components = self.prior(w)  # (B, K, D)
+        log_q_y = self.log_q_y(q, z, components)  # (B, K)
+        q_z = Normal(q.z.mean[:, None], q.z.log_var[:, None])
+        return {
+            "reconstruction": -self.likelihood.log_prob(self.decode(z), x),
+            "kl_z": (mx.exp(log_q_y) * q_z.kl(components)).sum(axis=-1),
+            "kl_w": q.w.kl_standard(),
+            "kl_y": categorical_kl_uniform(log_q_y),
+        }
+
+    def log_q_y(self, q: Posterior, z: mx.array, components: Normal) -> mx.array:
+        """log q(y|.), (B, K): the encoder's, or Bayes' rule at z under p(z|w,y)/K."""
+        if q.y_logits is not None:
+            return log_responsibilities(q.y_logits)
+        return log_responsibilities(components.log_prob(z[:, None]))
+
+    def responsibilities(self, x: mx.array) -> mx.array:
+        q = self.posterior(x)
+        return mx.exp(self.log_q_y(q, q.z.mean, self.prior(q.w.mean)))
+
+    def log_importance_weight(self, x: mx.array, q: Posterior) -> mx.array:
+        """y is summed out exactly: p(z|w) = 1/K sum_y p(z|w,y)."""
+        z, w = q.z.sample(), q.w.sample()
+        log_p_z = mx.logsumexp(self.prior(w).log_prob(z[:, None]), axis=-1)
+        log_joint = (
+            self.likelihood.log_prob(self.decode(z), x)
+            + log_p_z
+            - math.log(self.config.K)
+            + standard_normal_log_prob(w)
+        )
+        return log_joint - q.z.log_prob(z) - q.w.log_prob(w)
+
+    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
+        w = mx.random.normal((num, self.config.w_dims))
+        components = self.prior(w)
+        if component is None:
+            y = mx.random.randint(0, self.config.K, (num,))
+        else:
+            y = mx.full((num,), component, dtype=mx.int32)
+        rows = mx.arange(num)
+        return Normal(components.mean[rows, y], components.log_var[rows, y]).sample()
+
+    def component_latents(self) -> mx.array:
+        return self.prior(mx.zeros((1, self.config.w_dims))).mean[0]
+
+
+class ComponentPrior(nn.Module):
+    """p(z|w,y) for every y at once: w (B, M) -> Normal over (B, K, D)."""
+
+    def __init__(self, w_dims: int, num_components: int, latent_dims: int):
+        super().__init__()
+        self.hidden = nn.Linear(w_dims, PRIOR_HIDDEN_DIMS)
+        self.out = nn.Linear(PRIOR_HIDDEN_DIMS, num_components * 2 * latent_dims)
+        # Components must start apart: from identical ones no gradient can separate them.
+        mean = PRIOR_SPREAD * mx.random.normal((num_components, latent_dims))
+        bias = mx.concatenate([mean, mx.zeros_like(mean)], axis=-1)
+        self.out.bias = bias.flatten()
+        self._shape = (num_components, 2 * latent_dims)
+
+    def __call__(self, w: mx.array) -> Normal:
+        hidden = nn.leaky_relu(self.hidden(w), 0.01)
+        return Normal.from_network(self.out(hidden).reshape(-1, *self._shape))

@@ -1,0 +1,130 @@
+"""A run folder: what train.py writes while it trains, and what --resume reads back."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from . import figures
+from .checkpoint import load_arrays, load_info, save_arrays, save_model
+from .config import ModelConfig, TrainConfig
+from .errors import InputError
+from .evaluation import reconstruct
+from .models import LatentVariableModel, MixtureModel
+from .training import Trainer
+
+GRID_IMAGES = 64
+GRID_COLUMNS = 8
+LARGE_IMAGES = 4
+SAMPLES_PER_COMPONENT = 10
+
+
+def run_name(config: ModelConfig, dataset: str) -> str:
+    """The folder name of a run: model, data, K, latent dimensions."""
+    data = Path(dataset).stem or "data"
+    components = f"_K{config.K}" if config.model != "vae" else ""
+    return f"{config.model}_{data}{components}_dims_{config.latent_dims:04d}"
+
+
+class RunFolder:
+    """Paths and writers of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.model = path / "model.npz"
+        self.state = path / "state.npz"
+
+    @classmethod
+    def create(cls, outdir: str | None, name: str, overwrite: bool) -> "RunFolder":
+        """`outdir`, or results/<name>, numbered if that exists; never over an existing run.
+
+        Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
+        """
+        if outdir is None:
+            path, number = Path("results") / name, 2
+            while not overwrite and _holds_run(path):
+                path, number = Path("results") / f"{name}-{number}", number + 1
+        else:
+            path = Path(outdir)
+            if _holds_run(path) and not overwrite:
+                raise InputError(
+                    f"{path} holds a run already; continue it with --resume {path}, replace it "
+                    "with --overwrite, or choose another --outdir"
+                )
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str) -> tuple["RunFolder", dict[str, Any]]:
+        """An existing run and what its state says: model, training, data, progress."""
+        folder = cls(Path(path))
+        if not folder.state.is_file():
+            raise InputError(f"{path} is not a run that can be resumed: it has no state.npz")
+        info = load_info(folder.state)
+        if info.get("kind") != "state":
+            raise InputError(f"{folder.state} is not the state of a run")
+        return folder, info
+
+    def save(self, trainer: Trainer, data: dict[str, Any], **metrics: Any) -> None:
+        """Write the model, the history, and the state that resumes at this very step."""
+        arrays, progress = trainer.state()
+        config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
+        info = {"kind": "state", "model": config, "training": training, "data": data}
+        save_arrays(self.state, arrays, info | {"progress": progress})
+        save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
+        if trainer.history:
+            figures.write_csv(self.path / "history.csv", trainer.history)
+
+    def restore(self, trainer: Trainer, info: dict[str, Any]) -> None:
+        """Put a Trainer where the saved state left off."""
+        try:
+            trainer.restore(load_arrays(self.state), info["progress"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{self.state} does not fit this model ({error})") from None
+
+    def save_pictures(self, model: LatentVariableModel, images: np.ndarray, epoch: int) -> None:
+        """Reconstructions of the first test images, and samples, as they are at `epoch`."""
+        name = f"epoch_{epoch:04d}.png"
+        folder = self.path / "reconstructions"
+        originals = images[:GRID_IMAGES]
+        reconstructions = reconstruct(model, originals)
+        figures.save_grid(folder / "standard" / name, reconstructions, GRID_COLUMNS)
+        pairs = figures.interleave(originals, reconstructions, GRID_COLUMNS)
+        figures.save_grid(folder / "comparisons" / name, pairs, GRID_COLUMNS)
+        large = figures.interleave(
+            originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
+        )
+        figures.save_grid(
+            folder / "large_comparisons" / name, large, LARGE_IMAGES, side=figures.LARGE_SIDE
+        )
+        samples, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+        figures.save_grid(self.path / "samples.png", samples, columns)
+        if isinstance(model, MixtureModel):
+            figures.save_grid(folder / "clusters" / name, samples, columns)
+
+
+def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
+    """Samples for a grid and its number of columns: a row of `num` per component, or a square.
+
+    Leaves MLX's random state as it was, so that looking does not change the training.
+    """
+    key = mx.random.state[0]
+    high, low = key.tolist()
+    try:
+        if not isinstance(model, MixtureModel):
+            return np.array(model.sample(num * num)), num
+        rows = [np.array(model.sample(num, component)) for component in range(model.config.K)]
+        return np.concatenate(rows), num
+    finally:
+        mx.random.seed((high << 32) | low)
+
+
+def resumed_training(info: dict[str, Any], epochs: int | None) -> TrainConfig:
+    """The options a run was started with, with the number of epochs replaced if given."""
+    values = dict(info.get("training") or {})
+    return TrainConfig.from_dict(values | ({} if epochs is None else {"epochs": epochs}))
+
+
+def _holds_run(path: Path) -> bool:
+    return (path / "model.npz").exists() or (path / "state.npz").exists()

@@ -1,0 +1,161 @@
+"""Training: one compiled step, and a loop that can stop and resume at any step.
+
+The order of images is a function of (seed, epoch) alone and the noise comes from MLX's
+generator, whose state is saved; so a resumed run repeats the uninterrupted one bit for bit on
+the same device.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from tqdm import tqdm
+
+from .config import TrainConfig
+from .errors import InputError
+from .models.base import LatentVariableModel
+
+
+class Trainer:
+    """Adam on the weighted negative ELBO of `model` over uint8 images (N, H, W, C).
+
+    `epoch` counts finished epochs, `step` the steps done in the current one; `history` has a
+    record per finished epoch: means over its batches in nats per example, images per second,
+    and seconds.
+    """
+
+    def __init__(self, model: LatentVariableModel, images: np.ndarray, config: TrainConfig):
+        self.model = model
+        self.images = images
+        self.config = config
+        self.batchsize = min(config.batchsize, len(images))
+        # A partial last batch would cost a second trace and a noisier gradient: drop it.
+        self.steps_per_epoch = len(images) // self.batchsize
+        self.optimizer = optim.Adam(learning_rate=config.lr, bias_correction=True)
+        self.optimizer.init(model.trainable_parameters())
+        self.epoch = 0
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.term_names = tuple(model.elbo(as_float(images[:1])).terms)
+        self.totals = mx.zeros(1 + len(self.term_names))
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
+        """Train up to `config.epochs`, yielding the record of each finished epoch.
+
+        Ends early, between two steps, once `should_stop` answers True; `run` may be called
+        again. Raises InputError if the loss is no longer finite.
+        """
+        step, captured = self._compiled_step()
+        while self.epoch < self.config.epochs:
+            self.model.train()
+            order = self._order()
+            started = time.perf_counter() - self.seconds
+            with tqdm(
+                total=self.steps_per_epoch, initial=self.step, leave=False, disable=None,
+                desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
+            ) as bar:  # fmt: skip
+                while self.step < self.steps_per_epoch:
+                    rows = order[self.step * self.batchsize :][: self.batchsize]
+                    losses = step(mx.array(self.images[rows]), self._kl_weight())
+                    self.totals = self.totals + losses
+                    mx.eval(self.totals, captured)
+                    self.step += 1
+                    self.seconds = time.perf_counter() - started
+                    bar.update()
+                    if should_stop():
+                        return
+            self._finish_epoch()
+            yield self.history[-1]
+
+    def _compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+        # The generator's state must be captured too, or every step repeats the first's noise.
+        captured = [self.model.state, self.optimizer.state, mx.random.state]
+        loss_and_grad = nn.value_and_grad(self.model, self._losses)
+
+        @partial(mx.compile, inputs=captured, outputs=captured)
+        def step(x: mx.array, kl_weight: mx.array) -> mx.array:
+            (loss, terms), grads = loss_and_grad(x, kl_weight)
+            if self.config.clip_grad is not None:
+                grads, _ = optim.clip_grad_norm(grads, self.config.clip_grad)
+            self.optimizer.update(self.model, grads)
+            return mx.stack([loss, *terms])
+
+        return step, captured
+
+    def _losses(self, x: mx.array, kl_weight: mx.array) -> tuple[mx.array, list[mx.array]]:
+        terms = self.model.elbo(as_float(x)).terms
+        loss = mx.array(0.0)
+        for name, value in terms.items():
+            is_reconstruction = name == "reconstruction"
+            loss = loss + (self.config.recon_weight if is_reconstruction else kl_weight) * value
+        return loss, list(terms.values())
+
+    def _kl_weight(self) -> mx.array:
+        """The weight at this step: an array, since a float would retrace the step per value."""
+        ramp = self.config.kl_anneal * self.steps_per_epoch
+        done = self.epoch * self.steps_per_epoch + self.step
+        return mx.array(self.config.kl_weight * (min(1.0, done / ramp) if ramp else 1.0))
+
+    def _order(self) -> np.ndarray:
+        return np.random.default_rng([self.config.seed, self.epoch]).permutation(len(self.images))
+
+    def _finish_epoch(self) -> None:
+        loss, *terms = (self.totals / self.steps_per_epoch).tolist()
+        record = {"epoch": self.epoch + 1, "loss": loss}
+        record |= dict(zip(self.term_names, terms, strict=True))
+        record["throughput"] = self.steps_per_epoch * self.batchsize / self.seconds
+        record["seconds"] = self.seconds
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} in epoch {self.epoch + 1}; lower --lr or set --clip_grad"
+            )
+        self.history.append(record)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.totals = mx.zeros_like(self.totals)
+
+    def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
+        """Everything that `restore` needs: arrays by name, and JSON values."""
+        arrays = {f"model.{name}": value for name, value in tree_flatten(self.model.parameters())}
+        arrays |= {f"optimizer.{name}": v for name, v in tree_flatten(self.optimizer.state)}
+        arrays["totals"] = self.totals
+        arrays["random_key"] = mx.random.state[0]
+        progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        return arrays, progress | {"history": self.history}
+
+    def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
+        """Continue from `state`'s answer, in a Trainer of the same model, data and config."""
+        self.model.load_weights(_below("model.", arrays))
+        self.optimizer.state = tree_unflatten(_below("optimizer.", arrays))
+        self.totals = arrays["totals"]
+        high, low = arrays["random_key"].tolist()
+        mx.random.seed((high << 32) | low)  # the state itself cannot be assigned
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.seconds, self.history = progress["seconds"], list(progress["history"])
+
+
+def as_float(images: mx.array | np.ndarray) -> mx.array:
+    """uint8 pixels as float32 in [0, 1]."""
+    return mx.array(images).astype(mx.float32) / 255
+
+
+def train(
+    model: LatentVariableModel, images: np.ndarray, config: TrainConfig
+) -> list[dict[str, float]]:
+    """Train `model` in place on uint8 images (N, H, W, C); returns the history."""
+    trainer = Trainer(model, images, config)
+    for _ in trainer.run():
+        pass
+    model.eval()
+    return trainer.history
+
+
+def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
+    return [(k.removeprefix(prefix), v) for k, v in arrays.items() if k.startswith(prefix)]
