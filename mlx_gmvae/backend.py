@@ -10,10 +10,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 BLAS_VARIABLE = "MLX_GMVAE_BLAS"
 _blas_name: str | None = None
+_too_late = False
 
 
 def load_fast_blas() -> None:
@@ -24,8 +26,11 @@ def load_fast_blas() -> None:
     MLX_GMVAE_BLAS ("none" tries nothing), the system's OpenBLAS, the active conda
     environment's. On macOS MLX uses Accelerate already, and this does nothing.
     """
-    global _blas_name
-    if platform.system() != "Linux" or _blas_name or "mlx.core" in sys.modules:
+    global _blas_name, _too_late
+    if platform.system() != "Linux" or _blas_name:
+        return
+    _too_late = "mlx.core" in sys.modules
+    if _too_late:
         return
     for candidate in _blas_candidates():
         try:
@@ -91,10 +96,10 @@ def describe() -> str:
         mode = "eager (MLX_DISABLE_COMPILE is set)"
     if mx.default_device().type != mx.cpu:
         chip = mx.device_info().get("device_name", "GPU")
-        return f"device: gpu, {chip}, {mode}, mlx {mx.__version__}"
+        return f"device: gpu, {chip}, {mode}, mlx {version('mlx')}"
     return (
         f"device: cpu, {_processor()}, {os.cpu_count()} cores, {_blas()}, {mode}, "
-        f"mlx {mx.__version__}"
+        f"mlx {version('mlx')}"
     )
 
 
@@ -103,6 +108,8 @@ def _blas() -> str:
         return "Accelerate"
     if _blas_name:
         return _blas_name
+    if _too_late:
+        return "reference BLAS (slow: import mlx_gmvae before mlx)"
     return "reference BLAS (slow: apt install libopenblas0-pthread)"
 
 

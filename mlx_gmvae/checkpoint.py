@@ -17,7 +17,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from . import __version__
 from .config import ModelConfig
@@ -46,8 +45,9 @@ class ModelFile:
 
 def save_model(path: str | Path, model: LatentVariableModel, **description: Any) -> None:
     """Write `model` with its configuration; `description` may give data, metrics, training."""
-    arrays = dict(tree_flatten(model.parameters()))
-    save_arrays(path, arrays, {"kind": "model", "model": model.config.to_dict(), **description})
+    save_arrays(
+        path, model.arrays(), {"kind": "model", "model": model.config.to_dict(), **description}
+    )
 
 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
@@ -149,7 +149,7 @@ def _check_shapes(
     path: Path, model: LatentVariableModel, found: dict[str, tuple[tuple[int, ...], str]]
 ) -> None:
     """Compare the file with the model's parameters, which MLX has not allocated yet."""
-    expected = {name: value.shape for name, value in tree_flatten(model.parameters())}
+    expected = {name: value.shape for name, value in model.arrays().items()}
     names = set(found) - {CONFIG_KEY}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))

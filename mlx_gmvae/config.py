@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Self, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from .errors import InputError
 
@@ -11,6 +11,16 @@ MODELS = ("vae", "gmvae")
 ARCHS = ("conv", "mlp")
 LIKELIHOODS = ("bernoulli", "gaussian")
 POSTERIORS = ("amortised", "bayes")
+
+# Options that mean something only for some models: (field, the value it must have).
+NEEDS = {
+    "K": ("model", "gmvae"),
+    "w_dims": ("model", "gmvae"),
+    "posterior": ("model", "gmvae"),
+    "max_filters": ("arch", "conv"),
+    "hidden_dims": ("arch", "mlp"),
+    "sigma": ("likelihood", "gaussian"),
+}
 
 # Limits that no real use reaches, so that a damaged or hostile file cannot ask for
 # terabytes of memory.
@@ -24,6 +34,9 @@ LARGEST = {
     "num_layers": 16,
     "hidden_dims": 16384,
 }
+
+
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,7 @@ class Config:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[AnyConfig], values: dict[str, Any]) -> AnyConfig:
         """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
         if not isinstance(values, dict):
             raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
@@ -111,6 +124,23 @@ class ModelConfig(Config):
         if self.arch == "mlp":
             return 2
         return max(1, round(math.log2(min(self.image_size) / 4)))
+
+    def require_effect(self, name: str) -> None:
+        """Raise InputError if the option `name` means nothing for this model."""
+        field, value = NEEDS.get(name, ("", None))
+        if field and getattr(self, field) != value:
+            raise InputError(
+                f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+            )
+
+    def effective(self) -> dict[str, Any]:
+        """The options that mean something for this model, with `num_layers` resolved."""
+        values = self.to_dict() | {"num_layers": self.layers}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in NEEDS or getattr(self, NEEDS[name][0]) == NEEDS[name][1]
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -18,18 +18,14 @@ def space_to_depth(x: mx.array) -> mx.array:
     """
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(
-        batch, height // 2, width // 2, 4 * channels
-    )
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 def depth_to_space(x: mx.array) -> mx.array:
     """(B, h, w, 4C) -> (B, 2h, 2w, C), the inverse of `space_to_depth`."""
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height, width, 2, 2, channels // 4)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(
-        batch, 2 * height, 2 * width, channels // 4
-    )
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 class DownsampleConv2d(nn.Module):
@@ -79,9 +75,7 @@ class UpsampleConv2d(nn.Module):
         for a in (0, 1):
             for b in (0, 1):
                 start = (2 * a + b) * out_channels
-                parts.append(
-                    phases[:, a : a + height, b : b + width, start : start + out_channels]
-                )
+                parts.append(phases[:, a : a + height, b : b + width, start : start + out_channels])
         return depth_to_space(mx.concatenate(parts, axis=-1)) + self.bias
 
 

@@ -4,6 +4,7 @@ Leaky relu everywhere: on CPU it costs a hundredth of a gelu or tanh.
 """
 
 import math
+from itertools import pairwise
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -52,7 +53,7 @@ class ConvEncoder(nn.Module):
         filters = stage_filters(config)
         self.stages = [
             DownsampleConv2d(before, after)
-            for before, after in zip([config.channels, *filters], filters, strict=False)
+            for before, after in pairwise([config.channels, *filters])
         ]
         height, width = (side // 2**config.layers for side in padded_size(config))
         self.out_dims = height * width * filters[-1]
@@ -91,8 +92,7 @@ class ConvDecoder(nn.Module):
         self._grid = (height, width, filters[0])
         self.dense = nn.Linear(config.latent_dims, math.prod(self._grid))
         self.stages = [
-            UpsampleConv2d(before, after)
-            for before, after in zip(filters, [*filters[1:], config.channels], strict=True)
+            UpsampleConv2d(before, after) for before, after in pairwise([*filters, config.channels])
         ]
         (self._top, _), (self._left, _) = margins(config)
         self._size = config.image_size
@@ -124,4 +124,4 @@ class MLPDecoder(nn.Module):
 
 def dense_layers(sizes: list[int]) -> list[nn.Linear]:
     """Linear layers between consecutive sizes."""
-    return [nn.Linear(before, after) for before, after in zip(sizes, sizes[1:], strict=False)]
+    return [nn.Linear(before, after) for before, after in pairwise(sizes)]

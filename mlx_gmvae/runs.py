@@ -1,9 +1,8 @@
 """A run folder: what train.py writes while it trains, and what --resume reads back."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import mlx.core as mx
 import numpy as np
 
 from . import figures
@@ -12,6 +11,7 @@ from .config import ModelConfig, TrainConfig
 from .errors import InputError
 from .evaluation import reconstruct
 from .models import LatentVariableModel, MixtureModel
+from .randomness import preserved_random_state
 from .training import Trainer
 
 GRID_IMAGES = 64
@@ -25,6 +25,15 @@ def run_name(config: ModelConfig, dataset: str) -> str:
     data = Path(dataset).stem or "data"
     components = f"_K{config.K}" if config.model != "vae" else ""
     return f"{config.model}_{data}{components}_dims_{config.latent_dims:04d}"
+
+
+class SavedRun(NamedTuple):
+    """What a run's state file says besides its arrays."""
+
+    model: ModelConfig
+    training: TrainConfig
+    data: dict[str, Any]  # dataset, image_size, classes
+    progress: dict[str, Any]  # epoch, step, seconds, history
 
 
 class RunFolder:
@@ -56,17 +65,28 @@ class RunFolder:
         return cls(path)
 
     @classmethod
-    def open(cls, path: str) -> tuple["RunFolder", dict[str, Any]]:
-        """An existing run and what its state says: model, training, data, progress."""
+    def open(cls, path: str) -> tuple["RunFolder", "SavedRun"]:
+        """An existing run and what its state says. Raises InputError if there is none."""
         folder = cls(Path(path))
         if not folder.state.is_file():
             raise InputError(f"{path} is not a run that can be resumed: it has no state.npz")
         info = load_info(folder.state)
         if info.get("kind") != "state":
             raise InputError(f"{folder.state} is not the state of a run")
-        return folder, info
+        try:
+            saved = SavedRun(
+                ModelConfig.from_dict(info["model"]),
+                TrainConfig.from_dict(info["training"]),
+                {name: info["data"][name] for name in ("dataset", "image_size", "classes")},
+                info["progress"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder.state} does not describe a run ({error})") from None
+        return folder, saved
 
-    def save(self, trainer: Trainer, data: dict[str, Any], **metrics: Any) -> None:
+    def save(
+        self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
+    ) -> None:
         """Write the model, the history, and the state that resumes at this very step."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
@@ -76,15 +96,16 @@ class RunFolder:
         if trainer.history:
             figures.write_csv(self.path / "history.csv", trainer.history)
 
-    def restore(self, trainer: Trainer, info: dict[str, Any]) -> None:
+    def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
         """Put a Trainer where the saved state left off."""
         try:
-            trainer.restore(load_arrays(self.state), info["progress"])
+            trainer.restore(load_arrays(self.state), saved.progress)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{self.state} does not fit this model ({error})") from None
 
     def save_pictures(self, model: LatentVariableModel, images: np.ndarray, epoch: int) -> None:
         """Reconstructions of the first test images, and samples, as they are at `epoch`."""
+        model.eval()
         name = f"epoch_{epoch:04d}.png"
         folder = self.path / "reconstructions"
         originals = images[:GRID_IMAGES]
@@ -109,21 +130,11 @@ def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
 
     Leaves MLX's random state as it was, so that looking does not change the training.
     """
-    key = mx.random.state[0]
-    high, low = key.tolist()
-    try:
+    with preserved_random_state():
         if not isinstance(model, MixtureModel):
             return np.array(model.sample(num * num)), num
         rows = [np.array(model.sample(num, component)) for component in range(model.config.K)]
         return np.concatenate(rows), num
-    finally:
-        mx.random.seed((high << 32) | low)
-
-
-def resumed_training(info: dict[str, Any], epochs: int | None) -> TrainConfig:
-    """The options a run was started with, with the number of epochs replaced if given."""
-    values = dict(info.get("training") or {})
-    return TrainConfig.from_dict(values | ({} if epochs is None else {"epochs": epochs}))
 
 
 def _holds_run(path: Path) -> bool:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from .config import TrainConfig
 from .errors import InputError
 from .models.base import LatentVariableModel
+from .randomness import random_key, set_random_key
 
 
 class Trainer:
@@ -108,8 +109,8 @@ class Trainer:
         return np.random.default_rng([self.config.seed, self.epoch]).permutation(len(self.images))
 
     def _finish_epoch(self) -> None:
-        loss, *terms = (self.totals / self.steps_per_epoch).tolist()
-        record = {"epoch": self.epoch + 1, "loss": loss}
+        loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))
+        record: dict[str, float] = {"epoch": self.epoch + 1, "loss": loss}
         record |= dict(zip(self.term_names, terms, strict=True))
         record["throughput"] = self.steps_per_epoch * self.batchsize / self.seconds
         record["seconds"] = self.seconds
@@ -123,10 +124,11 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
         """Everything that `restore` needs: arrays by name, and JSON values."""
-        arrays = {f"model.{name}": value for name, value in tree_flatten(self.model.parameters())}
-        arrays |= {f"optimizer.{name}": v for name, v in tree_flatten(self.optimizer.state)}
+        arrays = {f"model.{name}": value for name, value in self.model.arrays().items()}
+        optimizer: Any = tree_flatten(self.optimizer.state)
+        arrays |= {f"optimizer.{name}": value for name, value in optimizer}
         arrays["totals"] = self.totals
-        arrays["random_key"] = mx.random.state[0]
+        arrays["random_key"] = random_key()
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         return arrays, progress | {"history": self.history}
 
@@ -135,8 +137,7 @@ class Trainer:
         self.model.load_weights(_below("model.", arrays))
         self.optimizer.state = tree_unflatten(_below("optimizer.", arrays))
         self.totals = arrays["totals"]
-        high, low = arrays["random_key"].tolist()
-        mx.random.seed((high << 32) | low)  # the state itself cannot be assigned
+        set_random_key(arrays["random_key"])
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
 

@@ -69,7 +69,7 @@ class Splits(NamedTuple):
 
 
 def load_dataset(
-    source: str,
+    dataset: str,
     data_dir: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
     classes: list[str] | None = None,
@@ -77,7 +77,7 @@ def load_dataset(
     """Load images by name or path.
 
     Args:
-        source: "mnist", "fashion-mnist", "kmnist" (downloaded once, verified, cached),
+        dataset: "mnist", "fashion-mnist", "kmnist" (downloaded once, verified, cached),
             "digits" (scikit-learn's 1,797 handwritten digits), or a path: an .npy array of
             images, an .npz with `images` and optional `labels`, `test_images` and
             `test_labels`, or a folder of IDX files.
@@ -91,14 +91,14 @@ def load_dataset(
         DownloadError: a published set is not there and cannot be fetched.
         InputError: the source does not exist or is not what it says.
     """
-    splits = _load(source, Path(data_dir).expanduser() if data_dir else default_data_dir())
+    splits = _load(dataset, Path(data_dir).expanduser() if data_dir else default_data_dir())
     if classes:
         splits = Splits(*(_only_classes(part, classes) for part in splits))
     if image_size:
         splits = Splits(*(_resized(part, image_size) for part in splits))
     for part, what in zip(splits, ("training", "test"), strict=True):
         if not len(part):
-            raise InputError(f"{source} has no {what} images")
+            raise InputError(f"{dataset} has no {what} images")
     return splits
 
 
@@ -217,7 +217,7 @@ def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name}: images are of type {images.dtype}; use uint8 or floats")
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     largest = 1.0 if images.dtype.kind == "f" else 255.0
-    if not (0 <= low and high <= largest):  # also false for NaN
+    if not (low >= 0 and high <= largest):  # also false for NaN
         raise InputError(
             f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
             f"[{low:g}, {high:g}]; rescale them"
@@ -252,5 +252,5 @@ def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for image, out in zip(images, resized, strict=True):
         for channel in range(channels):
             plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-            out[..., channel] = plane.resize((width, height), Image.Resampling.BICUBIC)
+            out[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
     return resized

@@ -113,7 +113,9 @@ def _find(name: str, file_name: str, data_dir: Path) -> Path:
         _verify(name, file_name, path, read_bytes(path))
     except InputError:
         path.unlink()  # a portal's login page must not be taken for data next time
-        raise DownloadError(f"what was downloaded as {path.name} is not the published file") from None
+        raise DownloadError(
+            f"what was downloaded as {path.name} is not the published file"
+        ) from None
     return path
 
 

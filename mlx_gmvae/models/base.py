@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from ..config import ModelConfig
 from ..distributions import Normal, make_likelihood
@@ -31,6 +32,10 @@ class LatentVariableModel(nn.Module):
         self.likelihood = make_likelihood(config.likelihood, config.sigma)
         self.encoder = make_encoder(config)
         self.decoder = make_decoder(config)
+
+    def arrays(self) -> dict[str, mx.array]:
+        """Every parameter by its path, as saved in files."""
+        return dict(tree_flatten(self.parameters()))  # type: ignore[arg-type]
 
     def posterior(self, x: mx.array) -> Any:
         """The variational posterior of images (B, H, W, C), as the model's own type."""

@@ -1,8 +1,8 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114).
 
-    p(z) = N(0, I)        p(x|z): decoder        q(z|x) = N(mean(x), diag var(x)): encoder
+p(z) = N(0, I)        p(x|z): decoder        q(z|x) = N(mean(x), diag var(x)): encoder
 
-    -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z))
+-ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z))
 """
 
 import mlx.core as mx

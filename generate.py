@@ -1,0 +1,89 @@
+"""Draw new images from a trained model: from its prior, or from one component of it.
+
+python generate.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --outfile samples.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mlx_gmvae import backend, cli, figures, options
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.models import LatentVariableModel, MixtureModel
+
+import mlx.core as mx
+import numpy as np
+
+GRID_COLUMNS = 8
+PER_COMPONENT = 10
+
+
+@cli.script
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.Parser(
+        "Draw new images from a trained model: a row of samples per component, or a grid for one "
+        "component or a model without any."
+    )
+    options.add_model_file_flags(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--outfile", default="samples.png", help="(default: samples.png)")
+    group.add_argument("--outdir", metavar="DIR", help="also write each sample as a file here")
+    group.add_argument(
+        "--num", type=int, help="number of samples in the grid (default: "
+        f"{GRID_COLUMNS**2}) or in each component's row (default: {PER_COMPONENT})",
+    )  # fmt: skip
+    group.add_argument("--cluster", type=int, metavar="k", help="sample this component only")
+    group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
+    options.add_device_flags(parser)
+    args = parser.parse_args(argv)
+    backend.select_device(args.cpu)
+
+    model = options.load_checked_model(args).model
+    components = chosen_components(args, model)
+    in_rows = len(components) > 1
+    num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
+    cli.require_at_least("num", num, 1)
+
+    mx.random.seed(args.seed)
+    samples = [np.array(model.sample(num, component)) for component in components]
+    columns = num if in_rows else min(num, GRID_COLUMNS)
+    figures.save_grid(Path(args.outfile), np.concatenate(samples), columns)
+    print(f"saved {len(samples) * num} samples in {args.outfile}"
+          + (", a row per component" if in_rows else ""))  # fmt: skip
+    if args.outdir:
+        save_files(Path(args.outdir), components, samples)
+        print(f"saved each as a file in {args.outdir}")
+    return 0
+
+
+def chosen_components(
+    args: argparse.Namespace, model: LatentVariableModel
+) -> list[int] | list[None]:
+    """The components to sample, or [None] for the whole prior of a model without any."""
+    config = model.config
+    if args.nimg_channels not in (None, config.channels):
+        raise InputError(
+            f"--nimg_channels is {args.nimg_channels}, but {args.model} was made with "
+            f"{config.channels}"
+        )
+    if not isinstance(model, MixtureModel):
+        if args.cluster is not None:
+            raise InputError(f"--cluster needs components, and {args.model} has none (a vae)")
+        return [None]
+    if args.cluster is None:
+        return list(range(config.K))
+    if not 0 <= args.cluster < config.K:
+        raise InputError(f"--cluster is {args.cluster}; choose one of 0 to {config.K - 1}")
+    return [args.cluster]
+
+
+def save_files(outdir: Path, components: list[int] | list[None], samples: list[np.ndarray]) -> None:
+    """One PNG per sample: cluster_03_00007.png, or sample_00007.png without components."""
+    for component, images in zip(components, samples, strict=True):
+        prefix = "sample" if component is None else f"cluster_{component:02d}"
+        for number, image in enumerate(images):
+            figures.save_image(outdir / f"{prefix}_{number:05d}.png", image)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Reconstruct images with a trained model and measure how well.
+
+python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --rec_testdata
+"""
+
+import sys
+from pathlib import Path
+
+from mlx_gmvae import backend, cli, figures, metrics, options
+from mlx_gmvae.evaluation import pixels, reconstruct
+
+COLUMNS = 8
+
+
+@cli.script
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.Parser("Reconstruct images with a trained model: a picture, MSE and SSIM.")
+    options.add_model_file_flags(parser)
+    options.add_data_flags(parser, "what the model was trained on")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--rec_testdata", action="store_true", help="use the test images, not the training images"
+    )
+    group.add_argument("--num", type=int, default=64, help="images in the picture (default: 64)")
+    group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
+    options.add_device_flags(parser)
+    args = parser.parse_args(argv)
+    cli.require_at_least("num", args.num, 1)
+    backend.select_device(args.cpu)
+
+    loaded = options.load_checked_model(args)
+    split = "test" if args.rec_testdata else "train"
+    dataset = options.load_model_data(args, loaded).named(split)
+    print(backend.describe())
+
+    originals = pixels(dataset.images)
+    reconstructions = reconstruct(loaded.model, dataset.images)
+    errors = metrics.mse(originals, reconstructions)
+    similarities = metrics.ssim(originals, reconstructions)
+    scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
+
+    stem = Path(args.outdir) / f"{split}_reconstructions"
+    shown = figures.interleave(originals[: args.num], reconstructions[: args.num], COLUMNS)
+    figures.save_grid(stem.with_suffix(".png"), shown, COLUMNS)
+    figures.write_csv(
+        stem.with_suffix(".csv"),
+        [
+            {"index": index, "mse": f"{error:.6f}", "ssim": f"{similarity:.6f}"}
+            for index, error, similarity in zip(dataset.index, errors, similarities, strict=True)
+        ],
+    )
+    cli.write_json(stem.with_suffix(".json"), {"split": split, "images": len(dataset), **scores})
+    cli.print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
+    print(f"saved {stem}.png (originals above their reconstructions), .csv and .json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
