@@ -134,7 +134,7 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, ValueError, SyntaxError, KeyError, EOFError, UnicodeError):
-        raise InputError(f"{path} is not an .npz file of numeric arrays") from None
+        raise InputError(f"{path} is damaged or not an .npz file of numeric arrays") from None
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:

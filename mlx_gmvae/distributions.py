@@ -57,7 +57,9 @@ def log_responsibilities(log_joint: mx.array) -> mx.array:
     log p(y|z) = log p(y) + log p(z|y) - logsumexp_y'[log p(y') + log p(z|y')], finite
     however far z is from every component.
     """
-    return log_joint - mx.logsumexp(log_joint, axis=-1, keepdims=True)
+    # Far away the logs are huge and nearly equal: subtract the largest before rounding can bite.
+    relative = log_joint - mx.stop_gradient(log_joint.max(axis=-1, keepdims=True))
+    return relative - mx.logsumexp(relative, axis=-1, keepdims=True)
 
 
 def categorical_kl_uniform(log_q: mx.array) -> mx.array:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 MARGIN = 2
-LARGE_SIDE = 256
+SMALLEST_SIDE = 56
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -35,11 +35,12 @@ def tile(images: np.ndarray, columns: int, margin: int = MARGIN) -> np.ndarray:
     return canvas
 
 
-def save_grid(path: Path, images: np.ndarray, columns: int, side: int | None = None) -> None:
-    """Write images in rows of `columns`; `side` enlarges each to about that many pixels."""
-    if side:
-        factor = max(1, round(side / max(images.shape[1:3])))
-        images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+def save_grid(
+    path: Path, images: np.ndarray, columns: int, smallest_side: int = SMALLEST_SIDE
+) -> None:
+    """Write images in rows of `columns`, small ones enlarged by a whole factor."""
+    factor = max(1, round(smallest_side / max(images.shape[1:3])))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     save_image(path, tile(images, columns))
 
 
@@ -101,14 +102,16 @@ def save_latent_scatter(
         latents = np.hstack([latents, np.zeros_like(latents)])
         centres = None if centres is None else np.hstack([centres, np.zeros_like(centres)])
     figure = _figure(5.5 * len(colourings), 5)
+    size = 4 if len(latents) > 1000 else 14
     axes = figure.subplots(1, len(colourings), squeeze=False, sharey=True)[0]
     for axis, (title, colours) in zip(axes, colourings.items(), strict=True):
         kinds = np.unique(colours)
-        palette = colormaps["tab10" if len(kinds) <= 10 else "nipy_spectral"]
         for position, kind in enumerate(kinds):
+            # Clusters keep their own colour even when others are empty.
+            number = int(kind) if kinds.dtype.kind in "iu" else position
+            shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
             points = latents[colours == kind]
-            shade = palette(position if len(kinds) <= 10 else position / len(kinds))
-            axis.scatter(*points.T, s=4, alpha=0.6, linewidths=0, color=shade, label=str(kind))
+            axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=str(kind))
         if centres is not None:
             for number, centre in enumerate(centres):
                 box = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
@@ -116,7 +119,7 @@ def save_latent_scatter(
         axis.set_title(title)
         axis.set_xlabel(f"{axis_name} 1")
         if len(kinds) <= 30:
-            axis.legend(markerscale=3, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
+            axis.legend(markerscale=8 / size, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
     axes[0].set_ylabel(f"{axis_name} 2")
     _save(figure, path)
 

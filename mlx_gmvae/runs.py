@@ -17,6 +17,7 @@ from .training import Trainer
 GRID_IMAGES = 64
 GRID_COLUMNS = 8
 LARGE_IMAGES = 4
+LARGE_SIDE = 256
 SAMPLES_PER_COMPONENT = 10
 
 
@@ -116,9 +117,7 @@ class RunFolder:
         large = figures.interleave(
             originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
         )
-        figures.save_grid(
-            folder / "large_comparisons" / name, large, LARGE_IMAGES, side=figures.LARGE_SIDE
-        )
+        figures.save_grid(folder / "large_comparisons" / name, large, LARGE_IMAGES, LARGE_SIDE)
         samples, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
         figures.save_grid(self.path / "samples.png", samples, columns)
         if isinstance(model, MixtureModel):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..config import LARGEST, require_range
 from ..errors import InputError
 from .idx import read_idx
 from .published import PUBLISHED, default_data_dir, load_published
@@ -91,6 +92,8 @@ def load_dataset(
         DownloadError: a published set is not there and cannot be fetched.
         InputError: the source does not exist or is not what it says.
     """
+    for side in image_size or ():
+        require_range("image_size", side, 1, LARGEST["image_size"])
     splits = _load(dataset, Path(data_dir).expanduser() if data_dir else default_data_dir())
     if classes:
         splits = Splits(*(_only_classes(part, classes) for part in splits))

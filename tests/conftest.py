@@ -1,0 +1,47 @@
+"""Shared data: bundled digits, and real MNIST where an environment variable says it lies."""
+
+import os
+from pathlib import Path
+
+import train
+from mlx_gmvae import backend
+from mlx_gmvae.data.datasets import Splits, load_dataset
+
+import numpy as np
+import pytest
+
+DATA_VARIABLE = "MLX_GMVAE_TEST_DATA"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header() -> str:
+    return backend.describe()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> str:
+    """The folder with mnist/ that MLX_GMVAE_TEST_DATA names."""
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip(f"set {DATA_VARIABLE} to a folder that holds mnist/ to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits() -> Splits:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GMVAE trained briefly on the digits by train.py itself, at their own 8x8 pixels."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    options = "--dataset digits --epochs 20 --latent_dims 4 --K 10 --save_every 10 --outdir"
+    assert train.main([*options.split(), str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def small_images() -> np.ndarray:
+    """64 random uint8 images of 9x6 pixels and 3 channels."""
+    return np.random.default_rng(0).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)

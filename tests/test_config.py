@@ -1,0 +1,78 @@
+"""Configurations: JSON round trip, and every value that cannot be used is named."""
+
+import json
+
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.errors import InputError
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "config", [ModelConfig(), ModelConfig(image_size=(5, 9), num_layers=2), TrainConfig()]
+)
+def test_json_round_trip(config) -> None:  # type: ignore[no-untyped-def]
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "gan"}, "choose one of vae, gmvae"),
+        ({"arch": "rnn"}, "choose one of conv, mlp"),
+        ({"likelihood": "poisson"}, "choose one of bernoulli"),
+        ({"posterior": "none"}, "choose one of amortised"),
+        ({"K": 0}, "K is 0"),
+        ({"K": 2.5}, "whole number"),
+        ({"K": True}, "whole number"),
+        ({"latent_dims": 0}, "latent_dims is 0"),
+        ({"latent_dims": -3}, "latent_dims is -3"),
+        ({"w_dims": 10**9}, "w_dims is 1000000000"),
+        ({"image_size": [28]}, "2 whole numbers"),
+        ({"image_size": [28, 0]}, "image_size is 0"),
+        ({"image_size": "28x28"}, "2 whole numbers"),
+        ({"sigma": 0.0}, "sigma is 0"),
+        ({"sigma": float("nan")}, "sigma is nan"),
+        ({"num_layers": 0}, "num_layers is 0"),
+        ({"mc_samples": 0}, "mc_samples is 0"),
+        ({"arch": None}, "text"),
+        ({"nonsense": 1}, "no field nonsense"),
+    ],
+)
+def test_wrong_model_values(values, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=message):
+        ModelConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batchsize": 0}, "batchsize is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"lr": -0.1}, "lr is -0.1"),
+        ({"lr": "fast"}, "a number"),
+        ({"clip_grad": 0}, "clip_grad is 0"),
+        ({"kl_weight": -1}, "kl_weight is -1"),
+        ({"recon_weight": float("inf")}, "recon_weight is inf"),
+        ({"kl_anneal": -1}, "kl_anneal is -1"),
+    ],
+)
+def test_wrong_training_values(values, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=message):
+        TrainConfig.from_dict(values)
+
+
+def test_options_without_effect_are_refused_and_not_shown() -> None:
+    vae = ModelConfig(model="vae", arch="mlp")
+    for name in ("K", "w_dims", "posterior", "max_filters", "sigma"):
+        assert name not in vae.effective()
+        with pytest.raises(InputError, match=f"{name} has no effect"):
+            vae.require_effect(name)
+    vae.require_effect("hidden_dims")
+    assert vae.effective()["num_layers"] == 2
+
+
+def test_a_configuration_is_an_object() -> None:
+    with pytest.raises(InputError, match="JSON object"):
+        ModelConfig.from_dict([1, 2])  # type: ignore[arg-type]

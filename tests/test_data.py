@@ -1,0 +1,269 @@
+"""Every way in for images: IDX files, arrays, downloads from a real server, and wrong files."""
+
+import gzip
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from mlx_gmvae.data import published
+from mlx_gmvae.data.datasets import load_dataset, resize_images
+from mlx_gmvae.data.download import DownloadError, fetch, sha256
+from mlx_gmvae.data.idx import parse_idx
+from mlx_gmvae.errors import InputError
+
+import numpy as np
+import pytest
+
+rng = np.random.default_rng(0)
+IMAGES = rng.integers(0, 256, (20, 5, 4), dtype=np.uint8)
+LABELS = rng.integers(0, 3, 20).astype(np.uint8)
+
+
+def idx_bytes(array: np.ndarray, kind: int = 8) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, kind, array.ndim]) + sizes + array.tobytes()
+
+
+def write_set(folder: Path, prefixes: tuple[str, ...] = ("train", "t10k")) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix in prefixes:
+        for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]:
+            (folder / f"{prefix}-{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
+
+
+def test_idx_round_trip() -> None:
+    np.testing.assert_array_equal(parse_idx(idx_bytes(IMAGES), "x"), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "wrong magic number"),
+        (b"\x89PNG" + bytes(100), "wrong magic number"),
+        (idx_bytes(IMAGES, kind=13), "unsigned bytes"),
+        (idx_bytes(IMAGES)[:-1], "truncated"),
+        (idx_bytes(IMAGES)[:6], "truncated"),
+        (idx_bytes(IMAGES) + b"\0", "too long"),
+    ],
+)
+def test_wrong_idx_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_idx(content, "file")
+
+
+def test_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    train, test = load_dataset("digits")
+    assert len(train) + len(test) == 1797
+    source = load_digits()
+    for part in (train, test):
+        assert part.labels is not None
+        np.testing.assert_array_equal(part.labels, source.target[part.index])
+        back = part.images[..., 0] / 255 * 16
+        np.testing.assert_allclose(back, source.images[part.index], atol=0.04)
+    assert not set(train.index) & set(test.index)
+    np.testing.assert_array_equal(load_dataset("digits").test.index, test.index)
+
+
+def test_all_is_train_then_test() -> None:
+    splits = load_dataset("digits")
+    everything = splits.named("all")
+    assert len(everything) == 1797
+    np.testing.assert_array_equal(np.sort(everything.index), np.arange(1797))
+    assert splits.named("test") is splits.test
+
+
+def test_classes_keep_only_what_is_named() -> None:
+    train, test = load_dataset("digits", classes=["1", "4", "8"])
+    assert set(np.unique(train.labels)) == set(np.unique(test.labels)) == {1, 4, 8}
+    with pytest.raises(InputError, match="no class cat"):
+        load_dataset("digits", classes=["cat"])
+
+
+def test_image_size_resizes() -> None:
+    train, _ = load_dataset("digits", image_size=(12, 20))
+    assert train.image_shape == (12, 20, 1)
+    flat = np.full((2, 5, 7, 3), 99, np.uint8)
+    np.testing.assert_array_equal(resize_images(flat, (9, 3)), np.full((2, 9, 3, 3), 99))
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float32)])
+def test_array_files(tmp_path: Path, images: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", images)
+    np.savez(tmp_path / "a.npz", images=images, labels=LABELS)
+    plain, labelled = (load_dataset(str(tmp_path / name)) for name in ("a.npy", "a.npz"))
+    assert plain.train.labels is None and labelled.train.labels is not None
+    for splits in (plain, labelled):
+        assert (len(splits.train), len(splits.test)) == (16, 4)
+        np.testing.assert_array_equal(splits.test.images[..., 0], IMAGES[splits.test.index])
+    np.testing.assert_array_equal(labelled.test.labels, LABELS[labelled.test.index])
+
+
+def test_array_file_with_its_own_test_split_and_named_classes(tmp_path: Path) -> None:
+    path = tmp_path / "pets.npz"
+    names = np.array(["dog", "cat"])[np.arange(20) % 2]
+    colour = np.repeat(IMAGES[..., None], 3, axis=-1)
+    np.savez(path, images=colour, labels=names, test_images=colour[:3], test_labels=names[:3])
+    train, test = load_dataset(str(path))
+    assert (len(train), len(test), train.image_shape) == (20, 3, (5, 4, 3))
+    assert train.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(test.labels, [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": IMAGES}, "no array named images"),
+        ({"images": IMAGES[0]}, "shape"),
+        ({"images": np.full((3, 2, 2), np.nan)}, "rescale"),
+        ({"images": np.full((3, 2, 2), 7.0)}, "rescale"),
+        ({"images": np.full((3, 2, 2), -1)}, "rescale"),
+        ({"images": IMAGES, "labels": LABELS[:5]}, "20 whole numbers"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "20 whole numbers"),
+        ({"images": IMAGES, "test_images": IMAGES[:, :4]}, "test images"),
+        ({"images": IMAGES[:1]}, "at least 2"),
+        ({"images": np.array([{}], dtype=object)}, "not a readable"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path: Path, arrays, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=message):
+        load_dataset(str(path))
+
+
+def test_idx_folder(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    train, test = load_dataset(str(tmp_path))
+    np.testing.assert_array_equal(train.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(test.labels, LABELS)
+
+
+def test_idx_folder_of_one_file_holds_out(tmp_path: Path) -> None:
+    write_set(tmp_path, ("train",))
+    train, test = load_dataset(str(tmp_path))
+    assert (len(train), len(test)) == (16, 4)
+
+
+def test_sources_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
+    for source, message in [
+        ("mnits", "choose one of mnist"),
+        (str(tmp_path / "none"), "no dataset or path"),
+        (str(tmp_path), "holds no IDX"),
+        (str(tmp_path / "text.txt"), "neither a folder"),
+        (str(tmp_path / "cut.npy"), "not a readable"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_dataset(source)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A real HTTP server on loopback and the folder it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path.endswith("broken"):
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b"short")
+            else:
+                super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/", folder
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Path:
+    """A server in the place of MNIST's, with the digests of what it should serve."""
+    address, folder = server
+    write_set(folder)
+    digests = {}
+    for prefix in ("train", "t10k"):
+        digests[f"{prefix}-images-idx3-ubyte"] = sha256(idx_bytes(IMAGES))
+        digests[f"{prefix}-labels-idx1-ubyte"] = sha256(idx_bytes(LABELS))
+    entry = published.Published((address,), digests)
+    monkeypatch.setitem(published.PUBLISHED, "mnist", entry)
+    monkeypatch.delenv(published.MIRROR_VARIABLE, raising=False)
+    return folder
+
+
+def test_published_set_is_downloaded_verified_and_cached(tiny_mnist: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    train, test = load_dataset("mnist", cache)
+    np.testing.assert_array_equal(train.images[..., 0], IMAGES)
+    assert len(list((cache / "mnist").iterdir())) == 4  # and no temporary files
+    for path in tiny_mnist.iterdir():
+        path.unlink()
+    np.testing.assert_array_equal(load_dataset("mnist", cache).test.labels, test.labels)
+
+
+def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
+    wrong = gzip.compress(idx_bytes(IMAGES[::-1].copy()))
+    (tiny_mnist / "train-images-idx3-ubyte.gz").write_bytes(wrong)
+    with pytest.raises(DownloadError, match="not the published file"):
+        load_dataset("mnist", tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "mnist").iterdir())
+
+
+def test_a_wrong_file_in_the_cache_is_named(tiny_mnist: Path, tmp_path: Path) -> None:
+    write_set(tmp_path / "mnist")
+    path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(gzip.compress(idx_bytes(LABELS[::-1].copy())))
+    with pytest.raises(InputError, match=r"t10k-labels.*wrong SHA-256"):
+        load_dataset("mnist", tmp_path)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(InputError, match="damaged"):
+        load_dataset("mnist", tmp_path)
+
+
+def test_files_directly_in_data_dir_are_found_without_a_server(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    write_set(tmp_path)
+    digests = {
+        f"{prefix}-{name}": sha256(idx_bytes(array))
+        for prefix in ("train", "t10k")
+        for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]
+    }
+    monkeypatch.setitem(published.PUBLISHED, "mnist", published.Published((), digests))
+    assert len(load_dataset("mnist", tmp_path).train) == 20
+    with pytest.raises(DownloadError):  # the same file names, but not Fashion-MNIST's content
+        monkeypatch.setenv(published.MIRROR_VARIABLE, "http://127.0.0.1:9")
+        load_dataset("fashion-mnist", tmp_path)
+
+
+def test_fetch_tries_the_next_mirror_and_says_why_all_failed(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    address, folder = server
+    (folder / "there").write_bytes(b"content")
+    path = tmp_path / "got" / "file"
+    fetch(["http://127.0.0.1:9/closed", address + "absent", address + "there"], path)
+    assert path.read_bytes() == b"content"
+    for bad, reason in [("absent", "not found"), ("broken", "broke")]:
+        with pytest.raises(DownloadError, match=reason):
+            fetch([address + bad], tmp_path / "got" / "other")
+    with pytest.raises(DownloadError, match="larger"):
+        fetch([address + "there"], tmp_path / "got" / "other", largest_bytes=3)
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_real_mnist(data_dir: str) -> None:
+    train, test = load_dataset("mnist", data_dir)
+    assert train.images.shape == (60000, 28, 28, 1) and test.images.shape == (10000, 28, 28, 1)
+    assert test.labels is not None and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    subset, _ = load_dataset(f"{data_dir}/mnist", classes=["1", "4", "8"])
+    assert len(subset) == 18435

@@ -1,0 +1,56 @@
+"""Pictures show the right pixels in the right place."""
+
+from pathlib import Path
+
+from mlx_gmvae import figures
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_places_images_row_by_row(tmp_path: Path, channels: int) -> None:
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full(
+        (1, 60, 50, channels), 40, np.uint8
+    )
+    figures.save_grid(tmp_path / "g.png", images, columns=3)
+    picture = read(tmp_path / "g.png").reshape(126, 158, -1)
+    for number in range(5):
+        top, left = 2 + number // 3 * 62, 2 + number % 3 * 52
+        assert (picture[top : top + 60, left : left + 50] == 40 * number).all()
+    assert (picture[64:, 106:] == 255).all()  # the sixth place is empty
+
+
+def test_small_images_are_enlarged_by_a_whole_factor(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((1, 28, 20, 1))
+    figures.save_grid(tmp_path / "g.png", images, columns=1)
+    shown = read(tmp_path / "g.png")[2:-2, 2:-2]
+    assert shown.shape == (56, 40)
+    np.testing.assert_array_equal(shown[::2, ::2], np.rint(images[0, ..., 0] * 255))
+
+
+def test_interleave_puts_reconstructions_below_originals() -> None:
+    originals = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    rows = figures.interleave(originals, originals + 10, columns=2)
+    assert rows.flatten().tolist() == [0, 1, 10, 11, 2, 255, 12, 255]
+
+
+def test_unusual_channel_counts_can_still_be_saved(tmp_path: Path) -> None:
+    image = np.stack([np.zeros((3, 3)), np.ones((3, 3))], axis=-1)
+    figures.save_image(tmp_path / "two.png", image)
+    assert (read(tmp_path / "two.png") == 128).all()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 5])
+def test_scatter_of_any_dimension(tmp_path: Path, dims: int) -> None:
+    rng = np.random.default_rng(0)
+    colourings = {"by cluster": rng.integers(0, 12, 50), "by label": np.array(["a", "b"] * 25)}
+    path = tmp_path / "latent.png"
+    figures.save_latent_scatter(path, rng.normal(size=(50, dims)), colourings, np.zeros((3, dims)))
+    assert read(path).std() > 0

@@ -1,0 +1,165 @@
+"""The contract that every model keeps, and the GMVAE's loss against a naive oracle."""
+
+from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.distributions import Normal
+from mlx_gmvae.models import MODELS, MixtureModel, build_model
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_map
+from scipy import stats
+
+POSTERIORS = {"vae": ["amortised"], "gmvae": ["amortised", "bayes"]}
+VARIANTS = [
+    (model, arch, posterior, likelihood)
+    for model in MODELS
+    for arch in ("conv", "mlp")
+    for posterior in POSTERIORS[model]
+    for likelihood in ("bernoulli", "gaussian")
+]
+
+
+def make(model: str, arch: str, posterior: str, likelihood: str, **options):  # type: ignore[no-untyped-def]
+    mx.random.seed(0)
+    config = ModelConfig(
+        model=model, arch=arch, posterior=posterior, likelihood=likelihood, image_size=(9, 6),
+        channels=3, latent_dims=4, K=5, w_dims=3, hidden_dims=16, max_filters=8, **options,
+    )  # fmt: skip
+    return build_model(config)
+
+
+@pytest.fixture(params=VARIANTS, ids="-".join)
+def model(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
+    return make(*request.param)
+
+
+@pytest.fixture
+def x() -> mx.array:
+    return mx.array(np.random.default_rng(1).random((6, 9, 6, 3), dtype=np.float32))
+
+
+def test_elbo_is_the_sum_of_its_terms(model, x) -> None:  # type: ignore[no-untyped-def]
+    elbo = model.elbo(x)
+    assert elbo.loss.shape == ()
+    assert "reconstruction" in elbo.terms
+    assert elbo.loss.item() == pytest.approx(sum(v.item() for v in elbo.terms.values()), rel=1e-5)
+    assert all(v.item() > -1e-5 for name, v in elbo.terms.items() if name.startswith("kl_"))
+
+
+def test_more_draws_estimate_the_same_elbo(x) -> None:  # type: ignore[no-untyped-def]
+    one, many = make(*VARIANTS[-1]), make(*VARIANTS[-1], mc_samples=50)
+    average = np.mean([one.elbo(x).loss.item() for _ in range(200)])
+    assert many.elbo(x).loss.item() == pytest.approx(average, rel=0.02)
+
+
+def test_shapes(model, x) -> None:  # type: ignore[no-untyped-def]
+    q = model.encode(x)
+    assert isinstance(q, Normal)
+    assert q.mean.shape == q.log_var.shape == (6, 4)
+    assert model.decode(q.mean).shape == x.shape
+    assert model.decode(mx.zeros((2, 7, 4))).shape == (2, 7, 9, 6, 3)
+    assert model.reconstruct(x).shape == x.shape
+    assert model.sample(3).shape == (3, 9, 6, 3)
+
+
+def test_pixels_lie_in_the_unit_interval(model, x) -> None:  # type: ignore[no-untyped-def]
+    for images in (model.reconstruct(x), model.sample(5)):
+        assert 0 <= images.min().item() <= images.max().item() <= 1
+
+
+def test_importance_bound_is_above_the_elbo_and_rises(model, x) -> None:  # type: ignore[no-untyped-def]
+    # Larger weights than at random initialisation make the gaps larger than the noise.
+    model.update(tree_map(lambda value: 2 * value, model.parameters()))
+    mx.random.seed(0)
+    elbo = -np.mean([model.elbo(x).loss.item() for _ in range(200)])
+    few, many = (
+        np.mean([model.importance_bound(x, samples).mean().item() for _ in range(20)])
+        for samples in (5, 100)
+    )
+    assert elbo < few < many
+
+
+def test_every_parameter_gets_a_gradient(model, x) -> None:  # type: ignore[no-untyped-def]
+    def loss(parameters):  # type: ignore[no-untyped-def]
+        model.update(parameters)
+        return model.elbo(x).loss
+
+    for name, gradient in tree_flatten(mx.grad(loss)(model.trainable_parameters())):
+        assert mx.abs(gradient).max().item() > 0, f"{name} is dead"
+
+
+def test_mixture_contract(model, x) -> None:  # type: ignore[no-untyped-def]
+    if not isinstance(model, MixtureModel):
+        with pytest.raises(ValueError, match="no components"):
+            model.sample(2, component=0)
+        return
+    responsibilities = model.responsibilities(x)
+    assert responsibilities.shape == (6, 5)
+    np.testing.assert_allclose(responsibilities.sum(axis=1), np.ones(6), atol=1e-5)
+    np.testing.assert_array_equal(responsibilities, model.responsibilities(x))
+    assert model.component_latents().shape == (5, 4)
+    assert model.sample(3, component=4).shape == (3, 9, 6, 3)
+
+
+def test_component_samples_come_from_that_component() -> None:
+    model = make("gmvae", "mlp", "amortised", "bernoulli")
+    far = mx.arange(5)[:, None] * mx.full((5, 4), 100.0)
+    bias = mx.concatenate([far, mx.zeros((5, 4))], axis=1).flatten()
+    model.prior.out.weight = mx.zeros_like(model.prior.out.weight)
+    model.prior.out.bias = bias
+    for component in range(5):
+        z = np.array(model.sample_latent(200, component))
+        np.testing.assert_allclose(z.mean(0), 100 * component, atol=0.5)
+    z = np.array(model.sample_latent(2000))
+    shares = np.bincount(np.rint(z.mean(1) / 100).astype(int), minlength=5) / 2000
+    np.testing.assert_allclose(shares, 0.2, atol=0.05)
+
+
+@pytest.mark.parametrize("posterior", ["amortised", "bayes"])
+def test_gmvae_loss_is_the_brute_force_sum(posterior: str, x: mx.array) -> None:
+    """The paper's bound, written naively in float64 with explicit loops over images and y."""
+    model = make("gmvae", "mlp", posterior, "bernoulli")
+    config, images = model.config, np.array(x, np.float64)
+    q = model.posterior(x)
+    mx.random.seed(7)
+    terms = model.elbo_terms(x, q)
+
+    mx.random.seed(7)  # the model draws z first, then w
+    draw_z, draw_w = (np.array(mx.random.normal(part.mean.shape), np.float64) for part in q[:2])
+    mean_z, var_z, mean_w, var_w = (
+        np.array(value, np.float64) for part in q[:2] for value in (part.mean, mx.exp(part.log_var))
+    )
+    z, w = mean_z + np.sqrt(var_z) * draw_z, mean_w + np.sqrt(var_w) * draw_w
+    pixels = 1 / (1 + np.exp(-np.array(model.decode(mx.array(z)), np.float64)))
+    prior = model.prior(mx.array(w))
+    mean_p, var_p = (np.array(v, np.float64) for v in (prior.mean, mx.exp(prior.log_var)))
+
+    for i in range(len(images)):
+        density = np.array(
+            [
+                np.prod(stats.norm.pdf(z[i], mean_p[i, y], np.sqrt(var_p[i, y])))
+                for y in range(config.K)
+            ]
+        )
+        if posterior == "bayes":
+            q_y = density / density.sum()
+        else:
+            scores = np.exp(np.array(q.y_logits[i], np.float64))
+            q_y = scores / scores.sum()
+        kl_z = kl_y = 0.0
+        for y in range(config.K):
+            kl_component = 0.0
+            for d in range(config.latent_dims):
+                ratio = var_z[i, d] / var_p[i, y, d]
+                shift = (mean_z[i, d] - mean_p[i, y, d]) ** 2 / var_p[i, y, d]
+                kl_component += 0.5 * (ratio + shift - 1 - np.log(ratio))
+            kl_z += q_y[y] * kl_component
+            kl_y += q_y[y] * np.log(q_y[y] / (1 / config.K))
+        kl_w = 0.5 * np.sum(var_w[i] + mean_w[i] ** 2 - 1 - np.log(var_w[i]))
+        reconstruction = -np.sum(
+            images[i] * np.log(pixels[i]) + (1 - images[i]) * np.log(1 - pixels[i])
+        )
+        expected = {"reconstruction": reconstruction, "kl_z": kl_z, "kl_w": kl_w, "kl_y": kl_y}
+        for name, value in expected.items():
+            assert terms[name][i].item() == pytest.approx(value, rel=1e-4, abs=1e-5), name

@@ -1,0 +1,49 @@
+"""Encoders and decoders accept any image size."""
+
+from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.networks import make_decoder, make_encoder, padded_size, stage_filters
+
+import mlx.core as mx
+import pytest
+
+
+@pytest.mark.parametrize("arch", ["conv", "mlp"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (28, 28), (28, 20), (33, 17), (5, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes(arch: str, size: tuple[int, int], channels: int) -> None:
+    config = ModelConfig(arch=arch, image_size=size, channels=channels, hidden_dims=32)
+    encoder, decoder = make_encoder(config), make_decoder(config)
+    assert encoder(mx.zeros((2, *size, channels))).shape == (2, encoder.out_dims)
+    assert decoder(mx.zeros((2, config.latent_dims))).shape == (2, *size, channels)
+
+
+@pytest.mark.parametrize(
+    ("size", "stages", "filters", "padded"),
+    [
+        ((28, 28), 3, [16, 32, 64], (32, 32)),
+        ((8, 8), 1, [64], (8, 8)),
+        ((28, 20), 2, [32, 64], (28, 20)),
+        ((512, 512), 7, [16, 16, 16, 16, 16, 32, 64], (512, 512)),
+    ],
+)
+def test_stages_follow_the_image_size(size, stages, filters, padded) -> None:  # type: ignore[no-untyped-def]
+    config = ModelConfig(image_size=size)
+    assert config.layers == stages
+    assert stage_filters(config) == filters
+    assert padded_size(config) == padded
+
+
+def test_num_layers_and_max_filters_choose_the_stages() -> None:
+    config = ModelConfig(num_layers=2, max_filters=8)
+    assert stage_filters(config) == [8, 8]
+    assert make_encoder(config).out_dims == 7 * 7 * 8
+
+
+def test_padding_keeps_the_image_where_it_was() -> None:
+    """A decoder crops exactly what the encoder padded: rows and columns do not shift."""
+    config = ModelConfig(image_size=(28, 21))
+    encoder = make_encoder(config)
+    (_, (top, bottom), (left, right), _) = encoder._padding
+    assert (28 + top + bottom, 21 + left + right) == padded_size(config) == (28, 24)
+    decoder = make_decoder(config)
+    assert (decoder._top, decoder._left) == (top, left)

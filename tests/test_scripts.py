@@ -1,0 +1,327 @@
+"""The four scripts as a person runs them: whole stories, wrong input, Ctrl-C."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cluster
+import generate
+import reconstruct
+import train
+from mlx_gmvae.checkpoint import load_model, save_model
+from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.models import build_model
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
+NOWHERE = "http://127.0.0.1:9"  # a closed port: no download can succeed
+
+
+def run(script: str, options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"{script}.py"), *options.split()],
+        capture_output=True, text=True, env={**os.environ, **environment}, timeout=300,
+    )  # fmt: skip
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_writes_a_whole_run(digits_run: Path) -> None:
+    assert load_model(digits_run / "model.npz").model.config.latent_dims == 4
+    history = read_csv(digits_run / "history.csv")
+    assert [row["epoch"] for row in history] == [str(n) for n in range(1, 21)]
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    for kind in ("standard", "comparisons", "large_comparisons", "clusters"):
+        names = sorted(p.name for p in (digits_run / "reconstructions" / kind).iterdir())
+        assert names == ["epoch_0010.png", "epoch_0020.png"]
+    assert picture_size(digits_run / "samples.png")[0] > 500
+    assert (digits_run / "curves.png").stat().st_size > 1000
+    metrics = json.loads((digits_run / "metrics.json").read_text())
+    assert metrics["images"] == 359
+    assert metrics["generative"]["importance_bound"] > metrics["generative"]["elbo"]
+    assert {"mse", "ssim", "kl_z", "kl_w", "kl_y"} <= metrics["generative"].keys()
+    assert {"accuracy", "nmi", "ari"} <= metrics["clustering"].keys()
+    assert load_model(digits_run / "model.npz").metrics == metrics
+
+
+def test_train_prints_options_device_parameters_and_epochs(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = f"--dataset digits --epochs 1 --model vae --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    output = capsys.readouterr().out
+    for part in (
+        "latent_dims",
+        "device: ",
+        "number of trainable parameters: ",
+        "Epoch    1 | Loss",
+    ):
+        assert part in output
+    assert "im/s | Time" in output
+    assert " K " not in output  # a VAE has none
+
+
+def test_the_other_scripts_need_the_model_file_alone(digits_run: Path, tmp_path: Path) -> None:
+    """Real processes in another working directory, with only the .npz at hand."""
+    model = tmp_path / "moved.npz"
+    model.write_bytes((digits_run / "model.npz").read_bytes())
+    for script, options in [
+        ("reconstruct", "--rec_testdata --outdir r"),
+        ("generate", "--outfile s.png --seed 1"),
+        ("cluster", "--outdir c --split all"),
+    ]:
+        command = [sys.executable, str(ROOT / f"{script}.py"), "--model", "moved.npz"]
+        done = subprocess.run(
+            [*command, *options.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    scores = json.loads((tmp_path / "r/test_reconstructions.json").read_text())
+    rows = read_csv(tmp_path / "r/test_reconstructions.csv")
+    assert len(rows) == scores["images"] == 359
+    assert np.mean([float(row["mse"]) for row in rows]) == pytest.approx(scores["mse"], abs=1e-5)
+    assert picture_size(tmp_path / "s.png") == (10 * 58 + 2, 10 * 58 + 2)
+    assignments = read_csv(tmp_path / "c/assignments.csv")
+    assert sorted(int(row["index"]) for row in assignments) == list(range(1797))
+    assert all(0 <= float(row["confidence"]) <= 1 for row in assignments)
+    sizes = json.loads((tmp_path / "c/metrics.json").read_text())["cluster_sizes"]
+    counted = np.bincount([int(row["cluster"]) for row in assignments], minlength=10)
+    assert counted.tolist() == sizes
+    sheets = {path.name for path in (tmp_path / "c").glob("cluster_*.png")}
+    assert sheets == {f"cluster_{k:02d}.png" for k in np.flatnonzero(sizes)}
+    assert picture_size(tmp_path / "c/latent.png")[0] > 1000
+
+
+def test_generate_one_cluster_as_files(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--model {digits_run}/model.npz --cluster 3 --num 5 --outdir {tmp_path}/files"
+    assert generate.main([*options.split(), "--outfile", f"{tmp_path}/s.png"]) == 0
+    files = sorted((tmp_path / "files").iterdir())
+    assert [path.name for path in files] == [f"cluster_03_{n:05d}.png" for n in range(5)]
+    assert picture_size(files[0]) == (8, 8)
+
+
+def test_generate_repeats_itself_for_a_seed(digits_run: Path, tmp_path: Path) -> None:
+    pictures = []
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        options = f"--model {digits_run}/model.npz --seed {seed} --outfile {tmp_path}/{name}.png"
+        assert generate.main(options.split()) == 0
+        pictures.append((tmp_path / f"{name}.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_flags_may_be_dashed(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--model={digits_run}/model.npz --latent-dims=4 --outfile={tmp_path}/s.png"
+    assert generate.main(options.split()) == 0
+
+
+def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
+    done = run(
+        "train", f"--latent_dims 2 --K 3 --epochs 1 --data_dir {tmp_path} --outdir {tmp_path}/run",
+        MLX_GMVAE_MIRROR=NOWHERE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "training on scikit-learn's 1,797 handwritten digits instead" in done.stdout
+    assert load_model(tmp_path / "run/model.npz").model.config.image_size == (28, 28)
+    described = load_model(tmp_path / "run/model.npz").data
+    assert described == {"dataset": "digits", "image_size": [28, 28], "classes": None}
+
+
+def test_mnist_by_name_does_not_fall_back(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("MLX_GMVAE_MIRROR", NOWHERE)
+    assert train.main(["--dataset", "mnist", "--data_dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"put its four files (train-images-idx3-ubyte.gz, ...) into {tmp_path}/mnist" in error
+
+
+def test_runs_are_numbered_and_never_overwritten_silently(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    options = "--dataset digits --epochs 1 --arch mlp --hidden_dims 8 --latent_dims 2".split()  # noqa: SIM905
+    assert train.main(options) == train.main(options) == 0
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["gmvae_digits_K10_dims_0002", "gmvae_digits_K10_dims_0002-2"]
+    there = ["--outdir", f"results/{names[0]}"]
+    assert train.main([*options, *there]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert train.main([*options, *there, "--overwrite"]) == 0
+
+
+def test_ctrl_c_saves_and_resume_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
+    """A real process, a real SIGINT in the middle of an epoch, then --resume."""
+    options = "--dataset digits --epochs 60 --latent_dims 2 --K 3 --arch mlp --save_every 100"
+    whole = run("train", f"{options} --outdir {tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, str(ROOT / "train.py"), *options.split()]
+    with subprocess.Popen(
+        [*command, "--outdir", f"{tmp_path}/cut"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Epoch    5"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        assert process.wait(60) == 130
+    assert f"--resume {tmp_path}/cut" in rest
+    resumed = run("train", f"--resume {tmp_path}/cut")
+    assert resumed.returncode == 0, resumed.stderr
+    ours, theirs = (read_csv(tmp_path / name / "history.csv") for name in ("whole", "cut"))
+    for row, other in zip(ours, theirs, strict=True):
+        for name in set(row) - {"seconds", "throughput"}:
+            assert row[name] == other[name], (row["epoch"], name)
+    whole_model, cut_model = (
+        load_model(tmp_path / name / "model.npz").model.arrays() for name in ("whole", "cut")
+    )
+    for name, value in whole_model.items():
+        np.testing.assert_array_equal(value, cut_model[name], err_msg=name)
+
+
+def test_resume_for_more_epochs_and_only_that(digits_run: Path, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "more"
+    folder.mkdir()
+    for name in ("model.npz", "state.npz"):
+        (folder / name).write_bytes((digits_run / name).read_bytes())
+    assert train.main(["--resume", str(folder), "--epochs", "21"]) == 0
+    assert len(read_csv(folder / "history.csv")) == 21
+    assert train.main(["--resume", str(folder), "--K", "3"]) == 2
+    assert "--K cannot change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"MLX_GMVAE_BLAS": "none"}, {"PATH": "/nonexistent"}, {"MLX_DISABLE_COMPILE": "1"}],
+    ids=["no-openblas", "no-compiler", "eager"],
+)
+def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str, str]) -> None:
+    options = f"--dataset digits --epochs 2 --outdir {tmp_path}/run --cpu"
+    done = run("train", options, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    device = next(line for line in done.stdout.splitlines() if line.startswith("device: cpu"))
+    if sys.platform == "linux" and "MLX_GMVAE_BLAS" in environment:
+        assert "libopenblas0-pthread" in device
+    if "PATH" in environment:
+        assert "install g++" in device
+
+
+def wrong_files(folder: Path) -> None:
+    """Files to trip over, named in the table below."""
+    (folder / "empty").mkdir()
+    (folder / "truncated").mkdir()
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (10, 5, 5))
+    (folder / "truncated/train-images-idx3-ubyte").write_bytes(header + bytes(99))
+    (folder / "magic").mkdir()
+    (folder / "magic/train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"PNG" * 100))
+    (folder / "notgzip").mkdir()
+    (folder / "notgzip/train-images-idx3-ubyte.gz").write_bytes(header)
+    (folder / "text.npz").write_text("not a zip")
+    (folder / "file").write_text("not a folder")
+    np.savez(folder / "theirs.npz", weight=np.zeros(3))
+    np.savez(folder / "big.npz", images=np.zeros((9, 12, 11), np.uint8))
+    save_model(folder / "vae.npz", build_model(ModelConfig(model="vae", image_size=(8, 8))))
+    save_model(folder / "gmvae.npz", build_model(ModelConfig(image_size=(8, 8))))
+
+
+WRONG = [
+    ("train", "--dataset mnits", "no dataset or path 'mnits'"),
+    ("train", "--dataset {}/none", "no dataset or path"),
+    ("train", "--dataset {}/none.npz", "cannot read"),
+    ("train", "--dataset {}/truncated", "truncated"),
+    ("train", "--dataset {}/magic", "wrong magic number"),
+    ("train", "--dataset {}/notgzip", "not gzip"),
+    ("train", "--dataset {}/empty", "holds no IDX"),
+    ("train", "--dataset {}/text.npz", "not a readable"),
+    ("train", "--dataset digits --K 0", "K is 0"),
+    ("train", "--dataset digits --K many", "invalid int value"),
+    ("train", "--dataset digits --latent_dims 0", "latent_dims is 0"),
+    ("train", "--dataset digits --latent_dims -3", "latent_dims is -3"),
+    ("train", "--dataset digits --model vae --K 3", "K has no effect with model vae"),
+    ("train", "--dataset digits --sigma 0.2", "sigma has no effect with likelihood bernoulli"),
+    ("train", "--dataset digits --hidden_dims 9", "hidden_dims has no effect with arch conv"),
+    ("train", "--dataset digits --arch mlp --max_filters 9", "max_filters has no effect"),
+    ("train", "--dataset digits --epochs 0", "epochs is 0"),
+    ("train", "--dataset digits --save_every 0", "--save_every is 0"),
+    ("train", "--dataset digits --image_size 0 5", "image_size"),
+    ("train", "--dataset digits --classes x", "no class x"),
+    ("train", "--dataset digits --outdir {}/file/run", "cannot use"),
+    ("train", "--dataset digits --nonsense", "unrecognized arguments"),
+    ("train", "--resume {}/empty", "no state.npz"),
+    ("cluster", "--model {}/none.npz", "cannot read"),
+    ("cluster", "--model {}/text.npz", "damaged or not an .npz"),
+    ("cluster", "--model {}/theirs.npz", "not an mlx_gmvae model"),
+    ("cluster", "--model {}/vae.npz --dataset digits", "needs a model with components"),
+    ("cluster", "--model {}/gmvae.npz", "does not say what it was trained on"),
+    ("cluster", "--model {}/gmvae.npz --dataset {}/big.npz", "--image_size 8 8"),
+    ("reconstruct", "--model {}/vae.npz --dataset {}/big.npz", "has 12 x 11"),
+    ("reconstruct", "--model {}/vae.npz --dataset digits --num 0", "--num is 0"),
+    ("reconstruct", "--model {}/vae.npz --latent_dims 3", "--latent_dims is 3, but"),
+    ("reconstruct", "--model {}/vae.npz --K 3", "K has no effect"),
+    ("reconstruct", "--model {}/vae.npz --config {}/file", "is not JSON"),
+    ("generate", "", "required: --model"),
+    ("generate", "--model {}/gmvae.npz --max_filters 5", "made with 64"),
+    ("generate", "--model {}/gmvae.npz --nimg_channels 3", "made with 1"),
+    ("generate", "--model {}/gmvae.npz --cluster 10", "choose one of 0 to 9"),
+    ("generate", "--model {}/vae.npz --cluster 0", "has none"),
+    ("generate", "--model {}/gmvae.npz --outfile {}/file/s.png", "cannot use"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wrong")
+    wrong_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("script", "options", "message"), WRONG)
+def test_bad_input_is_one_line_and_status_2(  # type: ignore[no-untyped-def]
+    wrong: Path, tmp_path, monkeypatch, capsys, script: str, options: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SCRIPTS[script].main(options.replace("{}", str(wrong)).split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error, error
+
+
+def test_bad_input_from_the_shell(tmp_path: Path) -> None:
+    done = run("generate", f"--model {tmp_path}/none.npz")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"generate.py: cannot read {tmp_path}/none.npz: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script: str, capsys) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SystemExit) as stop:
+        SCRIPTS[script].main(["--help"])
+    assert stop.value.code == 0
+    assert "--cpu" in capsys.readouterr().out
+
+
+def test_training_on_real_mnist(data_dir: str, tmp_path: Path) -> None:
+    """Two epochs on all 60,000 images: the loss falls by more than half of the untrained one."""
+    started = time.monotonic()
+    options = f"--dataset mnist --data_dir {data_dir} --arch mlp --latent_dims 8 --K 10"
+    assert train.main([*options.split(), "--epochs", "2", "--outdir", f"{tmp_path}/run"]) == 0
+    history = read_csv(tmp_path / "run/history.csv")
+    untrained = 784 * np.log(2)  # a decoder that answers 1/2 for every pixel
+    assert float(history[-1]["loss"]) < untrained / 2
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["images"] == 10000
+    assert -metrics["generative"]["elbo"] < untrained / 2
+    assert metrics["generative"]["ssim"] > 0.6
+    assert time.monotonic() - started < 300

@@ -1,0 +1,177 @@
+"""The compiled step: fresh noise, determinism, agreement with eager mode, exact resume."""
+
+from itertools import islice
+
+from mlx_gmvae import backend
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.data.datasets import Splits
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.models import build_model
+from mlx_gmvae.training import Trainer, train
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+
+def make_trainer(images: np.ndarray, arch: str = "conv", model: str = "gmvae", **options):  # type: ignore[no-untyped-def]
+    config = TrainConfig.from_dict({"epochs": 2, "batchsize": 16, **options})
+    height, width, channels = images.shape[1:]
+    mx.random.seed(config.seed)
+    model_config = ModelConfig(
+        model=model, arch=arch, image_size=(height, width), channels=channels, latent_dims=3,
+        K=4, w_dims=2, hidden_dims=16, max_filters=8,
+    )  # fmt: skip
+    return Trainer(build_model(model_config), images, config)
+
+
+def weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {name: np.array(value) for name, value in trainer.model.arrays().items()}
+
+
+def finish(trainer: Trainer) -> Trainer:
+    list(trainer.run())
+    return trainer
+
+
+def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_two_steps_draw_different_noise(small_images: np.ndarray) -> None:
+    """A step that does not capture the generator's state repeats the first step's noise."""
+    trainer = make_trainer(small_images, lr=1e-30)  # the weights stay, only the noise changes
+    step, captured = trainer._compiled_step()
+    x, kl_weight = mx.array(small_images[:16]), mx.array(1.0)
+    losses = []
+    for _ in range(3):
+        losses.append(step(x, kl_weight)[0].item())
+        mx.eval(captured)
+    assert len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("arch", ["conv", "mlp"])
+def test_the_same_seed_gives_the_same_weights(small_images: np.ndarray, arch: str) -> None:
+    first, second = (finish(make_trainer(small_images, arch, seed=3)) for _ in range(2))
+    assert_same(weights(first), weights(second))
+    other = finish(make_trainer(small_images, arch, seed=4))
+    assert any(not np.array_equal(a, weights(other)[n]) for n, a in weights(first).items())
+
+
+@pytest.mark.parametrize("model", ["vae", "gmvae"])
+@pytest.mark.parametrize("arch", ["conv", "mlp"])
+def test_compiled_and_eager_agree_after_20_steps(small_images, model, arch) -> None:  # type: ignore[no-untyped-def]
+    results = []
+    for switch in (mx.enable_compile, mx.disable_compile):
+        switch()
+        try:
+            results.append(finish(make_trainer(small_images, arch, model, epochs=5)))
+        finally:
+            mx.enable_compile()
+    assert results[0].epoch * results[0].steps_per_epoch == 20
+    compiled, eager = (weights(trainer) for trainer in results)
+    for name in compiled:
+        np.testing.assert_allclose(compiled[name], eager[name], atol=1e-4, err_msg=name)
+    assert results[0].history[-1]["loss"] == pytest.approx(results[1].history[-1]["loss"], rel=1e-4)
+
+
+def test_training_lowers_the_loss(digits: Splits) -> None:
+    history = finish(make_trainer(digits.train.images, epochs=15)).history
+    assert history[-1]["loss"] < 0.75 * history[0]["loss"]
+    assert [record["epoch"] for record in history] == list(range(1, 16))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+def test_a_stopped_run_resumes_bit_for_bit(small_images: np.ndarray, steps: int) -> None:
+    whole = finish(make_trainer(small_images, kl_anneal=2))
+    stopped = make_trainer(small_images, kl_anneal=2)
+    answers = iter([False] * (steps - 1) + [True])
+    list(stopped.run(lambda: next(answers)))
+    assert stopped.epoch * stopped.steps_per_epoch + stopped.step == steps
+    arrays, progress = stopped.state()
+    arrays = {name: mx.array(np.array(value)) for name, value in arrays.items()}
+
+    resumed = make_trainer(small_images, kl_anneal=2)
+    mx.random.seed(999)  # whatever the generator did meanwhile
+    resumed.restore(arrays, progress)
+    finish(resumed)
+    assert_same(weights(whole), weights(resumed))
+    for ours, theirs in zip(whole.history, resumed.history, strict=True):
+        for name in set(ours) - {"seconds", "throughput"}:
+            assert ours[name] == theirs[name], name
+
+
+def test_a_partial_last_batch_is_dropped_and_a_large_batch_shrinks(small_images) -> None:  # type: ignore[no-untyped-def]
+    assert make_trainer(small_images, batchsize=30).steps_per_epoch == 2
+    trainer = make_trainer(small_images[:5])
+    assert (trainer.batchsize, trainer.steps_per_epoch) == (5, 1)
+
+
+def test_kl_annealing_rises_linearly_without_a_second_trace(small_images) -> None:  # type: ignore[no-untyped-def]
+    trainer = make_trainer(small_images, epochs=3, kl_anneal=2, kl_weight=0.5)
+    traces = 0
+    losses = trainer._losses
+
+    def counted(x, kl_weight):  # type: ignore[no-untyped-def]
+        nonlocal traces
+        traces += 1
+        return losses(x, kl_weight)
+
+    trainer._losses = counted
+    seen = [trainer._kl_weight().item()]
+    for _ in trainer.run():
+        seen.append(trainer._kl_weight().item())
+    assert seen == pytest.approx([0, 0.25, 0.5, 0.5])
+    assert traces == 1
+
+
+def test_weights_of_the_terms(small_images: np.ndarray) -> None:
+    plain, weighted = (
+        make_trainer(small_images, recon_weight=r, kl_weight=k) for r, k in [(1, 1), (2, 3)]
+    )
+    x = mx.array(small_images[:16])
+    mx.random.seed(1)
+    loss, terms = plain._losses(x, plain._kl_weight())
+    mx.random.seed(1)
+    weighted_loss, _ = weighted._losses(x, weighted._kl_weight())
+    reconstruction = terms[plain.term_names.index("reconstruction")].item()
+    kls = sum(term.item() for term in terms) - reconstruction
+    assert loss.item() == pytest.approx(reconstruction + kls, rel=1e-5)
+    assert weighted_loss.item() == pytest.approx(2 * reconstruction + 3 * kls, rel=1e-5)
+
+
+def test_clip_grad_bounds_the_gradients(small_images: np.ndarray) -> None:
+    largest = []
+    for norm in (None, 1e-9):
+        trainer = make_trainer(small_images, clip_grad=norm)
+        list(islice(trainer.run(), 1))
+        moments = dict(tree_flatten(trainer.optimizer.state))
+        largest.append(max(mx.abs(v).max().item() for n, v in moments.items() if n.endswith(".m")))
+    assert largest[0] > 1e-3
+    assert largest[1] < 1e-9
+
+
+def test_a_diverging_loss_is_an_error_with_a_remedy(small_images: np.ndarray) -> None:
+    with pytest.raises(InputError, match="--lr"):
+        finish(make_trainer(small_images, lr=1e30))
+
+
+def test_train_function(small_images: np.ndarray) -> None:
+    trainer = make_trainer(small_images)
+    history = train(trainer.model, small_images, trainer.config)
+    assert len(history) == 2
+    assert not trainer.model.training
+
+
+@pytest.mark.skipif(not backend.has_gpu(), reason="no GPU that MLX can use on this machine")
+def test_cpu_and_gpu_agree(small_images: np.ndarray) -> None:
+    results = []
+    for device in (mx.cpu, mx.gpu):
+        with mx.stream(device):
+            mx.set_default_device(mx.Device(device))
+            results.append(finish(make_trainer(small_images)).history[-1]["loss"])
+    mx.set_default_device(mx.Device(mx.gpu))
+    assert results[0] == pytest.approx(results[1], rel=1e-2)
