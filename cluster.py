@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mlx_gmvae import backend, cli, options
 from mlx_gmvae.assignments import Assignments
-from mlx_gmvae.evaluation import latents, responsibilities
+from mlx_gmvae.config import TrainConfig
+from mlx_gmvae.evaluation import latents, pair_scores, responsibilities
 
 import numpy as np
 
@@ -42,11 +43,13 @@ def main(argv: list[str] | None = None) -> int:
     centres = np.array(model.component_latents())
     found.save_scatter(outdir / "latent.png", latents(model, dataset.images), centres)
     scores = found.scores()
+    pairs = TrainConfig.from_dict(loaded.training or {})
+    scores["pairs"] = pair_scores(model, dataset.images, pairs)
     cli.write_json(outdir / "metrics.json", {"split": args.split, **scores})
 
     sizes = ", ".join(map(str, found.sizes))
     print(f"{len(dataset)} {args.split} images of {dataset.name} in clusters of {sizes}")
-    print(f"mean confidence {scores['mean_confidence']:.3f}")
+    cli.print_scores("without labels", {"confidence": scores["mean_confidence"], **scores["pairs"]})
     if "clustering" in scores:
         cli.print_scores(args.split, scores["clustering"])
     print(f"saved assignments.csv, cluster_*.png, latent.png and metrics.json in {outdir}")

@@ -8,20 +8,22 @@ import math
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlx_gmvae import backend, cli, figures, options
-from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.assignments import Assignments
+from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.datasets import Splits, load_dataset
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import cluster_scores, generative_scores
-from mlx_gmvae.models import MixtureModel, build_model
+from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
+from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
 from mlx_gmvae.runs import RunFolder, run_name
 from mlx_gmvae.training import Trainer
 
 import mlx.core as mx
 
-FEWEST_STEPS = 1500  # small sets get as many epochs as these take
+FEWEST_STEPS = 600  # small sets get as many epochs as these take
 SECONDS_BETWEEN_SAVES = 10
 
 
@@ -34,30 +36,60 @@ class Run:
     data: dict[str, Any]  # dataset, image_size, classes
     trainer: Trainer
 
+    @property
+    def is_done(self) -> bool:
+        return self.trainer.epoch == self.trainer.config.epochs
+
 
 @cli.script
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
+    if args.seeds:
+        return train_seeds(args)
     run = resumed_run(args) if args.resume else new_run(args)
     print_summary(run)
+    train(run, args.save_every)
+    if not run.is_done:
+        print(f"interrupted; continue with: python train.py --resume {run.folder.path}")
+        return cli.EXIT_INTERRUPTED
+    measure(run)
+    return 0
 
+
+def train(run: Run, save_every: int) -> None:
+    """Train to the last epoch or to Ctrl-C; what was reached is saved either way."""
     trainer, test_images = run.trainer, run.splits.test.images
     saved = time.monotonic()
     with cli.stop_on_interrupt() as stopped:
         for record in trainer.run(stopped):
             print(epoch_line(record), flush=True)
-            is_last = trainer.epoch == trainer.config.epochs
-            if is_last or trainer.epoch % args.save_every == 0:
+            if run.is_done or trainer.epoch % save_every == 0:
                 run.folder.save_pictures(trainer.model, test_images, trainer.epoch)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 run.folder.save(trainer, run.data)
                 saved = time.monotonic()
         run.folder.save(trainer, run.data)
-    if trainer.epoch < trainer.config.epochs:
-        print(f"interrupted; continue with: python train.py --resume {run.folder.path}")
-        return cli.EXIT_INTERRUPTED
-    measure(run)
+
+
+def train_seeds(args: argparse.Namespace) -> int:
+    """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
+    losses: dict[int, float] = {}
+    parent = None
+    for seed in range(args.seed, args.seed + args.seeds):
+        run = new_run(argparse.Namespace(**vars(args) | {"seed": seed}), parent)
+        parent = parent or run.folder.path.parent
+        print_summary(run)
+        train(run, args.save_every)
+        if not run.is_done:
+            print(f"interrupted; the runs so far are in {parent}")
+            return cli.EXIT_INTERRUPTED
+        losses[seed] = measure(run)["pairs"]["pair_loss"]
+    ranked = sorted(losses, key=losses.__getitem__)
+    assert parent is not None
+    RunFolder(parent).adopt(ranked[0])
+    print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in ranked))
+    print(f"kept seed {ranked[0]} as {parent}/model.npz")
     return 0
 
 
@@ -74,13 +106,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="write pictures every so many epochs and at the end (default: 10)",
     )  # fmt: skip
     group.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    group.add_argument(
+        "--seeds", type=int, metavar="N",
+        help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
+    )  # fmt: skip
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
     cli.require_at_least("save_every", args.save_every, 1)
+    if args.seeds is not None:
+        cli.require_at_least("seeds", args.seeds, 1)
+        if args.resume:
+            raise InputError("--seeds cannot be resumed; --resume one of its runs")
     return args
 
 
-def new_run(args: argparse.Namespace) -> Run:
+def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
+    """A run in its own folder or, of several seeds, in a folder of its seed below `parent`."""
     splits, data = options.load_or_fall_back(args)
     *image_size, channels = splits.train.image_shape
     given = options.given_fields(ModelConfig, args)
@@ -88,13 +129,27 @@ def new_run(args: argparse.Namespace) -> Run:
     model_config = ModelConfig.from_dict(given | shape)
     for name in given:
         model_config.require_effect(name)
-    train_config = TrainConfig.from_dict(options.given_fields(TrainConfig, args))
-    if not hasattr(args, "epochs"):
+    given = options.given_fields(TrainConfig, args)
+    train_config = training_of(TrainConfig.from_dict(given), model_config, set(given))
+    if "epochs" not in given:
         train_config = with_default_epochs(train_config, len(splits.train))
     mx.random.seed(train_config.seed)
-    trainer = Trainer(build_model(model_config), splits.train.images, train_config)
+    model = build_model(model_config)
+    if args.seeds and not train_config.pair_weight:
+        raise InputError("--seeds needs the pair objective, which compares runs without labels")
     name = run_name(model_config, data["dataset"])
-    return Run(RunFolder.create(args.outdir, name, args.overwrite), splits, data, trainer)
+    folder = RunFolder(parent) if parent else RunFolder.create(args.outdir, name, args.overwrite)
+    if args.seeds:
+        folder = folder.of_seed(train_config.seed)
+    return Run(folder, splits, data, make_trainer(model, splits, train_config, folder))
+
+
+def make_trainer(
+    model: LatentVariableModel, splits: Splits, config: TrainConfig, folder: RunFolder
+) -> Trainer:
+    images = splits.train.images
+    neighbours = folder.load_neighbours(images, config) if config.pair_weight else None
+    return Trainer(model, images, config, neighbours)
 
 
 def resumed_run(args: argparse.Namespace) -> Run:
@@ -108,7 +163,7 @@ def resumed_run(args: argparse.Namespace) -> Run:
     options.check_shape(splits.train, folder.state, saved.model)
     epochs = getattr(args, "epochs", saved.training.epochs)
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    trainer = Trainer(build_model(saved.model), splits.train.images, train_config)
+    trainer = make_trainer(build_model(saved.model), splits, train_config, folder)
     folder.restore(trainer, saved)
     return Run(folder, splits, saved.data, trainer)
 
@@ -121,7 +176,7 @@ def with_default_epochs(config: TrainConfig, num_images: int) -> TrainConfig:
 
 def print_summary(run: Run) -> None:
     model, splits = run.trainer.model, run.splits
-    cli.print_options(model.config.effective() | run.trainer.config.to_dict())
+    cli.print_options(model.config.effective() | run.trainer.config.effective())
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
     print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
@@ -137,22 +192,26 @@ def epoch_line(record: dict[str, float]) -> str:
     )
 
 
-def measure(run: Run) -> None:
-    """Measure the trained model on the test split; write metrics.json and the curves."""
-    model, test = run.trainer.model, run.splits.test
+def measure(run: Run) -> dict[str, Any]:
+    """Measure the trained model; write metrics.json and the curves. Returns the metrics."""
+    model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
     metrics["generative"] = generative_scores(model, test.images)
     cli.print_scores("test", metrics["generative"])
-    if isinstance(model, MixtureModel) and test.labels is not None:
-        metrics["clustering"] = cluster_scores(model, test)
-        cli.print_scores("test clustering", metrics["clustering"])
+    if isinstance(model, MixtureModel):
+        metrics |= Assignments(test, responsibilities(model, test.images)).scores()
+        metrics["pairs"] = pair_scores(model, run.splits.train.images, config)
+        cli.print_scores("training images, without labels", metrics["pairs"])
+        if "clustering" in metrics:
+            cli.print_scores("test clustering", metrics["clustering"])
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
     run.folder.save(run.trainer, run.data, metrics)
     cli.write_json(run.folder.path / "metrics.json", metrics)
     figures.save_curves(run.folder.path / "curves.png", history)
     print(f"saved model.npz, metrics.json, history.csv and pictures in {run.folder.path}")
+    return metrics
 
 
 if __name__ == "__main__":

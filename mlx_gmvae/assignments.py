@@ -8,7 +8,7 @@ import numpy as np
 
 from . import figures
 from .data.datasets import Dataset
-from .metrics import clustering_scores
+from .metrics import calibration_error, clustering_scores
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
@@ -71,7 +71,7 @@ class Assignments:
         figures.save_latent_scatter(path, latents[some], colourings, centres)
 
     def scores(self) -> dict[str, Any]:
-        """Cluster sizes, mean confidence and, where labels exist, ACC, NMI and ARI."""
+        """Cluster sizes, mean confidence and, where labels exist, ACC, NMI, ARI and calibration."""
         scores: dict[str, Any] = {
             "images": len(self.dataset),
             "cluster_sizes": self.sizes.tolist(),
@@ -79,4 +79,7 @@ class Assignments:
         }
         if self.dataset.labels is not None:
             scores["clustering"] = clustering_scores(self.dataset.labels, self.clusters)
+            scores["clustering"]["calibration_error"] = calibration_error(
+                self.dataset.labels, self.responsibilities
+            )
         return scores

@@ -11,6 +11,10 @@ MODELS = ("vae", "gmvae")
 ARCHS = ("conv", "mlp")
 LIKELIHOODS = ("bernoulli", "gaussian")
 POSTERIORS = ("amortised", "bayes")
+LR_SCHEDULES = ("cosine", "constant")
+DESCRIPTORS = ("hog", "pixels")
+AUGMENTATIONS = ("affine", "none")
+PAIR_OPTIONS = ("pair_balance", "balance", "neighbours", "descriptor", "augment")
 
 # Options that mean something only for some models: (field, the value it must have).
 NEEDS = {
@@ -152,17 +156,32 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """How a model is trained. Weights multiply terms in nats per example.
 
-    `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0.
+    `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0. With
+    "cosine" the learning rate falls from `lr` to 0 over all epochs. The fields from `pair_weight`
+    on concern the neighbour-pair objective of mixture models (see `pairing`); a weight of 0 turns
+    it off and leaves the plain ELBO.
     """
 
-    epochs: int = 20
-    batchsize: int = 128
+    epochs: int = 10
+    batchsize: int = 256
     lr: float = 1e-3
+    lr_schedule: str = "cosine"
     seed: int = 0
     recon_weight: float = 1.0
     kl_weight: float = 1.0
     kl_anneal: int = 0
     clip_grad: float | None = None
+    pair_weight: float = 1.0
+    pair_balance: float = 2.0
+    balance: str = "uniform"
+    neighbours: int = 10
+    descriptor: str = "hog"
+    augment: str = "affine"
+
+    def effective(self) -> dict[str, Any]:
+        """The options that mean something with this pair_weight."""
+        hidden = () if self.pair_weight else PAIR_OPTIONS
+        return {name: value for name, value in self.to_dict().items() if name not in hidden}
 
     def validate(self) -> None:
         require_range("epochs", self.epochs, 1, 1_000_000)
@@ -172,10 +191,31 @@ class TrainConfig(Config):
         require_positive("lr", self.lr)
         if self.clip_grad is not None:
             require_positive("clip_grad", self.clip_grad)
-        for name in ("recon_weight", "kl_weight"):
+        require_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
+        require_choice("descriptor", self.descriptor, DESCRIPTORS)
+        require_choice("augment", self.augment, AUGMENTATIONS)
+        require_range("neighbours", self.neighbours, 0, 1000)
+        for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value}; it must be a number >= 0")
+
+
+def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> TrainConfig:
+    """`config` as it applies to `model`: without pairs for a model without components.
+
+    Raises InputError if an option in `given` would have no effect.
+    """
+    if model.model == "vae":
+        useless, why = {"pair_weight", *PAIR_OPTIONS}, "model vae; it is for gmvae"
+        config = dataclasses.replace(config, pair_weight=0.0)
+    elif config.pair_weight == 0:
+        useless, why = set(PAIR_OPTIONS), "pair_weight 0"
+    else:
+        return config
+    for name in sorted(useless & given):
+        raise InputError(f"{name} has no effect with {why}")
+    return config
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -6,14 +6,17 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
-from .data.datasets import Dataset
-from .metrics import clustering_scores, mse, ssim
+from .config import TrainConfig
+from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
+from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
+from .randomness import preserved_random_state
 from .training import as_float
 
 BATCH_PIXELS = 1 << 20
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
+PAIR_IMAGES = 10_000
 
 
 def over_batches(
@@ -75,7 +78,32 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     return scores
 
 
-def cluster_scores(model: MixtureModel, dataset: Dataset) -> dict[str, float]:
-    """ACC, NMI, ARI of the most responsible component against the labels, which must exist."""
-    assert dataset.labels is not None
-    return clustering_scores(dataset.labels, responsibilities(model, dataset.images).argmax(axis=1))
+def pair_scores(
+    model: MixtureModel, images: np.ndarray, config: TrainConfig, seed: int = 0
+) -> dict[str, float]:
+    """How good a clustering looks without labels, from at most 10,000 of the images.
+
+    `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
+    better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
+    cluster is also that of a random near neighbour, and of a distorted copy of themselves.
+    """
+    rng = np.random.default_rng(seed)
+    some = images[np.sort(rng.permutation(len(images))[:PAIR_IMAGES])]
+    graph = neighbour_graph(some, config.neighbours, config.descriptor)
+    partners = some[draw_partners(graph, np.arange(len(some)), rng)]
+    objective = PairObjective(model, config.balance, config.pair_balance, config.augment)
+    with preserved_random_state():
+        mx.random.seed(seed)
+        plain = over_batches(model.log_cluster_probabilities, some)
+        distorted, other = (
+            over_batches(lambda x: model.log_cluster_probabilities(objective.distort(x)), each)
+            for each in (some, partners)
+        )
+    terms = pair_terms(mx.array(distorted), mx.array(other), objective.log_prior)
+    clusters = plain.argmax(axis=1)
+    near = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
+    return {
+        "pair_loss": float(objective.loss(terms)),
+        "neighbour_agreement": float((clusters == near).mean()),
+        "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
+    }

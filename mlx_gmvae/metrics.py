@@ -43,6 +43,28 @@ def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, flo
     }
 
 
+def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error of the matched clustering, in [0, 1].
+
+    Clusters take classes as in `matching_accuracy`; a cluster left without one is always wrong.
+
+    Source: Guo et al. 2017, eq. 3.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    clusters, confidence = responsibilities.argmax(axis=1), responsibilities.max(axis=1)
+    rows, columns = linear_sum_assignment(confusion(labels, clusters), maximize=True)
+    class_of = np.full(responsibilities.shape[1], -1)
+    class_of[rows] = columns
+    correct = class_of[clusters] == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(correct[bin_of == number].sum() - confidence[bin_of == number].sum())
+        for number in range(bins)
+    ]
+    return float(sum(gaps) / len(labels))
+
+
 def mse(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mean squared error of each image, (N,), for pixels in [0, 1]."""
     return ((images - others) ** 2).mean(axis=(1, 2, 3))

@@ -13,11 +13,16 @@ from .config import ModelConfig
 from .layers import DownsampleConv2d, UpsampleConv2d
 
 SMALLEST_FILTERS = 16
+CLASSIFIER_FILTERS = 32
+CLASSIFIER_GRID = 7
+CLASSIFIER_DIMS = 128
 
 
 def make_encoder(config: ModelConfig) -> "ConvEncoder | MLPEncoder":
     """The network from (B, H, W, C) to features (B, out_dims) that `config` names."""
-    return ConvEncoder(config) if config.arch == "conv" else MLPEncoder(config)
+    if config.arch == "conv":
+        return ConvEncoder(config, stage_filters(config))
+    return MLPEncoder(config)
 
 
 def make_decoder(config: ModelConfig) -> "ConvDecoder | MLPDecoder":
@@ -32,32 +37,30 @@ def stage_filters(config: ModelConfig) -> list[int]:
     return [max(smallest, config.max_filters >> halving) for halving in halvings]
 
 
-def padded_size(config: ModelConfig) -> tuple[int, int]:
-    """The image size rounded up so that every stage halves it exactly."""
-    stride = 2**config.layers
-    height, width = config.image_size
-    return math.ceil(height / stride) * stride, math.ceil(width / stride) * stride
+def padding(side: int, stages: int) -> tuple[int, int]:
+    """Pixels (before, after) that let every stage halve a side exactly."""
+    extra = -side % 2**stages
+    return extra // 2, extra - extra // 2
 
 
-def margins(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zero padding (before, after) of rows and of columns that makes the padded size."""
-    extra = [big - small for big, small in zip(padded_size(config), config.image_size, strict=True)]
-    return (extra[0] // 2, extra[0] - extra[0] // 2), (extra[1] // 2, extra[1] - extra[1] // 2)
+def coarsest_grid(config: ModelConfig, stages: int) -> tuple[int, int]:
+    """Height and width after `stages` halvings of the padded image."""
+    height, width = (math.ceil(side / 2**stages) for side in config.image_size)
+    return height, width
 
 
 class ConvEncoder(nn.Module):
-    """Stride-2 convolutions down to a grid of about 4x4, flattened."""
+    """Stride-2 convolutions with the given numbers of channels, flattened."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, filters: list[int]):
         super().__init__()
-        filters = stage_filters(config)
         self.stages = [
             DownsampleConv2d(before, after)
             for before, after in pairwise([config.channels, *filters])
         ]
-        height, width = (side // 2**config.layers for side in padded_size(config))
-        self.out_dims = height * width * filters[-1]
-        self._padding = [(0, 0), *margins(config), (0, 0)]
+        self.out_dims = math.prod(coarsest_grid(config, len(filters))) * filters[-1]
+        rows, columns = (padding(side, len(filters)) for side in config.image_size)
+        self._padding = [(0, 0), rows, columns, (0, 0)]
 
     def __call__(self, x: mx.array) -> mx.array:
         x = mx.pad(x, self._padding)
@@ -82,19 +85,46 @@ class MLPEncoder(nn.Module):
         return x
 
 
+class Classifier(nn.Module):
+    """Logits of q(y|x): (B, H, W, C) -> (B, K).
+
+    Two stride-2 stages for 28x28, down to a grid of about 7x7, or dense layers; then a dense layer
+    of 128 with batch normalisation. Normalising only there trains as well as normalising every
+    stage, at a tenth of the cost.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.encoder: ConvEncoder | MLPEncoder
+        if config.arch == "conv":
+            stages = max(1, round(math.log2(min(config.image_size) / CLASSIFIER_GRID)))
+            self.encoder = ConvEncoder(
+                config, [CLASSIFIER_FILTERS, *[2 * CLASSIFIER_FILTERS] * (stages - 1)]
+            )
+        else:
+            self.encoder = MLPEncoder(config)
+        self.hidden = nn.Linear(self.encoder.out_dims, CLASSIFIER_DIMS)
+        self.norm = nn.BatchNorm(CLASSIFIER_DIMS)
+        self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.out(nn.relu(self.norm(self.hidden(self.encoder(x)))))
+
+
 class ConvDecoder(nn.Module):
     """A dense layer to the coarsest grid, then nearest-neighbour upsampling convolutions."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         filters = stage_filters(config)[::-1]
-        height, width = (side // 2**config.layers for side in padded_size(config))
-        self._grid = (height, width, filters[0])
+        self._grid = (*coarsest_grid(config, config.layers), filters[0])
         self.dense = nn.Linear(config.latent_dims, math.prod(self._grid))
         self.stages = [
             UpsampleConv2d(before, after) for before, after in pairwise([*filters, config.channels])
         ]
-        (self._top, _), (self._left, _) = margins(config)
+        (self._top, _), (self._left, _) = (
+            padding(side, config.layers) for side in config.image_size
+        )
         self._size = config.image_size
 
     def __call__(self, z: mx.array) -> mx.array:

@@ -8,7 +8,17 @@ from typing import Any
 
 from .checkpoint import ModelFile, load_model
 from .cli import Parser
-from .config import ARCHS, LIKELIHOODS, MODELS, POSTERIORS, ModelConfig, TrainConfig
+from .config import (
+    ARCHS,
+    AUGMENTATIONS,
+    DESCRIPTORS,
+    LIKELIHOODS,
+    LR_SCHEDULES,
+    MODELS,
+    POSTERIORS,
+    ModelConfig,
+    TrainConfig,
+)
 from .data.datasets import NAMES, Dataset, Splits, load_dataset
 from .data.download import DownloadError
 from .data.published import default_data_dir
@@ -58,7 +68,7 @@ def add_model_flags(parser: Parser) -> None:
         ("w_dims", "dimensions of the style w (gmvae)", {"type": int, "metavar": "M"}),
         (
             "posterior",
-            "q(y|.) of the gmvae: the encoder's own, or Bayes' rule at z and w",
+            "q(y|.) of the gmvae: a classifier's, or Bayes' rule at z and w",
             {"choices": POSTERIORS},
         ),
         ("likelihood", "of the pixels given z", {"choices": LIKELIHOODS}),
@@ -94,7 +104,31 @@ def add_training_flags(parser: Parser) -> None:
             "raise the KL weight from 0 over so many epochs",
             {"type": int, "metavar": "EPOCHS"},
         ),
+        (
+            "lr_schedule",
+            "cosine lets the learning rate fall to 0 at the last epoch",
+            {"choices": LR_SCHEDULES},
+        ),
         ("clip_grad", "largest gradient norm", {"type": float, "metavar": "NORM"}),
+    ]
+    for name, text, options in fields:
+        _add_field(group, TrainConfig, name, text, options)
+    group = parser.add_argument_group("clustering", "Neighbour pairs, for models with components.")
+    fields = [
+        ("pair_weight", "weight of the pair objective; 0 leaves the plain ELBO", {"type": float}),
+        ("pair_balance", "weight of the balance between clusters in it", {"type": float}),
+        (
+            "balance",
+            "cluster sizes to expect: uniform, free, or a file of K numbers",
+            {"metavar": "uniform|free|FILE"},
+        ),
+        ("neighbours", "nearest neighbours to pair an image with", {"type": int, "metavar": "N"}),
+        (
+            "descriptor",
+            "what neighbours are near in: pixels, or pixels and oriented gradients (hog)",
+            {"choices": DESCRIPTORS},
+        ),
+        ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
     ]
     for name, text, options in fields:
         _add_field(group, TrainConfig, name, text, options)
@@ -109,7 +143,22 @@ def _add_field(group: Any, config: type, name: str, text: str, options: dict[str
 def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
     """The fields of a configuration that the command line sets."""
     names = {field.name for field in dataclasses.fields(config)}
-    return {name: value for name, value in vars(args).items() if name in names}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    if "balance" in given:
+        given["balance"] = _read_balance(given["balance"])
+    return given
+
+
+def _read_balance(value: str) -> str:
+    """ "uniform", "free", or the numbers in a file of that name, with commas between."""
+    if value in ("uniform", "free"):
+        return value
+    try:
+        return ",".join(Path(value).read_text().replace(",", " ").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--balance is {value!r}; it must be uniform, free, or a file of K numbers ({error})"
+        ) from None
 
 
 def add_model_file_flags(parser: Parser) -> None:

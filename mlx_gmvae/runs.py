@@ -1,8 +1,10 @@
 """A run folder: what train.py writes while it trains, and what --resume reads back."""
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlx.core as mx
 import numpy as np
 
 from . import figures
@@ -11,6 +13,7 @@ from .config import ModelConfig, TrainConfig
 from .errors import InputError
 from .evaluation import reconstruct
 from .models import LatentVariableModel, MixtureModel
+from .pairing import neighbour_graph
 from .randomness import preserved_random_state
 from .training import Trainer
 
@@ -44,6 +47,7 @@ class RunFolder:
         self.path = path
         self.model = path / "model.npz"
         self.state = path / "state.npz"
+        self.neighbours = path / "neighbours.npz"
 
     @classmethod
     def create(cls, outdir: str | None, name: str, overwrite: bool) -> "RunFolder":
@@ -103,6 +107,35 @@ class RunFolder:
             trainer.restore(load_arrays(self.state), saved.progress)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{self.state} does not fit this model ({error})") from None
+
+    def of_seed(self, seed: int) -> "RunFolder":
+        """The folder below this one for one of several seeds; they share the neighbour graph."""
+        folder = RunFolder(self.path / f"seed_{seed}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.neighbours = self.neighbours
+        return folder
+
+    def adopt(self, seed: int) -> None:
+        """Copy a seed's files up into this folder, which becomes a run like any other."""
+        source = self.of_seed(seed).path
+        for entry in source.iterdir():
+            if entry.is_dir():
+                shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(entry, self.path / entry.name)
+
+    def load_neighbours(self, images: np.ndarray, config: TrainConfig) -> np.ndarray:
+        """The neighbour graph of a run's training images: built once, then read back."""
+        made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
+        made_from |= {"images": len(images)}
+        if self.neighbours.is_file():
+            saved = load_info(self.neighbours)
+            if saved.get("made_from") == made_from:
+                return np.array(load_arrays(self.neighbours)["graph"])
+        graph = neighbour_graph(images, config.neighbours, config.descriptor)
+        info = {"kind": "neighbours", "made_from": made_from}
+        save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)
+        return graph
 
     def save_pictures(self, model: LatentVariableModel, images: np.ndarray, epoch: int) -> None:
         """Reconstructions of the first test images, and samples, as they are at `epoch`."""

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from .config import TrainConfig
 from .errors import InputError
-from .models.base import LatentVariableModel
+from .models.base import LatentVariableModel, MixtureModel
+from .pairing import PairObjective, draw_partners, neighbour_graph
 from .randomness import random_key, set_random_key
 
 
@@ -32,20 +33,34 @@ class Trainer:
     and seconds.
     """
 
-    def __init__(self, model: LatentVariableModel, images: np.ndarray, config: TrainConfig):
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        images: np.ndarray,
+        config: TrainConfig,
+        neighbours: np.ndarray | None = None,
+    ):
         self.model = model
         self.images = images
         self.config = config
         self.batchsize = min(config.batchsize, len(images))
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(images) // self.batchsize
+        self.pairs: PairObjective | None = None
+        if config.pair_weight and isinstance(model, MixtureModel):
+            self.pairs = PairObjective(model, config.balance, config.pair_balance, config.augment)
+            if neighbours is None:
+                neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
+        self.neighbours = neighbours
         self.optimizer = optim.Adam(learning_rate=config.lr, bias_correction=True)
         self.optimizer.init(model.trainable_parameters())
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
-        self.term_names = tuple(model.elbo(as_float(images[:1])).terms)
+        model.eval()  # only to learn the names: batch statistics must not see this image
+        _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), mx.array(1.0))
+        self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
@@ -57,15 +72,20 @@ class Trainer:
         step, captured = self._compiled_step()
         while self.epoch < self.config.epochs:
             self.model.train()
-            order = self._order()
+            order, partners = self._order()
             started = time.perf_counter() - self.seconds
             with tqdm(
                 total=self.steps_per_epoch, initial=self.step, leave=False, disable=None,
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
             ) as bar:  # fmt: skip
                 while self.step < self.steps_per_epoch:
-                    rows = order[self.step * self.batchsize :][: self.batchsize]
-                    losses = step(mx.array(self.images[rows]), self._kl_weight())
+                    batch = slice(self.step * self.batchsize, (self.step + 1) * self.batchsize)
+                    self.optimizer.learning_rate = self._learning_rate()
+                    losses = step(
+                        mx.array(self.images[order[batch]]),
+                        mx.array(self.images[partners[batch]]) if self.pairs else None,
+                        self._kl_weight(),
+                    )
                     self.totals = self.totals + losses
                     mx.eval(self.totals, captured)
                     self.step += 1
@@ -82,31 +102,56 @@ class Trainer:
         loss_and_grad = nn.value_and_grad(self.model, self._losses)
 
         @partial(mx.compile, inputs=captured, outputs=captured)
-        def step(x: mx.array, kl_weight: mx.array) -> mx.array:
-            (loss, terms), grads = loss_and_grad(x, kl_weight)
+        def step(x: mx.array, partners: mx.array | None, kl_weight: mx.array) -> mx.array:
+            (loss, terms), grads = loss_and_grad(x, partners, kl_weight)
             if self.config.clip_grad is not None:
                 grads, _ = optim.clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.model, grads)
-            return mx.stack([loss, *terms])
+            return mx.stack([loss, *terms.values()])
 
         return step, captured
 
-    def _losses(self, x: mx.array, kl_weight: mx.array) -> tuple[mx.array, list[mx.array]]:
-        terms = self.model.elbo(as_float(x)).terms
+    def _losses(
+        self, x: mx.array, partners: mx.array | None, kl_weight: mx.array
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
+        x = as_float(x)
+        q = self.model.posterior(x)
+        if self.pairs:
+            # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
+            q = self.pairs.model.given_clusters(q)
+        terms = self.model.elbo(x, q).terms
         loss = mx.array(0.0)
         for name, value in terms.items():
             is_reconstruction = name == "reconstruction"
             loss = loss + (self.config.recon_weight if is_reconstruction else kl_weight) * value
-        return loss, list(terms.values())
+        if self.pairs and partners is not None:
+            pair_terms = self.pairs.terms(x, as_float(partners))
+            loss = loss + self.config.pair_weight * self.pairs.loss(pair_terms)
+            terms = terms | pair_terms
+        return loss, terms
 
     def _kl_weight(self) -> mx.array:
         """The weight at this step: an array, since a float would retrace the step per value."""
         ramp = self.config.kl_anneal * self.steps_per_epoch
-        done = self.epoch * self.steps_per_epoch + self.step
-        return mx.array(self.config.kl_weight * (min(1.0, done / ramp) if ramp else 1.0))
+        return mx.array(self.config.kl_weight * (min(1.0, self._done() / ramp) if ramp else 1.0))
 
-    def _order(self) -> np.ndarray:
-        return np.random.default_rng([self.config.seed, self.epoch]).permutation(len(self.images))
+    def _learning_rate(self) -> mx.array:
+        if self.config.lr_schedule == "constant":
+            return mx.array(self.config.lr)
+        share = self._done() / (self.config.epochs * self.steps_per_epoch)
+        return mx.array(self.config.lr * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def _done(self) -> int:
+        return self.epoch * self.steps_per_epoch + self.step
+
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images of this epoch in order, and the partner of each."""
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        order = rng.permutation(len(self.images))
+        if self.neighbours is None:
+            return order, order
+        return order, draw_partners(self.neighbours, order, rng)
 
     def _finish_epoch(self) -> None:
         loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))

@@ -1,7 +1,7 @@
 """Encoders and decoders accept any image size."""
 
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.networks import make_decoder, make_encoder, padded_size, stage_filters
+from mlx_gmvae.networks import Classifier, coarsest_grid, make_decoder, make_encoder, stage_filters
 
 import mlx.core as mx
 import pytest
@@ -15,22 +15,23 @@ def test_shapes(arch: str, size: tuple[int, int], channels: int) -> None:
     encoder, decoder = make_encoder(config), make_decoder(config)
     assert encoder(mx.zeros((2, *size, channels))).shape == (2, encoder.out_dims)
     assert decoder(mx.zeros((2, config.latent_dims))).shape == (2, *size, channels)
+    assert Classifier(config)(mx.zeros((2, *size, channels))).shape == (2, config.K)
 
 
 @pytest.mark.parametrize(
-    ("size", "stages", "filters", "padded"),
+    ("size", "stages", "filters", "grid"),
     [
-        ((28, 28), 3, [16, 32, 64], (32, 32)),
-        ((8, 8), 1, [64], (8, 8)),
-        ((28, 20), 2, [32, 64], (28, 20)),
-        ((512, 512), 7, [16, 16, 16, 16, 16, 32, 64], (512, 512)),
+        ((28, 28), 3, [16, 32, 64], (4, 4)),
+        ((8, 8), 1, [64], (4, 4)),
+        ((28, 20), 2, [32, 64], (7, 5)),
+        ((512, 512), 7, [16, 16, 16, 16, 16, 32, 64], (4, 4)),
     ],
 )
-def test_stages_follow_the_image_size(size, stages, filters, padded) -> None:  # type: ignore[no-untyped-def]
+def test_stages_follow_the_image_size(size, stages, filters, grid) -> None:  # type: ignore[no-untyped-def]
     config = ModelConfig(image_size=size)
     assert config.layers == stages
     assert stage_filters(config) == filters
-    assert padded_size(config) == padded
+    assert coarsest_grid(config, stages) == grid
 
 
 def test_num_layers_and_max_filters_choose_the_stages() -> None:
@@ -44,6 +45,7 @@ def test_padding_keeps_the_image_where_it_was() -> None:
     config = ModelConfig(image_size=(28, 21))
     encoder = make_encoder(config)
     (_, (top, bottom), (left, right), _) = encoder._padding
-    assert (28 + top + bottom, 21 + left + right) == padded_size(config) == (28, 24)
+    assert (28 + top + bottom, 21 + left + right) == (28, 24)
+    assert coarsest_grid(config, config.layers) == (7, 6)
     decoder = make_decoder(config)
     assert (decoder._top, decoder._left) == (top, left)

@@ -62,9 +62,9 @@ class LatentVariableModel(nn.Module):
         """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats."""
         raise NotImplementedError
 
-    def elbo(self, x: mx.array) -> Elbo:
-        """Batch means of `elbo_terms`, averaged over `mc_samples` draws."""
-        q = self.posterior(x)
+    def elbo(self, x: mx.array, q: Any = None) -> Elbo:
+        """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
+        q = self.posterior(x) if q is None else q
         draws = [self.elbo_terms(x, q) for _ in range(self.config.mc_samples)]
         terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
         return Elbo(sum(terms.values(), mx.array(0.0)), terms)
@@ -94,9 +94,17 @@ class LatentVariableModel(nn.Module):
 class MixtureModel(LatentVariableModel):
     """A model whose prior over z is a mixture of K components."""
 
-    def responsibilities(self, x: mx.array) -> mx.array:
-        """q(y|x), (B, K), rows sum to 1; deterministic, at the posterior means."""
+    def log_cluster_probabilities(self, x: mx.array) -> mx.array:
+        """log q(y|x), (B, K); deterministic, at the means of the other latent variables."""
         raise NotImplementedError
+
+    def given_clusters(self, q: Any) -> Any:
+        """`q` with no gradient through q(y|x), for when another objective trains that."""
+        raise NotImplementedError
+
+    def responsibilities(self, x: mx.array) -> mx.array:
+        """q(y|x), (B, K), rows sum to 1."""
+        return mx.exp(self.log_cluster_probabilities(x))
 
     def component_latents(self) -> mx.array:
         """The centre of each component in latent space, (K, D)."""

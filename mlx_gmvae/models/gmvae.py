@@ -3,7 +3,7 @@
     w ~ N(0, I)     y ~ Cat(1/K)     z | w, y ~ N(m_y(w), diag s_y^2(w))     x | z: decoder
 
     q(z|x), q(w|x): diagonal Normals
-    q(y|.): the encoder's own q(y|x) ("amortised", the paper's first version), or exactly
+    q(y|.): a classifier's q(y|x) ("amortised", the paper's first version), or exactly
             p(y|z,w) = p(z|w,y) / sum_y' p(z|w,y') ("bayes", its final version, eq. 6)
 
     -ELBO = E[-log p(x|z)]                                          reconstruction
@@ -27,6 +27,7 @@ from ..distributions import (
     log_responsibilities,
     standard_normal_log_prob,
 )
+from ..networks import Classifier
 from .base import MixtureModel
 
 PRIOR_HIDDEN_DIMS = 128
@@ -48,7 +49,7 @@ class GMVAE(MixtureModel):
         self.z_head = nn.Linear(features, 2 * config.latent_dims)
         self.w_head = nn.Linear(features, 2 * config.w_dims)
         if config.posterior == "amortised":
-            self.y_head = nn.Linear(features, config.K)
+            self.classifier = Classifier(config)
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 
     def posterior(self, x: mx.array) -> Posterior:
@@ -57,8 +58,20 @@ class GMVAE(MixtureModel):
         return Posterior(
             Normal.from_network(self.z_head(features)),
             Normal.from_network(self.w_head(features)),
-            self.y_head(features) if self.config.posterior == "amortised" else None,
+            self.classifier(x) if self.config.posterior == "amortised" else None,
         )
+
+    def given_clusters(self, q: Posterior) -> Posterior:
+        """`q` with q(y|x) held constant: the bound then trains everything but the classifier."""
+        if q.y_logits is None:
+            return q
+        return q._replace(y_logits=mx.stop_gradient(q.y_logits))
+
+    def log_cluster_probabilities(self, x: mx.array) -> mx.array:
+        if self.config.posterior == "amortised":
+            return log_responsibilities(self.classifier(x))
+        q = self.posterior(x)
+        return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))
 
     def encode(self, x: mx.array) -> Normal:
         return self.posterior(x).z
@@ -76,14 +89,10 @@ class GMVAE(MixtureModel):
         }
 
     def log_q_y(self, q: Posterior, z: mx.array, components: Normal) -> mx.array:
-        """log q(y|.), (B, K): the encoder's, or Bayes' rule at z under p(z|w,y)/K."""
+        """log q(y|.), (B, K): the classifier's, or Bayes' rule at z under p(z|w,y)/K."""
         if q.y_logits is not None:
             return log_responsibilities(q.y_logits)
         return log_responsibilities(components.log_prob(z[:, None]))
-
-    def responsibilities(self, x: mx.array) -> mx.array:
-        q = self.posterior(x)
-        return mx.exp(self.log_q_y(q, q.z.mean, self.prior(q.w.mean)))
 
     def log_importance_weight(self, x: mx.array, q: Posterior) -> mx.array:
         """y is summed out exactly: p(z|w) = 1/K sum_y p(z|w,y)."""

@@ -1,0 +1,299 @@
+"""Clustering accuracy: fixed seeds, none dropped, last epoch, labels only in the measurement.
+
+    python benchmarks/clustering.py --data_dir DIR
+
+Every run is a `python train.py` of its own, with the defaults apart from the options shown, on the
+training split without labels; scores are on the test split. Runs are kept in
+benchmarks/results/clustering.json as they finish, and a run that is there already is not
+repeated, so the command can be stopped and started again. `--only NAME ...` chooses experiments,
+`--jobs 2` trains two runs at a time with one BLAS thread each, `--table` only prints.
+
+DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat and photos/ (a folder
+of class folders of images, or a zip of one), anywhere below it.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mlx_gmvae import __version__  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+KEPT = ROOT / "benchmarks" / "results" / "clustering.json"
+MNIST = "--dataset mnist --latent_dims 8"
+DIGITS = "--dataset digits --latent_dims 8"
+EXPERIMENTS = {
+    "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
+    "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(3)),
+    "MNIST, K=10, neighbours by pixels": (f"{MNIST} --K 10 --descriptor pixels", range(2)),
+    "MNIST, K=10, no neighbours": (f"{MNIST} --K 10 --neighbours 0", range(2)),
+    "MNIST, K=10, no distortion": (f"{MNIST} --K 10 --augment none", range(2)),
+    "MNIST, K=16": (f"{MNIST} --K 16", range(3)),
+    "MNIST, K=30": (f"{MNIST} --K 30", range(3)),
+    "MNIST 1/4/8, K=3": (f"{MNIST} --classes 1 4 8 --K 3", range(5)),
+    "digits, K=10": (f"{DIGITS} --K 10", range(10)),
+    "digits, K=10, plain ELBO": (f"{DIGITS} --K 10 --pair_weight 0", range(3)),
+    "Frey faces, K=10": ("--dataset {frey} --latent_dims 8 --K 10", range(2)),
+    "photos, K=10": ("--dataset {photos} --latent_dims 32 --K 10", range(2)),
+}
+PUBLISHED = [
+    ("GMVAE paper, MNIST, K=10", "mean 82.3 ± 3.8, best 88.5", "test, many-to-one"),
+    ("GMVAE paper, MNIST, K=16", "mean 87.8 ± 5.3, best 96.9", "test, many-to-one"),
+    ("GMVAE paper, MNIST, K=30", "mean 92.8 ± 1.6, best 95.8", "test, many-to-one"),
+    ("VaDE, MNIST", "94.5", "best run, all 70,000"),
+    ("DEC / IDEC / DCN, MNIST", "91 / 88 / 83", "all 70,000"),
+    ("SpectralNet / N2D, MNIST", "97.1 / 97.9", "all 70,000"),
+    ("IMSAT / IIC (mean head), MNIST", "98.4 / 98.4", ""),
+    ("ConvDEC-DA, MNIST", "98.5", "mean of 5"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*EXPERIMENTS, "baselines"])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--workdir", type=Path, default=ROOT / "results" / "clustering")
+    parser.add_argument(
+        "--time_to_accuracy", action="store_true", help="only time the default model on MNIST"
+    )
+    parser.add_argument("--table", action="store_true", help="print what is kept, run nothing")
+    args = parser.parse_args()
+    if args.time_to_accuracy:
+        keep("time to accuracy", {str(seed): time_to_accuracy(args, seed) for seed in range(3)})
+    elif not args.table:
+        names = args.only or [*EXPERIMENTS, "baselines"]
+        runs = [
+            (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
+        ]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda run: run_once(*run, args), runs))
+        if "baselines" in names:
+            keep("baselines", baselines())
+    print_table()
+
+
+LOCK = Lock()
+
+
+def kept() -> dict:
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def keep(name: str, result: dict, seed: int | None = None) -> None:
+    with LOCK:
+        results = kept()
+        if seed is None:
+            results[name] = result
+        else:
+            results.setdefault(name, {})[str(seed)] = result
+        KEPT.parent.mkdir(exist_ok=True)
+        KEPT.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def run_once(name: str, seed: int, args: argparse.Namespace) -> None:
+    """Train one seed of one experiment, unless it is kept already."""
+    if str(seed) in kept().get(name, {}):
+        return
+    options = EXPERIMENTS[name][0].format(
+        frey=args.workdir / "frey.npz", photos=args.workdir / "photos.npz"
+    )
+    with LOCK:
+        prepare(name, args)
+    folder = args.workdir / f"{name.replace(' ', '_').replace('/', '')}_{seed}"
+    command = [*options.split(), "--seed", str(seed)]
+    environment = dict(os.environ)
+    if args.jobs > 1:
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+    started = time.perf_counter()
+    with open(f"{folder}.log", "w") as log:
+        subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *command, "--data_dir", str(args.data_dir),
+             "--outdir", str(folder), "--overwrite"],
+            stdout=log, stderr=subprocess.STDOUT, env=environment, check=True,
+        )  # fmt: skip
+    seconds = time.perf_counter() - started
+    metrics = json.loads((folder / "metrics.json").read_text())
+    result = {
+        "command": f"python train.py {EXPERIMENTS[name][0]} --seed {seed}",
+        "version": __version__,
+        "jobs": args.jobs,
+        "seconds": round(seconds, 1),
+        **metrics,
+    }
+    if "clustering" in metrics:
+        result["sample_purity"] = sample_purity(folder / "model.npz", name, args.data_dir)
+    keep(name, result, seed)
+    print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)
+
+
+def prepare(name: str, args: argparse.Namespace) -> None:
+    """Frey faces and photos as array files that train.py reads."""
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    frey, photos = args.workdir / "frey.npz", args.workdir / "photos.npz"
+    if name.startswith("Frey") and not frey.exists():
+        from scipy.io import loadmat
+
+        (path,) = args.data_dir.rglob("frey_rawface.mat")
+        np.savez(frey, images=loadmat(path)["ff"].T.reshape(-1, 28, 20))
+    if name.startswith("photos") and not photos.exists():
+        from PIL import Image
+
+        (path,) = args.data_dir.rglob("*jpg*.zip")
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))
+            images = [
+                np.array(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names
+            ]
+        np.savez(
+            photos, images=np.stack(images), labels=np.array([n.split("/")[-2] for n in names])
+        )
+
+
+def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
+    """Share of samples that a classifier of real images gives to their component's class.
+
+    1,000 samples in all, equally from each component; a component's class is the one of the
+    images assigned to it most often; the classifier is scikit-learn's SVC on 10,000 labelled
+    training images.
+    """
+    from mlx_gmvae.checkpoint import load_model
+    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.evaluation import responsibilities
+    from mlx_gmvae.metrics import confusion
+
+    import mlx.core as mx
+    from sklearn.svm import SVC
+
+    loaded = load_model(model_path)
+    if name.startswith("photos"):
+        return None
+    train, test = load_dataset(**loaded.data, data_dir=data_dir)
+    some = np.random.default_rng(0).permutation(len(train))[:10_000]
+    judge = SVC(C=10).fit(train.images[some].reshape(len(some), -1) / 255, train.labels[some])
+    clusters = responsibilities(loaded.model, test.images).argmax(axis=1)
+    counts = confusion(test.labels, clusters)
+    mx.random.seed(0)
+    right, total = 0, 0
+    for component in range(len(counts)):
+        if counts[component].sum() == 0:
+            continue
+        samples = np.array(loaded.model.sample(1000 // len(counts), component))
+        found = judge.predict(samples.reshape(len(samples), -1))
+        right += (found == counts[component].argmax()).sum()
+        total += len(samples)
+    return float(right / total)
+
+
+def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
+    """[seconds, test accuracy] after each of the first epochs of `train.py` on MNIST, K = 10.
+
+    Seconds count from the start: reading the files and finding the neighbours are in them. The
+    schedule is that of the default run, which has more epochs than are waited for here.
+    """
+    started = time.perf_counter()
+    from mlx_gmvae.config import ModelConfig, TrainConfig
+    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.evaluation import responsibilities
+    from mlx_gmvae.metrics import matching_accuracy
+    from mlx_gmvae.models import build_model
+    from mlx_gmvae.training import Trainer
+
+    import mlx.core as mx
+
+    train, test = load_dataset("mnist", args.data_dir)
+    mx.random.seed(seed)
+    trainer = Trainer(build_model(ModelConfig()), train.images, TrainConfig(seed=seed))
+    reached: list[list[float]] = []
+    for _ in trainer.run():
+        seconds = time.perf_counter() - started
+        trainer.model.eval()
+        clusters = responsibilities(trainer.model, test.images).argmax(axis=1)
+        reached.append([round(seconds, 1), matching_accuracy(test.labels, clusters)])
+        print(f"seed {seed}: {100 * reached[-1][1]:.2f} % after {seconds:.0f} s", flush=True)
+        if reached[-1][1] >= 0.95:
+            break
+    return reached
+
+
+def baselines() -> dict:
+    """scikit-learn's clusterings of the digits: fitted on all 1,797, scored on all (seed 0-9)."""
+    from mlx_gmvae.metrics import matching_accuracy
+
+    from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+    from sklearn.datasets import load_digits
+    from sklearn.mixture import GaussianMixture
+
+    x, labels = load_digits(return_X_y=True)
+    methods = {
+        "k-means": lambda seed: KMeans(10, random_state=seed),
+        "Gaussian mixture": lambda seed: GaussianMixture(
+            10, covariance_type="diag", random_state=seed
+        ),
+        "spectral": lambda seed: SpectralClustering(
+            10, affinity="nearest_neighbors", random_state=seed
+        ),
+        "agglomerative": lambda seed: AgglomerativeClustering(10),
+    }
+    return {
+        name: [matching_accuracy(labels, make(seed).fit_predict(x)) for seed in range(10)]
+        for name, make in methods.items()
+    }
+
+
+def print_table() -> None:
+    results = kept()
+    header = f"{'test split, %':<36}{'seeds':>6}{'ACC':>14}{'worst':>7}{'NMI':>7}{'ARI':>7}"
+    print(header + f"{'m-to-1':>8}{'ECE':>6}{'purity':>8}{'ELBO':>8}{'seconds':>9}")
+    for name in EXPERIMENTS:
+        runs = list(results.get(name, {}).values())
+        if runs and "clustering" in runs[0]:
+            print(f"{name:<36}{len(runs):>6}{table_row(runs)}")
+        elif runs:
+            pairs = ", ".join(f"{run['pairs']['pair_loss']:.3f}" for run in runs)
+            agreement = statistics.mean(run["pairs"]["augmentation_agreement"] for run in runs)
+            print(
+                f"{name:<36}{len(runs):>6}  no labels: pair loss {pairs}, agreement {agreement:.3f}"
+            )
+    for name, scores in results.get("baselines", {}).items():
+        mean, spread = 100 * statistics.mean(scores), 100 * statistics.stdev(scores)
+        label = f"digits, {name} (all images)"
+        print(f"{label:<36}{len(scores):>6}{mean:>7.1f} ± {spread:4.1f}{100 * min(scores):>7.1f}")
+    print("\npublished")
+    for name, score, protocol in PUBLISHED:
+        print(f"{name:<36}{score:<30}{protocol}")
+
+
+def table_row(runs: list[dict]) -> str:
+    def mean(score) -> float:  # type: ignore[no-untyped-def]
+        return statistics.mean(map(score, runs))
+
+    accuracies = [100 * run["clustering"]["accuracy"] for run in runs]
+    spread = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
+    purities = [run["sample_purity"] for run in runs if run["sample_purity"] is not None]
+    purity = f"{100 * statistics.mean(purities):>8.1f}" if purities else f"{'':>8}"
+    return (
+        f"{statistics.mean(accuracies):>7.2f} ± {spread:4.2f}{min(accuracies):>7.2f}"
+        f"{100 * mean(lambda r: r['clustering']['nmi']):>7.1f}"
+        f"{100 * mean(lambda r: r['clustering']['ari']):>7.1f}"
+        f"{100 * mean(lambda r: r['clustering']['majority_accuracy']):>8.2f}"
+        f"{100 * mean(lambda r: r['clustering']['calibration_error']):>6.1f}{purity}"
+        f"{mean(lambda r: r['generative']['elbo']):>8.1f}{mean(lambda r: r['seconds']):>9.0f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

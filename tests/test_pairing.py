@@ -1,0 +1,200 @@
+"""Neighbours against brute force, the pair objective against its formula, and no labels used."""
+
+import json
+from pathlib import Path
+
+import train
+from mlx_gmvae import pairing
+from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.data.datasets import Splits
+from mlx_gmvae.descriptors import describe, oriented_gradients, reduced_grey
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.pairing import draw_partners, log_balance_prior, neighbour_graph, pair_terms
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "hog"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 6, 3), (70, 45, 3), (1, 1, 1), (1, 9, 1)])
+def test_descriptors_of_any_image(kind: str, shape: tuple[int, int, int]) -> None:
+    images = rng.integers(0, 256, (30, *shape), dtype=np.uint8)
+    described = describe(images, kind)
+    assert described.shape[0] == 30 and described.dtype == np.float32
+    assert np.isfinite(described).all()
+
+
+def test_grey_copy_is_at_most_32_pixels_and_averages_channels() -> None:
+    images = rng.integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
+    assert reduced_grey(images).shape == (2, 32, 24)
+    small = images[:, :20, :20]
+    np.testing.assert_allclose(reduced_grey(small), small.mean(-1) / 255, atol=1 / 255)
+
+
+def test_gradient_histogram_is_the_naive_one() -> None:
+    image = rng.random((8, 8)).astype(np.float32)
+    dy, dx = np.gradient(image)
+    expected = np.zeros((8, 2, 2))
+    for row in range(8):
+        for column in range(8):
+            angle = np.arctan2(dy[row, column], dx[row, column]) % (2 * np.pi)
+            position = angle / (2 * np.pi) * 8
+            low, share = int(position) % 8, position - int(position)
+            magnitude = np.hypot(dx[row, column], dy[row, column])
+            expected[low, row // 4, column // 4] += (1 - share) * magnitude
+            expected[(low + 1) % 8, row // 4, column // 4] += share * magnitude
+    expected = np.sqrt(expected / expected.sum()).reshape(-1)
+    np.testing.assert_allclose(oriented_gradients(image[None])[0], expected, atol=1e-4)
+
+
+def test_neighbours_are_the_nearest_others(digits: Splits) -> None:
+    images = digits.train.images[:300]
+    graph = neighbour_graph(images, 7, "hog")
+    described = describe(images, "hog").astype(np.float64)
+    distance = ((described[:, None] - described[None]) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    found = np.take_along_axis(distance, graph, axis=1)
+    np.testing.assert_allclose(found, np.sort(distance, axis=1)[:, :7], atol=1e-5)
+    assert (graph != np.arange(300)[:, None]).all()
+
+
+def test_duplicates_do_not_become_their_own_neighbours() -> None:
+    images = np.repeat(rng.integers(0, 256, (2, 6, 6, 1), dtype=np.uint8), 10, axis=0)
+    graph = neighbour_graph(images, 3, "pixels")
+    assert graph.shape == (20, 3)
+    assert (graph // 10 == np.arange(20)[:, None] // 10).all()
+    assert (graph != np.arange(20)[:, None]).all()
+
+
+def test_few_images_have_few_neighbours() -> None:
+    images = rng.integers(0, 256, (3, 6, 6, 1), dtype=np.uint8)
+    assert neighbour_graph(images, 10, "pixels").shape == (3, 2)
+    assert neighbour_graph(images[:1], 10, "pixels").shape == (1, 0)
+    np.testing.assert_array_equal(draw_partners(np.empty((1, 0)), np.array([0]), rng), [0])
+
+
+def test_large_sets_are_divided_and_lose_little(digits: Splits, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    images = digits.train.images
+    exact = neighbour_graph(images, 5, "hog")
+    monkeypatch.setattr(pairing, "EXACT_LIMIT", 500)
+    divided = neighbour_graph(images, 5, "hog")
+    assert (divided != np.arange(len(images))[:, None]).all()
+    shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(exact, divided, strict=True)])
+    assert 0.6 < shared < 1
+
+
+def test_partners_are_neighbours_or_oneself() -> None:
+    graph = np.stack([(np.arange(1000) + step) % 1000 for step in (1, 2, 3)], axis=1)
+    rows = rng.permutation(1000)
+    steps = (draw_partners(graph, rows, rng) - rows) % 1000
+    shares = np.bincount(steps, minlength=4) / 1000
+    assert len(shares) == 4
+    assert shares[0] == pytest.approx(0.3, abs=0.05)
+    np.testing.assert_allclose(shares[1:], 0.7 / 3, atol=0.05)
+
+
+def test_pair_loss_is_its_formula() -> None:
+    p, q = rng.dirichlet(np.ones(4), (2, 50))
+    mean = np.concatenate([p, q]).mean(axis=0)
+    disagreement = np.mean([-np.log(np.sum(a * b)) for a, b in zip(p, q, strict=True)])
+    entropy = -np.sum(mean * np.log(mean))
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    terms = pair_terms(
+        *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("1,2,3,4", 4)
+    )
+    assert terms["pair"].item() == pytest.approx(disagreement, rel=1e-5)
+    assert terms["entropy"].item() == pytest.approx(entropy, rel=1e-5)
+    assert terms["imbalance"].item() == pytest.approx(np.sum(mean * np.log(mean / prior)), abs=1e-5)
+    uniform = pair_terms(
+        *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("uniform", 4)
+    )
+    objective = pairing.PairObjective.__new__(pairing.PairObjective)
+    objective.weight = 2.0
+    expected = disagreement - 2 * entropy + np.log(4)
+    assert objective.loss(uniform).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_balance_prior_by_name_and_by_numbers() -> None:
+    assert log_balance_prior("free", 3) is None
+    np.testing.assert_allclose(mx.exp(log_balance_prior("2,1,1", 3)), [0.5, 0.25, 0.25], rtol=1e-5)
+    for wrong in ("even", "1,2", "1,2,-3", "1,2,nan"):
+        with pytest.raises(InputError, match="balance"):
+            log_balance_prior(wrong, 3)
+
+
+def train_on(path: Path, *flags: str) -> Path:
+    options = "--epochs 2 --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --overwrite"
+    folder = path.with_suffix("")
+    arguments = ["--dataset", str(path), "--outdir", str(folder), *options.split(), *flags]
+    assert train.main(arguments) == 0
+    return folder
+
+
+def test_labels_change_nothing(digits: Splits, tmp_path: Path) -> None:
+    """True labels, shuffled labels and none at all give identical weights."""
+    images, labels = digits.train.images[:300, ..., 0], digits.train.labels[:300]  # type: ignore[index]
+    np.savez(tmp_path / "true.npz", images=images, labels=labels)
+    np.savez(tmp_path / "shuffled.npz", images=images, labels=rng.permutation(labels))
+    np.savez(tmp_path / "none.npz", images=images)
+    true, shuffled, none = (
+        load_model(train_on(tmp_path / f"{name}.npz") / "model.npz").model.arrays()
+        for name in ("true", "shuffled", "none")
+    )
+    for name, value in true.items():
+        np.testing.assert_array_equal(value, shuffled[name], err_msg=name)
+        np.testing.assert_array_equal(value, none[name], err_msg=name)
+
+
+def test_pairs_find_the_digits(tmp_path: Path) -> None:
+    """What the pair objective is for, in half a minute: ten digits, no labels."""
+    options = "--dataset digits --latent_dims 8 --K 10 --epochs 100 --save_every 1000"
+    assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["clustering"]["accuracy"] > 0.9
+    assert metrics["pairs"]["neighbour_agreement"] > 0.9
+    assert metrics["pairs"]["augmentation_agreement"] > 0.9
+
+
+def test_a_file_of_shares_and_free_balance(digits: Splits, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=digits.train.images[:200, ..., 0])
+    (tmp_path / "shares.txt").write_text("0.5 0.25\n0.25\n")
+    folder = train_on(tmp_path / "a.npz", "--balance", str(tmp_path / "shares.txt"))
+    assert load_model(folder / "model.npz").training["balance"] == "0.5,0.25,0.25"
+    train_on(tmp_path / "a.npz", "--balance", "free")
+
+
+def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(digits, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    np.savez(tmp_path / "a.npz", images=digits.train.images[:200, ..., 0])
+    folder = train_on(tmp_path / "a.npz", "--seeds", "3")
+    losses = {
+        seed: json.loads((folder / f"seed_{seed}/metrics.json").read_text())["pairs"]["pair_loss"]
+        for seed in range(3)
+    }
+    best = min(losses, key=losses.__getitem__)
+    assert f"kept seed {best}" in capsys.readouterr().out
+    kept, source = (load_model(path / "model.npz") for path in (folder, folder / f"seed_{best}"))
+    assert kept.training["seed"] == best
+    for name, value in source.model.arrays().items():
+        np.testing.assert_array_equal(kept.model.arrays()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--model vae --pair_weight 1", "pair_weight has no effect with model vae"),
+        ("--model vae --neighbours 3", "neighbours has no effect"),
+        ("--pair_weight 0 --augment none", "augment has no effect with pair_weight 0"),
+        ("--pair_weight 0 --seeds 2", "--seeds needs the pair objective"),
+        ("--seeds 0", "--seeds is 0"),
+        ("--balance nowhere", "uniform, free, or a file"),
+        ("--pair_balance -1", "pair_balance is -1"),
+        ("--neighbours -1", "neighbours is -1"),
+    ],
+)
+def test_pair_options_without_sense_are_refused(flags: str, message: str, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = f"--dataset digits --outdir {tmp_path}/run {flags}"
+    assert train.main(options.split()) == 2
+    assert message in capsys.readouterr().err
