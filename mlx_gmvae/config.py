@@ -14,7 +14,7 @@ POSTERIORS = ("amortised", "bayes")
 LR_SCHEDULES = ("cosine", "constant")
 DESCRIPTORS = ("hog", "pixels")
 AUGMENTATIONS = ("affine", "none")
-PAIR_OPTIONS = ("pair_balance", "balance", "neighbours", "descriptor", "augment")
+PAIR_OPTIONS = ("pair_balance", "balance", "neighbours", "descriptor", "augment", "sample_weight")
 
 # Options that mean something only for some models: (field, the value it must have).
 NEEDS = {
@@ -177,6 +177,7 @@ class TrainConfig(Config):
     neighbours: int = 10
     descriptor: str = "hog"
     augment: str = "affine"
+    sample_weight: float = 10.0
 
     def effective(self) -> dict[str, Any]:
         """The options that mean something with this pair_weight."""
@@ -195,7 +196,7 @@ class TrainConfig(Config):
         require_choice("descriptor", self.descriptor, DESCRIPTORS)
         require_choice("augment", self.augment, AUGMENTATIONS)
         require_range("neighbours", self.neighbours, 0, 1000)
-        for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance"):
+        for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance", "sample_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value}; it must be a number >= 0")
@@ -211,6 +212,9 @@ def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> Tra
         config = dataclasses.replace(config, pair_weight=0.0)
     elif config.pair_weight == 0:
         useless, why = set(PAIR_OPTIONS), "pair_weight 0"
+    elif model.posterior == "bayes":
+        useless, why = {"sample_weight"}, "posterior bayes; it is for amortised"
+        config = dataclasses.replace(config, sample_weight=0.0)
     else:
         return config
     for name in sorted(useless & given):

@@ -129,6 +129,11 @@ def add_training_flags(parser: Parser) -> None:
             {"choices": DESCRIPTORS},
         ),
         ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
+        (
+            "sample_weight",
+            "weight of samples being recognised as of their component",
+            {"type": float},
+        ),
     ]
     for name, text, options in fields:
         _add_field(group, TrainConfig, name, text, options)

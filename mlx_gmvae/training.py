@@ -24,6 +24,8 @@ from .models.base import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph
 from .randomness import random_key, set_random_key
 
+BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
+
 
 class Trainer:
     """Adam on the weighted negative ELBO of `model` over uint8 images (N, H, W, C).
@@ -129,6 +131,11 @@ class Trainer:
             pair_terms = self.pairs.terms(x, as_float(partners))
             loss = loss + self.config.pair_weight * self.pairs.loss(pair_terms)
             terms = terms | pair_terms
+            if self.config.sample_weight and self.pairs.model.config.posterior == "amortised":
+                num = max(1, self.batchsize // BATCH_PER_SAMPLE)
+                disagreement = self.pairs.model.sample_disagreement(num)
+                loss = loss + self.config.sample_weight * disagreement
+                terms = terms | {"sample": disagreement}
         return loss, terms
 
     def _kl_weight(self) -> mx.array:

@@ -130,7 +130,7 @@ def test_kl_annealing_rises_linearly_without_a_second_trace(small_images) -> Non
 
 def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     plain, weighted = (
-        make_trainer(small_images, recon_weight=r, kl_weight=k, pair_weight=p)
+        make_trainer(small_images, recon_weight=r, kl_weight=k, pair_weight=p, sample_weight=4)
         for r, k, p in [(1, 1, 0), (2, 3, 0.5)]
     )
     x = mx.array(small_images[:16])
@@ -144,6 +144,7 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     assert weighted.pairs is not None
     pair_loss = weighted.pairs.loss(weighted_terms).item()
     expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * pair_loss
+    expected += 4 * weighted_terms["sample"].item()
     assert weighted_loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -158,6 +159,26 @@ def test_with_pairs_the_bound_does_not_move_the_classifier(small_images: np.ndar
 
         gradient = mx.grad(loss)(trainer.model.trainable_parameters())["classifier"]["out"]
         assert (mx.abs(gradient["weight"]).max().item() > 1e-6) == moves
+
+
+def test_samples_are_judged_without_moving_the_judge(small_images: np.ndarray) -> None:
+    """The term moves prior and decoder; the classifier, its statistics too, stays as it was."""
+    trainer = make_trainer(small_images)
+    model = trainer.model
+    model.train()
+    before = {n: np.array(v) for n, v in model.arrays().items() if n.startswith("classifier")}
+
+    def loss(parameters):  # type: ignore[no-untyped-def]
+        model.update(parameters)
+        return model.sample_disagreement(8)
+
+    gradients = dict(tree_flatten(mx.grad(loss)(model.trainable_parameters())))
+    for name, gradient in gradients.items():
+        moves = mx.abs(gradient).max().item() > 0
+        assert moves == name.startswith(("prior", "decoder")), name
+    for name, value in before.items():
+        np.testing.assert_array_equal(model.arrays()[name], value, err_msg=name)
+    assert model.classifier.training
 
 
 def test_cosine_learning_rate_falls_to_zero(small_images: np.ndarray) -> None:

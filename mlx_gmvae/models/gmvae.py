@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_map
 
 from ..config import ModelConfig
 from ..distributions import (
@@ -73,6 +74,21 @@ class GMVAE(MixtureModel):
         q = self.posterior(x)
         return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))
 
+    def sample_disagreement(self, num: int) -> mx.array:
+        """-log q(y | E[x|z]) for z ~ p(z|w,y), the mean over `num` samples of random components.
+
+        The classifier is held constant: it judges, prior and decoder learn to be recognised.
+        """
+        y = mx.random.randint(0, self.config.K, (num,))
+        samples = self.image(self.latent_of(y))
+        learned, training = self.classifier.parameters(), self.classifier.training
+        self.classifier.update(tree_map(mx.stop_gradient, learned))
+        self.classifier.eval()
+        log_q = log_responsibilities(self.classifier(samples))
+        self.classifier.update(learned)
+        self.classifier.train(training)
+        return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
+
     def encode(self, x: mx.array) -> Normal:
         return self.posterior(x).z
 
@@ -107,13 +123,14 @@ class GMVAE(MixtureModel):
         return log_joint - q.z.log_prob(z) - q.w.log_prob(w)
 
     def sample_latent(self, num: int, component: int | None = None) -> mx.array:
-        w = mx.random.normal((num, self.config.w_dims))
-        components = self.prior(w)
         if component is None:
-            y = mx.random.randint(0, self.config.K, (num,))
-        else:
-            y = mx.full((num,), component, dtype=mx.int32)
-        rows = mx.arange(num)
+            return self.latent_of(mx.random.randint(0, self.config.K, (num,)))
+        return self.latent_of(mx.full((num,), component, dtype=mx.int32))
+
+    def latent_of(self, y: mx.array) -> mx.array:
+        """z ~ p(z|w,y), (B, D), for components y (B,) and w from its prior."""
+        components = self.prior(mx.random.normal((len(y), self.config.w_dims)))
+        rows = mx.arange(len(y))
         return Normal(components.mean[rows, y], components.log_var[rows, y]).sample()
 
     def component_latents(self) -> mx.array:
