@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     found.save_scatter(outdir / "latent.png", latents(model, dataset.images), centres)
     scores = found.scores()
     pairs = TrainConfig.from_dict(loaded.training or {})
-    scores["pairs"] = pair_scores(model, dataset.images, pairs)
+    scores["pairs"] = pair_scores(model, dataset.images, pairs, args.seed or 0)
     cli.write_json(outdir / "metrics.json", {"split": args.split, **scores})
 
     sizes = ", ".join(map(str, found.sizes))

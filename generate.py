@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     cli.require_at_least("num", num, 1)
 
-    mx.random.seed(args.seed)
+    mx.random.seed(args.seed or 0)
     samples = [np.array(model.sample(num, component)) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
     figures.save_grid(Path(args.outfile), np.concatenate(samples), columns)

@@ -9,6 +9,8 @@ from pathlib import Path
 from mlx_gmvae import backend, cli, figures, metrics, options
 from mlx_gmvae.evaluation import pixels, reconstruct
 
+import numpy as np
+
 COLUMNS = 8
 
 
@@ -21,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument(
         "--rec_testdata", action="store_true", help="use the test images, not the training images"
     )
-    group.add_argument("--num", type=int, default=64, help="images in the picture (default: 64)")
+    group.add_argument(
+        "--num", type=int, default=64, help="images in the picture, at random (default: 64)"
+    )
     group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
@@ -40,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
 
     stem = Path(args.outdir) / f"{split}_reconstructions"
-    shown = figures.interleave(originals[: args.num], reconstructions[: args.num], COLUMNS)
+    some = np.random.default_rng(args.seed or 0).permutation(len(dataset))[: args.num]
+    shown = figures.interleave(originals[some], reconstructions[some], COLUMNS)
     figures.save_grid(stem.with_suffix(".png"), shown, COLUMNS)
     figures.write_csv(
         stem.with_suffix(".csv"),

@@ -23,7 +23,7 @@ from mlx_gmvae.training import Trainer
 
 import mlx.core as mx
 
-FEWEST_STEPS = 600  # small sets get as many epochs as these take
+FEWEST_STEPS = 400  # small sets get as many epochs as these take
 SECONDS_BETWEEN_SAVES = 10
 
 
@@ -76,7 +76,8 @@ def train_seeds(args: argparse.Namespace) -> int:
     """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
     losses: dict[int, float] = {}
     parent = None
-    for seed in range(args.seed, args.seed + args.seeds):
+    first = args.seed or 0
+    for seed in range(first, first + args.seeds):
         run = new_run(argparse.Namespace(**vars(args) | {"seed": seed}), parent)
         parent = parent or run.folder.path.parent
         print_summary(run)
@@ -155,7 +156,7 @@ def make_trainer(
 def resumed_run(args: argparse.Namespace) -> Run:
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
     given |= {name: vars(args)[name] for name in ("dataset", "classes", "outdir")}
-    fixed = [name for name in given if name not in ("epochs", "seed") and given[name] is not None]
+    fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:
         raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
     folder, saved = RunFolder.open(args.resume)

@@ -30,10 +30,10 @@ CHECKED = ("latent_dims", "max_filters", "K")
 
 
 def add_device_flags(parser: Parser) -> None:
-    """--cpu and --seed."""
+    """--cpu, and --seed (None if it is not given, which means 0)."""
     group = parser.add_argument_group("device")
     group.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    group.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    group.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
 
 
 def add_data_flags(parser: Parser, default_dataset: str) -> None:
@@ -148,7 +148,7 @@ def _add_field(group: Any, config: type, name: str, text: str, options: dict[str
 def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
     """The fields of a configuration that the command line sets."""
     names = {field.name for field in dataclasses.fields(config)}
-    given = {name: value for name, value in vars(args).items() if name in names}
+    given = {n: value for n, value in vars(args).items() if n in names and value is not None}
     if "balance" in given:
         given["balance"] = _read_balance(given["balance"])
     return given

@@ -1,6 +1,7 @@
 """A run folder: what train.py writes while it trains, and what --resume reads back."""
 
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ class RunFolder:
     def load_neighbours(self, images: np.ndarray, config: TrainConfig) -> np.ndarray:
         """The neighbour graph of a run's training images: built once, then read back."""
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
-        made_from |= {"images": len(images)}
+        made_from |= {"images": len(images), "crc32": zlib.crc32(np.ascontiguousarray(images).data)}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
             if saved.get("made_from") == made_from:

@@ -89,7 +89,7 @@ def test_weights_without_a_configuration(saved: Path) -> None:
         ({CONFIG_KEY: config_bytes(model={"K": "ten"})}, "K is 'ten'"),
         ({CONFIG_KEY: config_bytes(model={"K": 10**12})}, "K is 1000000000000"),
         ({CONFIG_KEY: config_bytes(model={"colour": 1})}, "no field colour"),
-        ({CONFIG_KEY: config_bytes(model=CONFIG.to_dict() | {"K": 5})}, "y_head.weight is"),
+        ({CONFIG_KEY: config_bytes(model=CONFIG.to_dict() | {"K": 5})}, "classifier.out.weight is"),
         ({CONFIG_KEY: np.frombuffer(b"{", np.uint8)}, "damaged"),
         ({CONFIG_KEY: np.zeros(3)}, "no readable configuration"),
         ({"z_head.weight": np.zeros((2, 2), np.float32)}, "z_head.weight is"),

@@ -6,10 +6,12 @@ from pathlib import Path
 import train
 from mlx_gmvae import pairing
 from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.descriptors import describe, oriented_gradients, reduced_grey
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.pairing import draw_partners, log_balance_prior, neighbour_graph, pair_terms
+from mlx_gmvae.runs import RunFolder
 
 import mlx.core as mx
 import numpy as np
@@ -179,6 +181,18 @@ def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(digits, tmp_path, 
     assert kept.training["seed"] == best
     for name, value in source.model.arrays().items():
         np.testing.assert_array_equal(kept.model.arrays()[name], value)
+
+
+def test_the_graph_is_kept_beside_the_run_for_these_images_only(digits, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    folder, config = RunFolder(tmp_path), TrainConfig(neighbours=4)
+    images = digits.train.images[:100]
+    graph = folder.load_neighbours(images, config)
+    written = folder.neighbours.stat().st_mtime_ns
+    np.testing.assert_array_equal(folder.load_neighbours(images, config), graph)
+    assert folder.neighbours.stat().st_mtime_ns == written
+    other = folder.load_neighbours(digits.train.images[100:200], config)
+    assert not np.array_equal(other, graph)
+    assert folder.load_neighbours(images, TrainConfig(neighbours=2)).shape == (100, 2)
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,9 @@ def test_resume_for_more_epochs_and_only_that(digits_run: Path, tmp_path, capsys
         (folder / name).write_bytes((digits_run / name).read_bytes())
     assert train.main(["--resume", str(folder), "--epochs", "21"]) == 0
     assert len(read_csv(folder / "history.csv")) == 21
-    assert train.main(["--resume", str(folder), "--K", "3"]) == 2
-    assert "--K cannot change" in capsys.readouterr().err
+    for flag in ("--K 3", "--seed 3", "--dataset digits", "--lr 1", "--image_size 9 9"):
+        assert train.main(["--resume", str(folder), *flag.split()]) == 2
+        assert f"{flag.split()[0]} cannot change" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
