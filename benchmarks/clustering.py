@@ -34,7 +34,7 @@ import numpy as np  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "clustering.json"
 MNIST = "--dataset mnist --latent_dims 8 --epochs 5"
-DIGITS = "--dataset digits --latent_dims 8"
+DIGITS = "--dataset digits --latent_dims 8 --epochs 300"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
     "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(1)),
