@@ -125,7 +125,7 @@ def test_kl_annealing_rises_linearly_without_a_second_trace(small_images) -> Non
     for _ in trainer.run():
         seen.append(trainer._kl_weight().item())
     assert seen == pytest.approx([0, 0.25, 0.5, 0.5])
-    assert traces == 1
+    assert traces == (1 if backend.compiles() else 3 * trainer.steps_per_epoch)
 
 
 def test_weights_of_the_terms(small_images: np.ndarray) -> None:
