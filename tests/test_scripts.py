@@ -162,7 +162,8 @@ def test_runs_are_numbered_and_never_overwritten_silently(tmp_path, monkeypatch,
 
 def test_ctrl_c_saves_and_resume_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
     """A real process, a real SIGINT in the middle of an epoch, then --resume."""
-    options = "--dataset digits --epochs 60 --latent_dims 2 --K 3 --arch mlp --save_every 100"
+    options = "--dataset digits --epochs 60 --latent_dims 2 --K 3 --save_every 100"
+    options += " --arch mlp --hidden_dims 64"
     whole = run("train", f"{options} --outdir {tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, str(ROOT / "train.py"), *options.split()]
