@@ -72,6 +72,8 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     model.load_weights([(k, v.astype(mx.float32)) for k, v in arrays.items()])
     model.eval()
     parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
+    if not all(isinstance(part, dict) for part in parts.values()):
+        raise InputError(f"{path}: what it says about its data or training is damaged")
     return ModelFile(model, **parts)
 
 

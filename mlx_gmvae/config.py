@@ -215,6 +215,10 @@ def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> Tra
     elif model.posterior == "bayes":
         useless, why = {"sample_weight"}, "posterior bayes; it is for amortised"
         config = dataclasses.replace(config, sample_weight=0.0)
+    elif config.balance == "free":
+        useless, why = {"pair_balance"}, "balance free"
+    elif config.neighbours == 0:
+        useless, why = {"descriptor"}, "neighbours 0"
     else:
         return config
     for name in sorted(useless & given):

@@ -46,6 +46,11 @@ class Trainer:
         self.images = images
         self.config = config
         self.batchsize = min(config.batchsize, len(images))
+        if self.batchsize < 2 and isinstance(model, MixtureModel):
+            raise InputError(
+                f"a step of {self.batchsize} image cannot train a model with components; "
+                "give more images or a larger --batchsize"
+            )
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(images) // self.batchsize
         self.pairs: PairObjective | None = None

@@ -92,6 +92,7 @@ def test_weights_without_a_configuration(saved: Path) -> None:
         ({CONFIG_KEY: config_bytes(model=CONFIG.to_dict() | {"K": 5})}, "classifier.out.weight is"),
         ({CONFIG_KEY: np.frombuffer(b"{", np.uint8)}, "damaged"),
         ({CONFIG_KEY: np.zeros(3)}, "no readable configuration"),
+        ({CONFIG_KEY: config_bytes(data=[1])}, "is damaged"),
         ({"z_head.weight": np.zeros((2, 2), np.float32)}, "z_head.weight is"),
         ({"z_head.weight": None}, "z_head.weight is missing"),
         ({"extra": np.zeros(2)}, "extra is missing or extra"),

@@ -83,6 +83,15 @@ def test_classes_keep_only_what_is_named() -> None:
         load_dataset("digits", classes=["cat"])
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"image_size": "ab"}, {"image_size": [5]}, {"classes": 3}, {"classes": [1]}]
+)
+def test_descriptions_of_data_are_checked_too(wrong) -> None:  # type: ignore[no-untyped-def]
+    """They are read from model files."""
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        load_dataset("digits", **wrong)
+
+
 def test_image_size_resizes() -> None:
     train, _ = load_dataset("digits", image_size=(12, 20))
     assert train.image_shape == (12, 20, 1)

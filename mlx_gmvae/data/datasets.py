@@ -92,7 +92,12 @@ def load_dataset(
         DownloadError: a published set is not there and cannot be fetched.
         InputError: the source does not exist or is not what it says.
     """
-    for side in image_size or ():
+    sides = image_size or (1, 1)
+    if not (isinstance(sides, (list, tuple)) and [type(side) for side in sides] == [int, int]):
+        raise InputError(f"image_size is {image_size!r}; it must be two whole numbers, H and W")
+    if classes and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
+        raise InputError(f"classes are {classes!r}; they must be a list of names")
+    for side in sides:
         require_range("image_size", side, 1, LARGEST["image_size"])
     splits = _load(dataset, Path(data_dir).expanduser() if data_dir else default_data_dir())
     if classes:
