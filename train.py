@@ -23,7 +23,10 @@ from mlx_gmvae.training import Trainer
 
 import mlx.core as mx
 
-FEWEST_STEPS = 400  # small sets get as many epochs as these take
+# Small sets get smaller batches and more epochs, for enough steps.
+FEWEST_STEPS_PER_EPOCH = 20
+FEWEST_STEPS = 1600
+SMALLEST_BATCH = 32
 SECONDS_BETWEEN_SAVES = 10
 
 
@@ -132,8 +135,7 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
         model_config.require_effect(name)
     given = options.given_fields(TrainConfig, args)
     train_config = training_of(TrainConfig.from_dict(given), model_config, set(given))
-    if "epochs" not in given:
-        train_config = with_default_epochs(train_config, len(splits.train))
+    train_config = for_set_size(train_config, len(splits.train), set(given))
     mx.random.seed(train_config.seed)
     model = build_model(model_config)
     if args.seeds and not train_config.pair_weight:
@@ -169,10 +171,16 @@ def resumed_run(args: argparse.Namespace) -> Run:
     return Run(folder, splits, saved.data, trainer)
 
 
-def with_default_epochs(config: TrainConfig, num_images: int) -> TrainConfig:
-    steps_per_epoch = max(1, num_images // config.batchsize)
-    epochs = max(config.epochs, math.ceil(FEWEST_STEPS / steps_per_epoch))
-    return TrainConfig.from_dict(config.to_dict() | {"epochs": epochs})
+def for_set_size(config: TrainConfig, num_images: int, given: set[str]) -> TrainConfig:
+    """`config` with the default batch size and epochs, unless given, fitted to the set."""
+    values = config.to_dict()
+    if "batchsize" not in given:
+        largest = max(SMALLEST_BATCH, num_images // FEWEST_STEPS_PER_EPOCH)
+        values["batchsize"] = min(config.batchsize, 2 ** int(math.log2(largest)))
+    if "epochs" not in given:
+        steps_per_epoch = max(1, num_images // values["batchsize"])
+        values["epochs"] = max(config.epochs, math.ceil(FEWEST_STEPS / steps_per_epoch))
+    return TrainConfig.from_dict(values)
 
 
 def print_summary(run: Run) -> None:

@@ -14,7 +14,9 @@ POSTERIORS = ("amortised", "bayes")
 LR_SCHEDULES = ("cosine", "constant")
 DESCRIPTORS = ("hog", "pixels")
 AUGMENTATIONS = ("affine", "none")
-PAIR_OPTIONS = ("pair_balance", "balance", "neighbours", "descriptor", "augment", "sample_weight")
+PAIR_OPTIONS = (
+    "pair_balance", "balance", "neighbours", "descriptor", "augment", "heads", "sample_weight",
+)  # fmt: skip
 
 # Options that mean something only for some models: (field, the value it must have).
 NEEDS = {
@@ -177,6 +179,7 @@ class TrainConfig(Config):
     neighbours: int = 10
     descriptor: str = "hog"
     augment: str = "affine"
+    heads: int = 20
     sample_weight: float = 10.0
 
     def effective(self) -> dict[str, Any]:
@@ -196,6 +199,7 @@ class TrainConfig(Config):
         require_choice("descriptor", self.descriptor, DESCRIPTORS)
         require_choice("augment", self.augment, AUGMENTATIONS)
         require_range("neighbours", self.neighbours, 0, 1000)
+        require_range("heads", self.heads, 1, 1000)
         for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance", "sample_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -213,8 +217,8 @@ def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> Tra
     elif config.pair_weight == 0:
         useless, why = set(PAIR_OPTIONS), "pair_weight 0"
     elif model.posterior == "bayes":
-        useless, why = {"sample_weight"}, "posterior bayes; it is for amortised"
-        config = dataclasses.replace(config, sample_weight=0.0)
+        useless, why = {"heads", "sample_weight"}, "posterior bayes; it is for amortised"
+        config = dataclasses.replace(config, heads=1, sample_weight=0.0)
     elif config.balance == "free":
         useless, why = {"pair_balance"}, "balance free"
     elif config.neighbours == 0:

@@ -107,8 +107,12 @@ class Classifier(nn.Module):
         self.norm = nn.BatchNorm(CLASSIFIER_DIMS)
         self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
 
+    def features(self, x: mx.array) -> mx.array:
+        """What the last layer sees, (B, 128)."""
+        return nn.relu(self.norm(self.hidden(self.encoder(x))))
+
     def __call__(self, x: mx.array) -> mx.array:
-        return self.out(nn.relu(self.norm(self.hidden(self.encoder(x)))))
+        return self.out(self.features(x))
 
 
 class ConvDecoder(nn.Module):

@@ -130,6 +130,11 @@ def add_training_flags(parser: Parser) -> None:
         ),
         ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
         (
+            "heads",
+            "last layers of the classifier to train side by side, of which the best is used",
+            {"type": int, "metavar": "N"},
+        ),
+        (
             "sample_weight",
             "weight of samples being recognised as of their component",
             {"type": float},

@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from .augment import random_affine
 from .descriptors import describe
+from .distributions import log_responsibilities
 from .errors import InputError
+from .heads import Heads
 from .models.base import MixtureModel
 
 EXACT_LIMIT = 200_000
@@ -83,19 +85,34 @@ class PairObjective:
     """The loss above on a mixture model's q(y|x), for a balance prior over K components.
 
     `balance` is "uniform", "free" (only the entropy that mutual information asks for), or K
-    numbers with commas between them. `weight` is lambda above.
+    numbers with commas between them. `weight` is lambda above. With `heads`, each of them in
+    place of the classifier's last layer has terms of its own.
     """
 
-    def __init__(self, model: MixtureModel, balance: str, weight: float, augment: str):
+    def __init__(
+        self,
+        model: MixtureModel,
+        balance: str,
+        weight: float,
+        augment: str,
+        heads: Heads | None = None,
+    ):
         self.model = model
         self.weight = weight
         self.log_prior = log_balance_prior(balance, model.config.K)
         self.distort = random_affine if augment == "affine" else lambda x: x
+        self.heads = heads
 
     def terms(self, x: mx.array, partners: mx.array) -> dict[str, mx.array]:
-        """The parts of the loss on float images (B, H, W, C) and their partners, nats."""
+        """The parts of the loss on float images (B, H, W, C) and their partners, nats.
+
+        Scalars, or one number per head.
+        """
         pairs = self.distort(mx.concatenate([x, partners]))
-        log_q = self.model.log_cluster_probabilities(pairs)
+        if self.heads is None:
+            log_q = self.model.log_cluster_probabilities(pairs)
+        else:
+            log_q = log_responsibilities(self.heads(self.model.classifier.features(pairs)))
         return pair_terms(log_q[: len(x)], log_q[len(x) :], self.log_prior)
 
     def loss(self, terms: dict[str, mx.array]) -> mx.array:
@@ -105,17 +122,31 @@ class PairObjective:
         """
         return terms["pair"] - terms["entropy"] + (self.weight - 1) * terms["imbalance"]
 
+    def train_terms(self, x: mx.array, partners: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """The scalar to minimise, a mean over heads, and the terms of the head in use."""
+        terms = self.terms(x, partners)
+        losses = self.loss(terms)
+        if self.heads is None:
+            return losses, terms
+        if self.heads.training:
+            self.heads.record(losses)
+        return losses.mean(), {name: each[self.heads.chosen] for name, each in terms.items()}
+
 
 def pair_terms(
     log_q: mx.array, log_q_partner: mx.array, log_prior: mx.array | None
 ) -> dict[str, mx.array]:
-    """Disagreement of pairs, entropy of the mean, and its KL from the prior (0 if None)."""
+    """Disagreement of pairs, entropy of the mean, and its KL from the prior (0 if None).
+
+    Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between.
+    """
     mean = 0.5 * (mx.exp(log_q).mean(axis=0) + mx.exp(log_q_partner).mean(axis=0))
     log_mean = mx.log(mx.maximum(mean, 1e-12))
-    imbalance = mx.array(0.0) if log_prior is None else (mean * (log_mean - log_prior)).sum()
+    entropy = -(mean * log_mean).sum(axis=-1)
+    imbalance = mx.zeros_like(entropy) if log_prior is None else -entropy - mean @ log_prior
     return {
-        "pair": -mx.logsumexp(log_q + log_q_partner, axis=1).mean(),
-        "entropy": -(mean * log_mean).sum(),
+        "pair": -mx.logsumexp(log_q + log_q_partner, axis=-1).mean(axis=0),
+        "entropy": entropy,
         "imbalance": imbalance,
     }
 

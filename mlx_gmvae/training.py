@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .config import TrainConfig
 from .errors import InputError
+from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph
 from .randomness import random_key, set_random_key
@@ -54,18 +55,24 @@ class Trainer:
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(images) // self.batchsize
         self.pairs: PairObjective | None = None
+        heads = None
         if config.pair_weight and isinstance(model, MixtureModel):
-            self.pairs = PairObjective(model, config.balance, config.pair_balance, config.augment)
+            if model.has_classifier and config.heads > 1:
+                heads = Heads(model.classifier.out, config.heads)
+            self.pairs = PairObjective(
+                model, config.balance, config.pair_balance, config.augment, heads
+            )
             if neighbours is None:
                 neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
         self.neighbours = neighbours
+        self.trained = Trained(model, heads)
         self.optimizer = optim.Adam(learning_rate=config.lr, bias_correction=True)
-        self.optimizer.init(model.trainable_parameters())
+        self.optimizer.init(self.trained.trainable_parameters())
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
-        model.eval()  # only to learn the names: batch statistics must not see this image
+        self.trained.eval()  # only to learn the names: batch statistics must not see this image
         _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), mx.array(1.0))
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
@@ -78,7 +85,7 @@ class Trainer:
         """
         step, captured = self._compiled_step()
         while self.epoch < self.config.epochs:
-            self.model.train()
+            self.trained.train()
             order, partners = self._order()
             started = time.perf_counter() - self.seconds
             with tqdm(
@@ -105,15 +112,16 @@ class Trainer:
 
     def _compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
         # The generator's state must be captured too, or every step repeats the first's noise.
-        captured = [self.model.state, self.optimizer.state, mx.random.state]
-        loss_and_grad = nn.value_and_grad(self.model, self._losses)
+        captured = [self.trained.state, self.optimizer.state, mx.random.state]
+        loss_and_grad = nn.value_and_grad(self.trained, self._losses)
 
         @partial(mx.compile, inputs=captured, outputs=captured)
         def step(x: mx.array, partners: mx.array | None, kl_weight: mx.array) -> mx.array:
             (loss, terms), grads = loss_and_grad(x, partners, kl_weight)
             if self.config.clip_grad is not None:
                 grads, _ = optim.clip_grad_norm(grads, self.config.clip_grad)
-            self.optimizer.update(self.model, grads)
+            self.optimizer.update(self.trained, grads)
+            self.trained.use_chosen_head()
             return mx.stack([loss, *terms.values()])
 
         return step, captured
@@ -133,10 +141,10 @@ class Trainer:
             is_reconstruction = name == "reconstruction"
             loss = loss + (self.config.recon_weight if is_reconstruction else kl_weight) * value
         if self.pairs and partners is not None:
-            pair_terms = self.pairs.terms(x, as_float(partners))
-            loss = loss + self.config.pair_weight * self.pairs.loss(pair_terms)
+            pair_loss, pair_terms = self.pairs.train_terms(x, as_float(partners))
+            loss = loss + self.config.pair_weight * pair_loss
             terms = terms | pair_terms
-            if self.config.sample_weight and self.pairs.model.config.posterior == "amortised":
+            if self.config.sample_weight and self.pairs.model.has_classifier:
                 num = max(1, self.batchsize // BATCH_PER_SAMPLE)
                 disagreement = self.pairs.model.sample_disagreement(num)
                 loss = loss + self.config.sample_weight * disagreement
@@ -181,7 +189,8 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
         """Everything that `restore` needs: arrays by name, and JSON values."""
-        arrays = {f"model.{name}": value for name, value in self.model.arrays().items()}
+        trained: Any = tree_flatten(self.trained.parameters())
+        arrays = {f"trained.{name}": value for name, value in trained}
         optimizer: Any = tree_flatten(self.optimizer.state)
         arrays |= {f"optimizer.{name}": value for name, value in optimizer}
         arrays["totals"] = self.totals
@@ -191,7 +200,7 @@ class Trainer:
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
         """Continue from `state`'s answer, in a Trainer of the same model, data and config."""
-        self.model.load_weights(_below("model.", arrays))
+        self.trained.load_weights(_below("trained.", arrays))
         self.optimizer.state = tree_unflatten(_below("optimizer.", arrays))
         self.totals = arrays["totals"]
         set_random_key(arrays["random_key"])
@@ -213,6 +222,21 @@ def train(
         pass
     model.eval()
     return trainer.history
+
+
+class Trained(nn.Module):
+    """Everything that is trained: the model and, beside it, the heads that compete."""
+
+    def __init__(self, model: LatentVariableModel, heads: Heads | None):
+        super().__init__()
+        self.model = model
+        if heads is not None:
+            self.heads = heads
+
+    def use_chosen_head(self) -> None:
+        """Let the model's classifier end in the best head."""
+        if "heads" in self:
+            self.heads.copy_to(self.model.classifier.out)
 
 
 def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:

@@ -94,6 +94,11 @@ class LatentVariableModel(nn.Module):
 class MixtureModel(LatentVariableModel):
     """A model whose prior over z is a mixture of K components."""
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether q(y|x) is a network of its own, `classifier`, rather than Bayes' rule at z."""
+        return "classifier" in self
+
     def log_cluster_probabilities(self, x: mx.array) -> mx.array:
         """log q(y|x), (B, K); deterministic, at the means of the other latent variables."""
         raise NotImplementedError

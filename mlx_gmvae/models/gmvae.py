@@ -59,7 +59,7 @@ class GMVAE(MixtureModel):
         return Posterior(
             Normal.from_network(self.z_head(features)),
             Normal.from_network(self.w_head(features)),
-            self.classifier(x) if self.config.posterior == "amortised" else None,
+            self.classifier(x) if self.has_classifier else None,
         )
 
     def given_clusters(self, q: Posterior) -> Posterior:
@@ -69,7 +69,7 @@ class GMVAE(MixtureModel):
         return q._replace(y_logits=mx.stop_gradient(q.y_logits))
 
     def log_cluster_probabilities(self, x: mx.array) -> mx.array:
-        if self.config.posterior == "amortised":
+        if self.has_classifier:
             return log_responsibilities(self.classifier(x))
         q = self.posterior(x)
         return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))

@@ -1,0 +1,48 @@
+"""Several last layers on one classifier, trained side by side, of which the best one is used.
+
+Whether a clustering of a small set ends with two classes merged depends on the random start
+of the last layer. Twenty of them cost next to nothing, and the pair loss, which knows no labels,
+tells which start was lucky.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+DECAY = 0.99  # of the running losses, per step
+MARGIN = 0.01  # nats; far below what a merged class costs, far above what heads that agree differ
+
+
+class Heads(nn.Module):
+    """`num` copies of a linear layer, each with a start of its own.
+
+    `running_loss` (num,) follows the loss of each head, and `chosen` is the head in use: it
+    changes only for one better by MARGIN, so that the models built on it can settle.
+    """
+
+    def __init__(self, layer: nn.Linear, num: int):
+        super().__init__()
+        outputs, inputs = layer.weight.shape
+        limit = inputs**-0.5
+        self.weight = mx.random.uniform(-limit, limit, (num, outputs, inputs))
+        self.bias = mx.zeros((num, outputs))
+        self.running_loss = mx.zeros((num,))
+        self.chosen = mx.array(0)
+        self.freeze(keys=["running_loss", "chosen"], recurse=False)
+
+    def __call__(self, features: mx.array) -> mx.array:
+        """Outputs of every head: (B, inputs) -> (B, num, outputs)."""
+        num, outputs, inputs = self.weight.shape
+        flat = features @ self.weight.reshape(-1, inputs).T + self.bias.flatten()
+        return flat.reshape(-1, num, outputs)
+
+    def record(self, losses: mx.array) -> None:
+        """Take in the losses (num,) of one step."""
+        losses = mx.stop_gradient(losses)
+        self.running_loss = DECAY * self.running_loss + (1 - DECAY) * losses
+        best = self.running_loss.argmin()
+        gain = self.running_loss[self.chosen] - self.running_loss[best]
+        self.chosen = mx.where(gain > MARGIN, best.astype(self.chosen.dtype), self.chosen)
+
+    def copy_to(self, layer: nn.Linear) -> None:
+        """Give `layer` the weights of the chosen head."""
+        layer.update({"weight": self.weight[self.chosen], "bias": self.bias[self.chosen]})
