@@ -180,7 +180,7 @@ class TrainConfig(Config):
     descriptor: str = "hog"
     augment: str = "affine"
     heads: int = 20
-    sample_weight: float = 10.0
+    sample_weight: float = 3.0
 
     def effective(self) -> dict[str, Any]:
         """The options that mean something with this pair_weight."""
