@@ -39,10 +39,6 @@ class Run:
     data: dict[str, Any]  # dataset, image_size, classes
     trainer: Trainer
 
-    @property
-    def is_done(self) -> bool:
-        return self.trainer.epoch == self.trainer.config.epochs
-
 
 @cli.script
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     run = resumed_run(args) if args.resume else new_run(args)
     print_summary(run)
     train(run, args.save_every)
-    if not run.is_done:
+    if not run.trainer.is_done:
         print(f"interrupted; continue with: python train.py --resume {run.folder.path}")
         return cli.EXIT_INTERRUPTED
     measure(run)
@@ -67,7 +63,7 @@ def train(run: Run, save_every: int) -> None:
     with cli.stop_on_interrupt() as stopped:
         for record in trainer.run(stopped):
             print(epoch_line(record), flush=True)
-            if run.is_done or trainer.epoch % save_every == 0:
+            if run.trainer.is_done or trainer.epoch % save_every == 0:
                 run.folder.save_pictures(trainer.model, test_images, trainer.epoch)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 run.folder.save(trainer, run.data)
@@ -85,7 +81,7 @@ def train_seeds(args: argparse.Namespace) -> int:
         parent = parent or run.folder.path.parent
         print_summary(run)
         train(run, args.save_every)
-        if not run.is_done:
+        if not run.trainer.is_done:
             print(f"interrupted; the runs so far are in {parent}")
             return cli.EXIT_INTERRUPTED
         losses[seed] = measure(run)["pairs"]["pair_loss"]
@@ -134,8 +130,8 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     for name in given:
         model_config.require_effect(name)
     given = options.given_fields(TrainConfig, args)
-    train_config = training_of(TrainConfig.from_dict(given), model_config, set(given))
-    train_config = for_set_size(train_config, len(splits.train), set(given))
+    train_config = for_set_size(TrainConfig.from_dict(given), len(splits.train), set(given))
+    train_config = training_of(train_config, model_config, set(given))
     mx.random.seed(train_config.seed)
     model = build_model(model_config)
     if args.seeds and not train_config.pair_weight:

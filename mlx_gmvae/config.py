@@ -1,13 +1,15 @@
 """What a model is and how it is trained: two frozen, validated, JSON-serialisable records."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
 from .errors import InputError
+from .record import Record, require_choice, require_positive, require_range
 
-MODELS = ("vae", "gmvae")
+MODELS = ("vae", "gmvae", "vade", "vae-gmm")
+MIXTURES = ("gmvae", "vade", "vae-gmm")
+PAIRED = ("gmvae", "vade")  # models that the neighbour-pair objective trains
 ARCHS = ("conv", "mlp")
 LIKELIHOODS = ("bernoulli", "gaussian")
 POSTERIORS = ("amortised", "bayes")
@@ -18,14 +20,16 @@ PAIR_OPTIONS = (
     "pair_balance", "balance", "neighbours", "descriptor", "augment", "heads", "sample_weight",
 )  # fmt: skip
 
-# Options that mean something only for some models: (field, the value it must have).
+STAGED_BY = {"pretrain_epochs": "vade", "mutual_iterations": "vae-gmm"}
+
+# Options that mean something only for some models: (field, the values it may have).
 NEEDS = {
-    "K": ("model", "gmvae"),
-    "w_dims": ("model", "gmvae"),
-    "posterior": ("model", "gmvae"),
-    "max_filters": ("arch", "conv"),
-    "hidden_dims": ("arch", "mlp"),
-    "sigma": ("likelihood", "gaussian"),
+    "K": ("model", MIXTURES),
+    "w_dims": ("model", ("gmvae",)),
+    "posterior": ("model", ("gmvae",)),
+    "max_filters": ("arch", ("conv",)),
+    "hidden_dims": ("arch", ("mlp",)),
+    "sigma": ("likelihood", ("gaussian",)),
 }
 
 # Limits that no real use reaches, so that a damaged or hostile file cannot ask for
@@ -42,48 +46,13 @@ LARGEST = {
 }
 
 
-AnyConfig = TypeVar("AnyConfig", bound="Config")
-
-
 @dataclass(frozen=True)
-class Config:
-    """Shared by both records: type checks, JSON round trip."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            object.__setattr__(self, field.name, _typed(field, value))
-        self.validate()
-
-    def validate(self) -> None:
-        """Raise InputError if a value cannot be used."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types; `from_dict` inverts it."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls: type[AnyConfig], values: dict[str, Any]) -> AnyConfig:
-        """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
-        if not isinstance(values, dict):
-            raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__}: {error}") from None
-
-
-@dataclass(frozen=True)
-class ModelConfig(Config):
+class ModelConfig(Record):
     """Everything needed to rebuild a model before its weights are loaded.
 
     `num_layers` counts stride-2 stages for `conv` and hidden layers for `mlp`; None chooses
-    from the image size. `K`, `w_dims` and `posterior` concern mixture models only, `sigma`
-    the Gaussian likelihood, `max_filters` the `conv` and `hidden_dims` the `mlp` networks.
+    from the image size. NEEDS lists the fields that concern only some models, networks or
+    likelihoods.
     """
 
     model: str = "gmvae"
@@ -133,10 +102,11 @@ class ModelConfig(Config):
 
     def require_effect(self, name: str) -> None:
         """Raise InputError if the option `name` means nothing for this model."""
-        field, value = NEEDS.get(name, ("", None))
-        if field and getattr(self, field) != value:
+        field, values = NEEDS.get(name, ("", ()))
+        if field and getattr(self, field) not in values:
             raise InputError(
-                f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+                f"{name} has no effect with {field} {getattr(self, field)}; it is for "
+                f"{', '.join(values)}"
             )
 
     def effective(self) -> dict[str, Any]:
@@ -145,7 +115,7 @@ class ModelConfig(Config):
         return {
             name: value
             for name, value in values.items()
-            if name not in NEEDS or getattr(self, NEEDS[name][0]) == NEEDS[name][1]
+            if name not in NEEDS or getattr(self, NEEDS[name][0]) in NEEDS[name][1]
         }
 
     @property
@@ -155,13 +125,16 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Config):
+class TrainConfig(Record):
     """How a model is trained. Weights multiply terms in nats per example.
 
     `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0. With
-    "cosine" the learning rate falls from `lr` to 0 over all epochs. The fields from `pair_weight`
-    on concern the neighbour-pair objective of mixture models (see `pairing`); a weight of 0 turns
-    it off and leaves the plain ELBO.
+    "cosine" the learning rate falls from `lr` to 0 over all epochs, or over each stage where the
+    mixture is refitted between stages: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
+    each of `mutual_iterations` + 1 equal shares of the epochs. `early_stopping` holds out a tenth
+    of the training images and ends the run when their bound has not improved for so many epochs.
+    The fields from `pair_weight` on concern the neighbour-pair objective (see `pairing`); a
+    weight of 0 turns it off and leaves the plain ELBO.
     """
 
     epochs: int = 10
@@ -173,6 +146,9 @@ class TrainConfig(Config):
     kl_weight: float = 1.0
     kl_anneal: int = 0
     clip_grad: float | None = None
+    early_stopping: int | None = None
+    pretrain_epochs: int | None = None
+    mutual_iterations: int | None = None
     pair_weight: float = 1.0
     pair_balance: float = 2.0
     balance: str = "uniform"
@@ -183,14 +159,29 @@ class TrainConfig(Config):
     sample_weight: float = 3.0
 
     def effective(self) -> dict[str, Any]:
-        """The options that mean something with this pair_weight."""
-        hidden = () if self.pair_weight else PAIR_OPTIONS
+        """The options that mean something with this pair_weight and model."""
+        hidden = [] if self.pair_weight else list(PAIR_OPTIONS)
+        hidden += [name for name in STAGED_BY if getattr(self, name) is None]
         return {name: value for name, value in self.to_dict().items() if name not in hidden}
+
+    @property
+    def refits(self) -> list[int]:
+        """The epochs after which the mixture is fitted to the latents, in rising order."""
+        if self.mutual_iterations is not None:
+            stages = self.mutual_iterations + 1
+            return [math.ceil(self.epochs * stage / stages) for stage in range(1, stages + 1)]
+        return [self.pretrain_epochs] if self.pretrain_epochs else []
 
     def validate(self) -> None:
         require_range("epochs", self.epochs, 1, 1_000_000)
         require_range("batchsize", self.batchsize, 1, 1_000_000)
         require_range("seed", self.seed, 0, 2**32 - 1)
+        if self.early_stopping is not None:
+            require_range("early_stopping", self.early_stopping, 1, 1_000_000)
+        if self.pretrain_epochs is not None:
+            require_range("pretrain_epochs", self.pretrain_epochs, 0, self.epochs - 1)
+        if self.mutual_iterations is not None:
+            require_range("mutual_iterations", self.mutual_iterations, 0, self.epochs - 1)
         require_range("kl_anneal", self.kl_anneal, 0, 1_000_000)
         require_positive("lr", self.lr)
         if self.clip_grad is not None:
@@ -207,69 +198,35 @@ class TrainConfig(Config):
 
 
 def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> TrainConfig:
-    """`config` as it applies to `model`: without pairs for a model without components.
+    """`config` as it applies to `model`, with the defaults that depend on it.
 
     Raises InputError if an option in `given` would have no effect.
     """
-    if model.model == "vae":
-        useless, why = {"pair_weight", *PAIR_OPTIONS}, "model vae; it is for gmvae"
-        config = dataclasses.replace(config, pair_weight=0.0)
+    values = config.to_dict()
+    useless: list[tuple[set[str], str]] = []
+    for name, owner in STAGED_BY.items():
+        if model.model != owner:
+            useless.append(({name}, f"model {model.model}; it is for {owner}"))
+            values[name] = None
+    if model.model == "vade" and config.pretrain_epochs is None:
+        values["pretrain_epochs"] = config.epochs // 3
+    if model.model == "vae-gmm" and config.mutual_iterations is None:
+        values["mutual_iterations"] = min(4, config.epochs - 1)
+    if model.model not in PAIRED:
+        why = f"model {model.model}; it is for {', '.join(PAIRED)}"
+        useless.append(({"pair_weight", *PAIR_OPTIONS}, why))
+        values["pair_weight"] = 0.0
     elif config.pair_weight == 0:
-        useless, why = set(PAIR_OPTIONS), "pair_weight 0"
-    elif model.posterior == "bayes":
-        useless, why = {"heads", "sample_weight"}, "posterior bayes; it is for amortised"
-        config = dataclasses.replace(config, heads=1, sample_weight=0.0)
-    elif config.balance == "free":
-        useless, why = {"pair_balance"}, "balance free"
-    elif config.neighbours == 0:
-        useless, why = {"descriptor"}, "neighbours 0"
-    else:
-        return config
-    for name in sorted(useless & given):
-        raise InputError(f"{name} has no effect with {why}")
-    return config
-
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise InputError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
-
-
-def require_range(name: str, value: int, low: int, high: int) -> None:
-    """Raise InputError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}; it must be between {low} and {high}")
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise InputError unless `value` is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} is {value}; it must be a number above 0")
-
-
-def _typed(field: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's type, or InputError: configurations are read from files too."""
-    kinds = get_args(field.type) if get_origin(field.type) is not tuple else (field.type,)
-    kinds = kinds or (field.type,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = kinds[0]
-    if get_origin(kind) is tuple:
-        length = len(get_args(kind))
-        is_pair = isinstance(value, (list, tuple)) and len(value) == length
-        if is_pair and all(_is_int(item) for item in value):
-            return tuple(int(item) for item in value)
-        raise InputError(f"{field.name} is {value!r}; it must be {length} whole numbers")
-    if kind is int and _is_int(value):
-        return int(value)
-    if kind is float and (_is_int(value) or isinstance(value, float)):
-        return float(value)
-    if kind is str and isinstance(value, str):
-        return value
-    wanted = {int: "a whole number", float: "a number", str: "text"}[kind]
-    raise InputError(f"{field.name} is {value!r}; it must be {wanted}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        useless.append((set(PAIR_OPTIONS), "pair_weight 0"))
+    elif model.model == "vade" or model.posterior == "bayes":
+        why = "model vade" if model.model == "vade" else "posterior bayes"
+        useless.append(({"heads", "sample_weight"}, f"{why}, which has no classifier"))
+        values |= {"heads": 1, "sample_weight": 0.0}
+    if config.balance == "free":
+        useless.append(({"pair_balance"}, "balance free"))
+    if config.neighbours == 0:
+        useless.append(({"descriptor"}, "neighbours 0"))
+    for names, why in useless:
+        for name in sorted(names & given):
+            raise InputError(f"{name} has no effect with {why}")
+    return TrainConfig.from_dict(values)

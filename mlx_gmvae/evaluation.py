@@ -1,36 +1,20 @@
 """A trained model over a whole set of images, in batches: what the scripts report."""
 
 import math
-from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
 
+from .batches import as_float, over_batches
 from .config import TrainConfig
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
 from .randomness import preserved_random_state
-from .training import as_float
 
-BATCH_PIXELS = 1 << 20
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
 PAIR_IMAGES = 10_000
-
-
-def over_batches(
-    function: Callable[[mx.array], mx.array], images: np.ndarray, copies: int = 1
-) -> np.ndarray:
-    """Concatenate `function` over batches of float images; one evaluation a batch.
-
-    `copies` is how many times the function multiplies a batch, to bound its memory.
-    """
-    size = max(1, BATCH_PIXELS // (copies * math.prod(images.shape[1:])))
-    parts = []
-    for start in range(0, len(images), size):
-        parts.append(np.array(function(as_float(images[start : start + size]))))
-    return np.concatenate(parts)
 
 
 def pixels(images: np.ndarray) -> np.ndarray:

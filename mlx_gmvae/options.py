@@ -64,7 +64,7 @@ def add_model_flags(parser: Parser) -> None:
         ("model", "which model", {"choices": MODELS}),
         ("arch", "convolutional or dense networks", {"choices": ARCHS}),
         ("latent_dims", "dimensions of z", {"type": int, "metavar": "D"}),
-        ("K", "number of components (gmvae)", {"type": int}),
+        ("K", "number of components (all models but vae)", {"type": int}),
         ("w_dims", "dimensions of the style w (gmvae)", {"type": int, "metavar": "M"}),
         (
             "posterior",
@@ -110,6 +110,23 @@ def add_training_flags(parser: Parser) -> None:
             {"choices": LR_SCHEDULES},
         ),
         ("clip_grad", "largest gradient norm", {"type": float, "metavar": "NORM"}),
+        (
+            "early_stopping",
+            "hold out a tenth of the training images and stop when their bound has not improved "
+            "for so many epochs; the best epoch's weights are kept",
+            {"type": int, "metavar": "PATIENCE"},
+        ),
+        (
+            "pretrain_epochs",
+            "epochs before vade's mixture is fitted to the latents (default: a third)",
+            {"type": int, "metavar": "EPOCHS"},
+        ),
+        (
+            "mutual_iterations",
+            "times that vae-gmm trains with the mixture fitted before (default: 4); the epochs "
+            "are shared evenly, the first share without a mixture",
+            {"type": int, "metavar": "N"},
+        ),
     ]
     for name, text, options in fields:
         _add_field(group, TrainConfig, name, text, options)

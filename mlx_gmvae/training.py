@@ -18,12 +18,14 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
+from .batches import as_float, over_batches
 from .config import TrainConfig
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph
-from .randomness import random_key, set_random_key
+from .randomness import preserved_random_state, random_key, set_random_key
+from .schedule import divide, kl_weight, learning_rate
 
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
 
@@ -46,14 +48,15 @@ class Trainer:
         self.model = model
         self.images = images
         self.config = config
-        self.batchsize = min(config.batchsize, len(images))
+        self.rows, self.validation_rows = divide(len(images), config)
+        self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
             raise InputError(
                 f"a step of {self.batchsize} image cannot train a model with components; "
                 "give more images or a larger --batchsize"
             )
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
-        self.steps_per_epoch = len(images) // self.batchsize
+        self.steps_per_epoch = len(self.rows) // self.batchsize
         self.pairs: PairObjective | None = None
         heads = None
         if config.pair_weight and isinstance(model, MixtureModel):
@@ -77,6 +80,20 @@ class Trainer:
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is finished, or the validation bound has stopped improving."""
+        if self.epoch >= self.config.epochs:
+            return True
+        patience = self.config.early_stopping
+        return patience is not None and self.epoch - self.best_epoch >= patience > 0
+
+    @property
+    def best_epoch(self) -> int:
+        """The number of finished epochs after which the validation loss was lowest."""
+        losses = [record.get("validation", math.inf) for record in self.history]
+        return 1 + losses.index(min(losses)) if losses else 0
+
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
         """Train up to `config.epochs`, yielding the record of each finished epoch.
 
@@ -84,7 +101,7 @@ class Trainer:
         again. Raises InputError if the loss is no longer finite.
         """
         step, captured = self._compiled_step()
-        while self.epoch < self.config.epochs:
+        while not self.is_done:
             self.trained.train()
             order, partners = self._order()
             started = time.perf_counter() - self.seconds
@@ -94,11 +111,13 @@ class Trainer:
             ) as bar:  # fmt: skip
                 while self.step < self.steps_per_epoch:
                     batch = slice(self.step * self.batchsize, (self.step + 1) * self.batchsize)
-                    self.optimizer.learning_rate = self._learning_rate()
+                    # Arrays: Python floats would retrace the step for every value.
+                    rate = learning_rate(self.config, self._epochs_done())
+                    self.optimizer.learning_rate = mx.array(rate)
                     losses = step(
                         mx.array(self.images[order[batch]]),
                         mx.array(self.images[partners[batch]]) if self.pairs else None,
-                        self._kl_weight(),
+                        mx.array(kl_weight(self.config, self._epochs_done())),
                     )
                     self.totals = self.totals + losses
                     mx.eval(self.totals, captured)
@@ -151,24 +170,13 @@ class Trainer:
                 terms = terms | {"sample": disagreement}
         return loss, terms
 
-    def _kl_weight(self) -> mx.array:
-        """The weight at this step: an array, since a float would retrace the step per value."""
-        ramp = self.config.kl_anneal * self.steps_per_epoch
-        return mx.array(self.config.kl_weight * (min(1.0, self._done() / ramp) if ramp else 1.0))
-
-    def _learning_rate(self) -> mx.array:
-        if self.config.lr_schedule == "constant":
-            return mx.array(self.config.lr)
-        share = self._done() / (self.config.epochs * self.steps_per_epoch)
-        return mx.array(self.config.lr * 0.5 * (1 + math.cos(math.pi * share)))
-
-    def _done(self) -> int:
-        return self.epoch * self.steps_per_epoch + self.step
+    def _epochs_done(self) -> float:
+        return self.epoch + self.step / self.steps_per_epoch
 
     def _order(self) -> tuple[np.ndarray, np.ndarray]:
         """The images of this epoch in order, and the partner of each."""
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = rng.permutation(len(self.images))
+        order = self.rows[rng.permutation(len(self.rows))]
         if self.neighbours is None:
             return order, order
         return order, draw_partners(self.neighbours, order, rng)
@@ -183,9 +191,27 @@ class Trainer:
             raise InputError(
                 f"the loss became {loss} in epoch {self.epoch + 1}; lower --lr or set --clip_grad"
             )
+        self.trained.eval()
+        if len(self.validation_rows):
+            record["validation"] = self._validation_loss()
         self.history.append(record)
+        if self.epoch + 1 in self.config.refits and isinstance(self.model, MixtureModel):
+            latents = over_batches(lambda x: self.model.encode(x).mean, self.images)
+            self.model.refit(latents, self.config.seed)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals = mx.zeros_like(self.totals)
+
+    def _validation_loss(self) -> float:
+        """The negative bound of the images held out, nats per image, always with the same noise."""
+        with preserved_random_state():
+            mx.random.seed(self.config.seed)
+            bounds = over_batches(
+                lambda x: sum(
+                    self.model.elbo_terms(x, self.model.posterior(x)).values(), mx.array(0.0)
+                ),
+                self.images[self.validation_rows],
+            )
+        return float(bounds.mean())
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
         """Everything that `restore` needs: arrays by name, and JSON values."""
@@ -206,11 +232,6 @@ class Trainer:
         set_random_key(arrays["random_key"])
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
-
-
-def as_float(images: mx.array | np.ndarray) -> mx.array:
-    """uint8 pixels as float32 in [0, 1]."""
-    return mx.array(images).astype(mx.float32) / 255
 
 
 def train(

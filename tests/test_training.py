@@ -3,7 +3,7 @@
 from itertools import islice
 
 from mlx_gmvae import backend
-from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
@@ -110,7 +110,7 @@ def test_a_partial_last_batch_is_dropped_and_a_large_batch_shrinks(small_images)
     assert (trainer.batchsize, trainer.steps_per_epoch) == (5, 1)
 
 
-def test_kl_annealing_rises_linearly_without_a_second_trace(small_images) -> None:  # type: ignore[no-untyped-def]
+def test_kl_annealing_needs_no_second_trace(small_images) -> None:  # type: ignore[no-untyped-def]
     trainer = make_trainer(small_images, epochs=3, kl_anneal=2, kl_weight=0.5)
     traces = 0
     losses = trainer._losses
@@ -121,10 +121,8 @@ def test_kl_annealing_rises_linearly_without_a_second_trace(small_images) -> Non
         return losses(*inputs)
 
     trainer._losses = counted
-    seen = [trainer._kl_weight().item()]
     for _ in trainer.run():
-        seen.append(trainer._kl_weight().item())
-    assert seen == pytest.approx([0, 0.25, 0.5, 0.5])
+        pass
     assert traces == (1 if backend.compiles() else 3 * trainer.steps_per_epoch)
 
 
@@ -135,9 +133,9 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     )
     x = mx.array(small_images[:16])
     mx.random.seed(1)
-    loss, terms = plain._losses(x, None, plain._kl_weight())
+    loss, terms = plain._losses(x, None, mx.array(1.0))
     mx.random.seed(1)
-    weighted_loss, weighted_terms = weighted._losses(x, x, weighted._kl_weight())
+    weighted_loss, weighted_terms = weighted._losses(x, x, mx.array(3.0))
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}
     assert loss.item() == pytest.approx(terms["reconstruction"].item() + kls, rel=1e-5)
@@ -181,15 +179,49 @@ def test_samples_are_judged_without_moving_the_judge(small_images: np.ndarray) -
     assert model.classifier.training
 
 
-def test_cosine_learning_rate_falls_to_zero(small_images: np.ndarray) -> None:
-    trainer = make_trainer(small_images, epochs=2, lr=0.1)
-    rates = [trainer._learning_rate().item()]
-    for _ in trainer.run():
-        rates.append(trainer._learning_rate().item())
-    assert rates == pytest.approx([0.1, 0.05, 0.0])
-    constant = make_trainer(small_images, epochs=2, lr=0.1, lr_schedule="constant")
-    constant.epoch = 1
-    assert constant._learning_rate().item() == pytest.approx(0.1)
+def test_early_stopping_ends_the_run_and_holds_images_out(small_images: np.ndarray) -> None:
+    trainer = make_trainer(small_images, epochs=50, lr=0.3, early_stopping=2)
+    trained_on = set(trainer.rows)
+    assert len(trained_on) == 58
+    assert not trained_on & set(trainer.validation_rows)
+    list(trainer.run())
+    losses = [record["validation"] for record in trainer.history]
+    assert trainer.epoch < 50
+    assert trainer.epoch == trainer.best_epoch + 2 == int(np.argmin(losses)) + 3
+    assert list(trainer.run()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("vade", {"pretrain_epochs": 1, "pair_weight": 0}), ("vae-gmm", {"mutual_iterations": 1})],
+)
+def test_stages_refit_the_mixture_and_resume_exactly(model, options, small_images) -> None:  # type: ignore[no-untyped-def]
+    """Stopped in the middle of each epoch and resumed, the run equals the uninterrupted one."""
+    config = ModelConfig(
+        model=model, arch="mlp", image_size=(9, 6), channels=3, K=3, hidden_dims=16
+    )
+    training = training_of(TrainConfig(epochs=3, batchsize=16, **options), config, set())
+
+    def start() -> Trainer:
+        mx.random.seed(0)
+        return Trainer(build_model(config), small_images, training)
+
+    whole = start()
+    fresh = np.array(whole.model.mixture.mean)
+    means = [np.array(whole.model.mixture.mean) for _ in whole.run()]
+    assert not np.allclose(fresh, means[training.refits[0] - 1])
+    stopped = start()
+    while not stopped.is_done:
+        steps = iter([False, True])
+        list(stopped.run(lambda steps=steps: next(steps, True)))  # type: ignore[misc]
+        arrays, progress = stopped.state()
+        arrays = {name: mx.array(np.array(value)) for name, value in arrays.items()}
+        stopped = start()
+        mx.random.seed(99)
+        stopped.restore(arrays, progress)
+    assert_same(weights(whole), weights(stopped))
+    is_learned = model == "vade"
+    assert np.array_equal(means[1], means[2]) != is_learned or 3 in training.refits
 
 
 def test_clip_grad_bounds_the_gradients(small_images: np.ndarray) -> None:

@@ -3,9 +3,16 @@
 from ..config import ModelConfig
 from .base import Elbo, LatentVariableModel, MixtureModel
 from .gmvae import GMVAE
+from .vade import VaDE
 from .vae import VAE
+from .vae_gmm import VAEGMM
 
-MODELS: dict[str, type[LatentVariableModel]] = {"vae": VAE, "gmvae": GMVAE}
+MODELS: dict[str, type[LatentVariableModel]] = {
+    "vae": VAE,
+    "gmvae": GMVAE,
+    "vade": VaDE,
+    "vae-gmm": VAEGMM,
+}
 
 __all__ = ["MODELS", "Elbo", "LatentVariableModel", "MixtureModel", "build_model"]
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_flatten
 
 from ..config import ModelConfig
@@ -110,6 +111,10 @@ class MixtureModel(LatentVariableModel):
     def responsibilities(self, x: mx.array) -> mx.array:
         """q(y|x), (B, K), rows sum to 1."""
         return mx.exp(self.log_cluster_probabilities(x))
+
+    def refit(self, latents: np.ndarray, seed: int) -> None:
+        """Fit the mixture to latents (N, D), for models whose training has stages."""
+        raise NotImplementedError
 
     def component_latents(self) -> mx.array:
         """The centre of each component in latent space, (K, D)."""

@@ -1,0 +1,28 @@
+"""A function over a whole set of uint8 images, a batch at a time."""
+
+import math
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+
+BATCH_PIXELS = 1 << 20
+
+
+def as_float(images: mx.array | np.ndarray) -> mx.array:
+    """uint8 pixels as float32 in [0, 1]."""
+    return mx.array(images).astype(mx.float32) / 255
+
+
+def over_batches(
+    function: Callable[[mx.array], mx.array], images: np.ndarray, copies: int = 1
+) -> np.ndarray:
+    """Concatenate `function` over batches of float images; one evaluation a batch.
+
+    `copies` is how many times the function multiplies a batch, to bound its memory.
+    """
+    size = max(1, BATCH_PIXELS // (copies * math.prod(images.shape[1:])))
+    parts = []
+    for start in range(0, len(images), size):
+        parts.append(np.array(function(as_float(images[start : start + size]))))
+    return np.concatenate(parts)

@@ -1,0 +1,67 @@
+"""Variational deep embedding (Jiang et al. 2017, arXiv:1611.05148).
+
+    y ~ Cat(pi)     z | y ~ N(m_y, diag s_y^2)     x | z: decoder
+
+    q(z|x): diagonal Normal          q(y|x) = p(y|z) at z ~ q(z|x) (eq. 16, one draw)
+
+    -ELBO = E[-log p(x|z)]                                     reconstruction
+          + E sum_y q(y|x) KL(q(z|x) || N(m_y, s_y^2))          kl_z
+          + E KL(q(y|x) || pi)                                  kl_y
+
+pi, m and s are learned by gradient. They start from a mixture fitted to the latents of a
+pretrained VAE, without which all components collapse into one.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..config import ModelConfig
+from ..distributions import Normal
+from ..mixture import GaussianMixture
+from .base import MixtureModel
+
+
+class VaDE(MixtureModel):
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
+        self.mixture = GaussianMixture(config.K, config.latent_dims)
+
+    def posterior(self, x: mx.array) -> Normal:
+        return Normal.from_network(self.z_head(self.encoder(x)))
+
+    def given_clusters(self, q: Normal) -> Normal:
+        return q  # q(y|x) follows from z: there is nothing to hold
+
+    def encode(self, x: mx.array) -> Normal:
+        return self.posterior(x)
+
+    def log_cluster_probabilities(self, x: mx.array) -> mx.array:
+        return self.mixture.log_responsibilities(self.encode(x).mean)
+
+    def elbo_terms(self, x: mx.array, q_z: Normal) -> dict[str, mx.array]:
+        z = q_z.sample()
+        log_q_y = self.mixture.log_responsibilities(z)  # (B, K)
+        q_y = mx.exp(log_q_y)
+        return {
+            "reconstruction": -self.likelihood.log_prob(self.decode(z), x),
+            "kl_z": (q_y * self.mixture.kl(q_z)).sum(axis=-1),
+            "kl_y": (q_y * (log_q_y - self.mixture.log_weights)).sum(axis=-1),
+        }
+
+    def log_importance_weight(self, x: mx.array, q_z: Normal) -> mx.array:
+        z = q_z.sample()
+        log_joint = self.likelihood.log_prob(self.decode(z), x) + self.mixture.log_prob(z)
+        return log_joint - q_z.log_prob(z)
+
+    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
+        if component is None:
+            return self.mixture.latent_of(self.mixture.sample_components(num))
+        return self.mixture.latent_of(mx.full((num,), component, dtype=mx.int32))
+
+    def component_latents(self) -> mx.array:
+        return self.mixture.components.mean
+
+    def refit(self, latents: np.ndarray, seed: int) -> None:
+        self.mixture.fit(latents, seed)

@@ -1,0 +1,87 @@
+"""A frozen record whose fields are type-checked, whether they come from flags or from a file."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_origin
+
+from .errors import InputError
+
+AnyRecord = TypeVar("AnyRecord", bound="Record")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Type checks and a JSON round trip for the records built on it."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _typed(field, value))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise InputError if a value cannot be used."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types; `from_dict` inverts it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[AnyRecord], values: dict[str, Any]) -> AnyRecord:
+        """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
+        if not isinstance(values, dict):
+            raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"{cls.__name__}: {error}") from None
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise InputError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def require_range(name: str, value: int, low: int, high: int) -> None:
+    """Raise InputError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}; it must be between {low} and {high}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise InputError unless `value` is finite and above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} is {value}; it must be a number above 0")
+
+
+def _typed(field: dataclasses.Field, value: Any) -> Any:
+    """`value` as the field's type, or InputError: configurations are read from files too."""
+    kinds = get_args(field.type) if get_origin(field.type) is not tuple else (field.type,)
+    kinds = kinds or (field.type,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = kinds[0]
+    if get_origin(kind) is tuple:
+        length = len(get_args(kind))
+        is_pair = isinstance(value, (list, tuple)) and len(value) == length
+        if is_pair and all(_is_int(item) for item in value):
+            return tuple(int(item) for item in value)
+        raise InputError(f"{field.name} is {value!r}; it must be {length} whole numbers")
+    if kind is int and _is_int(value):
+        return int(value)
+    if kind is float and (_is_int(value) or isinstance(value, float)):
+        return float(value)
+    if kind is str and isinstance(value, str):
+        return value
+    wanted = {int: "a whole number", float: "a number", str: "text"}[kind]
+    raise InputError(f"{field.name} is {value!r}; it must be {wanted}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

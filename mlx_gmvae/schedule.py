@@ -1,0 +1,38 @@
+"""What changes from step to step and epoch to epoch, as functions of the epochs done."""
+
+import math
+
+import numpy as np
+
+from .config import TrainConfig
+from .errors import InputError
+
+VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
+MOST_VALIDATION_IMAGES = 5000
+
+
+def learning_rate(config: TrainConfig, epochs_done: float) -> float:
+    """Adam's rate: constant, or half a cosine from `lr` to 0 over each stage between refits."""
+    if config.lr_schedule == "constant":
+        return config.lr
+    bounds = sorted({0, *config.refits, config.epochs})
+    stage = max(number for number, first in enumerate(bounds[:-1]) if first <= epochs_done)
+    first, last = bounds[stage], bounds[stage + 1]
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (epochs_done - first) / (last - first)))
+
+
+def kl_weight(config: TrainConfig, epochs_done: float) -> float:
+    """The weight of the KL terms, rising linearly from 0 over `kl_anneal` epochs."""
+    ramp = min(1.0, epochs_done / config.kl_anneal) if config.kl_anneal else 1.0
+    return config.kl_weight * ramp
+
+
+def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train on, and those held out for early stopping (none without it)."""
+    if config.early_stopping is None:
+        return np.arange(num_images), np.arange(0)
+    if num_images < 1 / VALIDATION_SHARE:
+        raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
+    order = np.random.default_rng(config.seed).permutation(num_images)
+    held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

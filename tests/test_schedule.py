@@ -1,0 +1,64 @@
+"""Learning rate, KL weight and held-out rows as functions of the epochs done."""
+
+from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.schedule import divide, kl_weight, learning_rate
+
+import pytest
+
+
+def test_cosine_learning_rate_falls_to_zero() -> None:
+    config = TrainConfig(epochs=2, lr=0.1)
+    assert [learning_rate(config, done) for done in (0, 1)] == pytest.approx([0.1, 0.05])
+    assert learning_rate(config, 1.999) == pytest.approx(0, abs=1e-6)
+    assert learning_rate(TrainConfig(lr=0.1, lr_schedule="constant"), 5) == 0.1
+
+
+def test_the_learning_rate_starts_again_after_each_refit() -> None:
+    config = TrainConfig(epochs=6, lr=0.1, mutual_iterations=2)
+    assert config.refits == [2, 4, 6]
+    for first in (0, 2, 4):
+        assert learning_rate(config, first) == pytest.approx(0.1)
+        assert learning_rate(config, first + 1) == pytest.approx(0.05)
+        assert learning_rate(config, first + 1.999) < 1e-6
+
+
+def test_kl_annealing_rises_linearly() -> None:
+    config = TrainConfig(kl_anneal=2, kl_weight=0.5)
+    assert [kl_weight(config, done) for done in (0, 1, 2, 3)] == pytest.approx([0, 0.25, 0.5, 0.5])
+    assert kl_weight(TrainConfig(), 0) == 1
+
+
+def test_rows_are_held_out_only_for_early_stopping() -> None:
+    rows, held_out = divide(100, TrainConfig())
+    assert (len(rows), len(held_out)) == (100, 0)
+    rows, held_out = divide(100, TrainConfig(early_stopping=3, seed=1))
+    assert sorted([*rows, *held_out]) == list(range(100))
+    assert len(held_out) == 10
+    assert len(divide(200_000, TrainConfig(early_stopping=3))[1]) == 5000
+    with pytest.raises(InputError, match="too few"):
+        divide(9, TrainConfig(early_stopping=1))
+
+
+def test_stages_by_default() -> None:
+    vade = training_of(TrainConfig(epochs=9), ModelConfig(model="vade"), set())
+    assert vade.refits == [3]
+    mutual = training_of(TrainConfig(epochs=10), ModelConfig(model="vae-gmm"), set())
+    assert mutual.refits == [2, 4, 6, 8, 10]
+    assert training_of(TrainConfig(), ModelConfig(), set()).refits == []
+    with pytest.raises(InputError, match="mutual_iterations is 10"):
+        TrainConfig(epochs=10, mutual_iterations=10)
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "owner"),
+    [
+        ("gmvae", "mutual_iterations", "vae-gmm"),
+        ("vae-gmm", "pretrain_epochs", "vade"),
+        ("vae-gmm", "pair_weight", "gmvae, vade"),
+        ("vade", "heads", "which has no classifier"),
+    ],
+)
+def test_options_of_other_models_are_refused(model: str, option: str, owner: str) -> None:
+    with pytest.raises(InputError, match=f"{option} has no effect with model {model}.*{owner}"):
+        training_of(TrainConfig(), ModelConfig(model=model), {option})
