@@ -1,24 +1,68 @@
-"""Assign images to the components of a trained mixture model, and picture the clusters.
+"""Assign images to the components of a trained model, and picture the clusters.
 
 python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
 """
 
+import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, options
+from mlx_gmvae import backend, cli, options, plots, tables
 from mlx_gmvae.assignments import Assignments
+from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
-from mlx_gmvae.evaluation import latents, pair_scores, responsibilities
+from mlx_gmvae.data.datasets import Dataset, Splits
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation import (
+    anomaly_scores,
+    component_gaussians,
+    latents,
+    pair_scores,
+    responsibilities,
+)
+from mlx_gmvae.labelled import classify
+from mlx_gmvae.metrics import confusion
+from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.plots import Gaussians
 
 import numpy as np
+
+SCATTER_POINTS = 5000
+TSNE_POINTS = 2000
+ANOMALY_SCORES = ("importance", "elbo")
 
 
 @cli.script
 def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    backend.select_device(args.cpu)
+    loaded = options.load_checked_model(args)
+    if not args.labelled and not isinstance(loaded.model, MixtureModel):
+        raise InputError(
+            f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
+            f"classes; {args.model} is a {loaded.model.config.model}"
+        )
+    splits = options.load_model_data(args, loaded)
+    dataset = splits.named(args.split)
+    print(backend.describe())
+
+    found, gaussians = assign(args, loaded, splits, dataset)
+    outdir = Path(args.outdir)
+    if args.sort_into:
+        found.sort_into(Path(args.sort_into), args.hard_links)
+    found.write_csv(outdir / "assignments.csv")
+    found.save_contact_sheets(outdir)
+    save_latent_pictures(args, found, latents(loaded.model, dataset.images), gaussians)
+    if args.anomalies:
+        found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+    report(args, loaded, found)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(
-        "Assign images to the components of a trained mixture model: assignments.csv, a contact "
-        "sheet per cluster, a latent scatter, and scores where labels exist."
+        "Assign images to the components of a trained model: assignments.csv, a contact sheet per "
+        "cluster, the latent space, and scores where labels exist."
     )
     options.add_model_file_flags(parser)
     options.add_data_flags(parser, "what the model was trained on")
@@ -28,32 +72,104 @@ def main(argv: list[str] | None = None) -> int:
         help="which images (default: test)",
     )  # fmt: skip
     group.add_argument("--outdir", default="clusters", help="(default: clusters)")
+    group.add_argument(
+        "--labelled", type=int, metavar="N",
+        help="name classes by N labelled training images of each; models without components get a "
+        "Gaussian mixture over z that starts from them",
+    )  # fmt: skip
+    group.add_argument(
+        "--sort_into", metavar="DIR", help="copy the images into a folder per cluster below DIR"
+    )
+    group.add_argument(
+        "--hard_links", action="store_true", help="with --sort_into, hard links instead of copies"
+    )
+    group.add_argument(
+        "--anomalies", type=int, metavar="N",
+        help="score every image and show the N least likely in anomalies.png",
+    )  # fmt: skip
+    group.add_argument(
+        "--anomaly_score", choices=ANOMALY_SCORES,
+        help="negative importance bound of 20 draws (default), or negative ELBO",
+    )  # fmt: skip
+    group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
-    backend.select_device(args.cpu)
+    for name in ("labelled", "anomalies"):
+        if getattr(args, name) is not None:
+            cli.require_at_least(name, getattr(args, name), 1)
+    for name, needed in (("hard_links", "sort_into"), ("anomaly_score", "anomalies")):
+        if getattr(args, name) and not getattr(args, needed):
+            raise InputError(f"--{name} has no effect without --{needed}")
+    return args
 
-    model, loaded = options.load_mixture(args, "cluster.py")
-    dataset = options.load_model_data(args, loaded).named(args.split)
-    print(backend.describe())
 
-    found = Assignments(dataset, responsibilities(model, dataset.images))
+def assign(
+    args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
+) -> tuple[Assignments, Gaussians | None]:
+    """Clusters, or classes from a few labels, and the components' Gaussians over z."""
+    model, seed = loaded.model, args.seed or 0
+    anomaly = None
+    if args.anomalies:
+        anomaly = anomaly_scores(model, dataset.images, args.anomaly_score or "importance", seed)
+    gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
+    if not args.labelled:
+        assert isinstance(model, MixtureModel)
+        found = Assignments(dataset, responsibilities(model, dataset.images), anomaly=anomaly)
+        return found, gaussians
+    classes = classify(model, splits.train, dataset.images, args.labelled, seed)
+    names = splits.train.class_names
+    return Assignments(dataset, classes.values, names, anomaly), classes.gaussians or gaussians
+
+
+def save_latent_pictures(
+    args: argparse.Namespace, found: Assignments, z: np.ndarray, gaussians: Gaussians | None
+) -> None:
+    """latent.png and, if asked for, latent_tsne.png: by cluster and, if there are any, by label."""
+    names = np.array(found.class_names)
+    kinds = {"by cluster": names[found.clusters] if found.class_names else found.clusters}
+    if found.dataset.labels is not None:
+        kinds["by label"] = np.array(found.dataset.class_names)[found.dataset.labels]
+    order = np.random.default_rng(0).permutation(len(z))
+    some = order[:SCATTER_POINTS]
+    colourings = {title: each[some] for title, each in kinds.items()}
     outdir = Path(args.outdir)
-    found.write_csv(outdir / "assignments.csv")
-    found.save_contact_sheets(outdir)
-    centres = np.array(model.component_latents())
-    found.save_scatter(outdir / "latent.png", latents(model, dataset.images), centres)
-    scores = found.scores()
-    pairs = TrainConfig.from_dict(loaded.training or {})
-    scores["pairs"] = pair_scores(model, dataset.images, pairs, args.seed or 0)
-    cli.write_json(outdir / "metrics.json", {"split": args.split, **scores})
+    plots.save_latent_plane(outdir / "latent.png", z[some], colourings, gaussians)
+    if args.tsne:
+        some = order[:TSNE_POINTS]
+        panels = {title: each[some] for title, each in kinds.items()}
+        plots.save_tsne(outdir / "latent_tsne.png", z[some], panels)
 
+
+def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
+    """Print the scores and keep them in metrics.json."""
+    dataset, outdir = found.dataset, Path(args.outdir)
+    scores = found.scores()
     sizes = ", ".join(map(str, found.sizes))
     print(f"{len(dataset)} {args.split} images of {dataset.name} in clusters of {sizes}")
-    cli.print_scores("without labels", {"confidence": scores["mean_confidence"], **scores["pairs"]})
+    if isinstance(loaded.model, MixtureModel):
+        config = TrainConfig.from_dict(loaded.training or {})
+        scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
+        without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
+        cli.print_scores("without labels", without_labels)
+    if found.anomaly is not None:
+        spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
+        scores["anomaly"] = spread
+        cli.print_scores("anomaly score, nats", spread)
+    if "classification" in scores:
+        title = f"{args.split}, from {args.labelled} labelled examples per class"
+        cli.print_scores(title, scores["classification"])
+        assert dataset.labels is not None
+        names = list(found.class_names)
+        counts = confusion(found.clusters, dataset.labels, len(names))
+        scores["confusion"] = counts.tolist()
+        plots.save_confusion(outdir / "confusion.png", counts, names, names)
     if "clustering" in scores:
         cli.print_scores(args.split, scores["clustering"])
-    print(f"saved assignments.csv, cluster_*.png, latent.png and metrics.json in {outdir}")
-    return 0
+    tables.write_json(outdir / "metrics.json", {"split": args.split, **scores})
+    sheets = "class_*.png" if found.class_names else "cluster_*.png"
+    print(f"saved assignments.csv, {sheets}, latent.png and metrics.json in {outdir}")
+    if args.sort_into:
+        print(f"sorted the images into folders in {args.sort_into}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from pathlib import Path
 from mlx_gmvae import backend, cli, figures, options
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
+from mlx_gmvae.traversal import interpolation, manifold
 
 import mlx.core as mx
 import numpy as np
 
 GRID_COLUMNS = 8
 PER_COMPONENT = 10
+MANIFOLD_SIDE = 20
 
 
 @cli.script
@@ -30,21 +32,41 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--outdir", metavar="DIR", help="also write each sample as a file here")
     group.add_argument(
         "--num", type=int, help="number of samples in the grid (default: "
-        f"{GRID_COLUMNS**2}) or in each component's row (default: {PER_COMPONENT})",
+        f"{GRID_COLUMNS**2}) or in each row (default: {PER_COMPONENT}); side of the manifold "
+        f"(default: {MANIFOLD_SIDE})",
     )  # fmt: skip
-    group.add_argument("--cluster", type=int, metavar="k", help="sample this component only")
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument("--cluster", type=int, metavar="k", help="sample this component only")
+    chosen.add_argument(
+        "--interpolate", type=int, nargs=2, metavar=("i", "j"),
+        help="a row of images from the centre of component i to that of j, or, for a vae, from its "
+        "sample number i to number j",
+    )  # fmt: skip
+    chosen.add_argument(
+        "--manifold", action="store_true",
+        help="a grid over the plane of a 2-D latent space, equally spaced in probability",
+    )  # fmt: skip
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
     backend.select_device(args.cpu)
 
     model = options.load_checked_model(args).model
+    check_channels(args, model)
+    mx.random.seed(args.seed or 0)
+    if args.interpolate or args.manifold:
+        images, columns = path_or_plane(args, model)
+        figures.save_grid(Path(args.outfile), images, columns)
+        print(f"saved {len(images)} images in {args.outfile}")
+        if args.outdir:
+            save_files(Path(args.outdir), [None], [images])
+            print(f"saved each as a file in {args.outdir}")
+        return 0
     components = chosen_components(args, model)
     in_rows = len(components) > 1
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     cli.require_at_least("num", num, 1)
 
-    mx.random.seed(args.seed or 0)
     samples = [np.array(model.sample(num, component)) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
     figures.save_grid(Path(args.outfile), np.concatenate(samples), columns)
@@ -56,16 +78,31 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple[np.ndarray, int]:
+    """The images of --interpolate or --manifold, and the columns to show them in."""
+    if args.interpolate:
+        num = args.num if args.num is not None else PER_COMPONENT
+        cli.require_at_least("num", num, 2)
+        first, last = args.interpolate
+        return interpolation(model, first, last, num), num
+    side = args.num if args.num is not None else MANIFOLD_SIDE
+    cli.require_at_least("num", side, 2)
+    return manifold(model, side), side
+
+
+def check_channels(args: argparse.Namespace, model: LatentVariableModel) -> None:
+    if args.nimg_channels not in (None, model.config.channels):
+        raise InputError(
+            f"--nimg_channels is {args.nimg_channels}, but {args.model} was made with "
+            f"{model.config.channels}"
+        )
+
+
 def chosen_components(
     args: argparse.Namespace, model: LatentVariableModel
 ) -> list[int] | list[None]:
     """The components to sample, or [None] for the whole prior of a model without any."""
     config = model.config
-    if args.nimg_channels not in (None, config.channels):
-        raise InputError(
-            f"--nimg_channels is {args.nimg_channels}, but {args.model} was made with "
-            f"{config.channels}"
-        )
     if not isinstance(model, MixtureModel):
         if args.cluster is not None:
             raise InputError(f"--cluster needs components, and {args.model} has none (a vae)")

@@ -6,7 +6,7 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, metrics, options
+from mlx_gmvae import backend, cli, figures, metrics, options, tables
 from mlx_gmvae.evaluation import pixels, reconstruct
 
 import numpy as np
@@ -47,14 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     some = np.random.default_rng(args.seed or 0).permutation(len(dataset))[: args.num]
     shown = figures.interleave(originals[some], reconstructions[some], COLUMNS)
     figures.save_grid(stem.with_suffix(".png"), shown, COLUMNS)
-    figures.write_csv(
+    tables.write_csv(
         stem.with_suffix(".csv"),
         [
             {"index": index, "mse": f"{error:.6f}", "ssim": f"{similarity:.6f}"}
             for index, error, similarity in zip(dataset.index, errors, similarities, strict=True)
         ],
     )
-    cli.write_json(stem.with_suffix(".json"), {"split": split, "images": len(dataset), **scores})
+    tables.write_json(stem.with_suffix(".json"), {"split": split, "images": len(dataset), **scores})
     cli.print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
     print(f"saved {stem}.png (originals above their reconstructions), .csv and .json")
     return 0

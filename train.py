@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, figures, options
+from mlx_gmvae import backend, cli, options, plots, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.datasets import Splits, load_dataset
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
+from mlx_gmvae.mutual import compare_iterations
 from mlx_gmvae.runs import RunFolder, run_name
+from mlx_gmvae.summary import SummaryWriter
 from mlx_gmvae.training import Trainer
 
 import mlx.core as mx
@@ -28,6 +30,7 @@ FEWEST_STEPS_PER_EPOCH = 20
 FEWEST_STEPS = 1600
 SMALLEST_BATCH = 32
 SECONDS_BETWEEN_SAVES = 10
+PICTURES_PER_RUN = 10
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Run:
     splits: Splits
     data: dict[str, Any]  # dataset, image_size, classes
     trainer: Trainer
+    summary: SummaryWriter | None = None
 
 
 @cli.script
@@ -56,19 +60,38 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def train(run: Run, save_every: int) -> None:
+def train(run: Run, save_every: int | None) -> None:
     """Train to the last epoch or to Ctrl-C; what was reached is saved either way."""
     trainer, test_images = run.trainer, run.splits.test.images
     saved = time.monotonic()
+    every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     with cli.stop_on_interrupt() as stopped:
         for record in trainer.run(stopped):
             print(epoch_line(record), flush=True)
-            if run.trainer.is_done or trainer.epoch % save_every == 0:
-                run.folder.save_pictures(trainer.model, test_images, trainer.epoch)
+            if run.summary:
+                run.summary.scalars(record, trainer.epoch)
+            if trainer.is_done or trainer.epoch % every == 0:
+                pictures = run.folder.save_pictures(trainer.model, test_images, trainer.epoch)
+                if run.summary:
+                    run.summary.pictures(pictures, trainer.epoch)
+            if trainer.config.early_stopping and trainer.epoch == trainer.best_epoch:
+                run.folder.save_best(trainer.model)
+            if trainer.config.mutual_iterations is not None:
+                save_iteration(run)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 run.folder.save(trainer, run.data)
                 saved = time.monotonic()
         run.folder.save(trainer, run.data)
+    if run.summary:
+        run.summary.close()
+
+
+def save_iteration(run: Run) -> None:
+    """After the last epoch of an iteration of mutual learning, keep the model as it is."""
+    trainer = run.trainer
+    if trainer.epoch in trainer.config.refits:
+        iteration = trainer.config.refits.index(trainer.epoch)
+        run.folder.save_iteration(iteration, trainer.model, run.data, trainer.config)
 
 
 def train_seeds(args: argparse.Namespace) -> int:
@@ -102,17 +125,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
     group.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     group.add_argument(
-        "--save_every", type=int, default=10, metavar="EPOCHS",
-        help="write pictures every so many epochs and at the end (default: 10)",
+        "--save_every", type=int, metavar="EPOCHS",
+        help="write pictures every so many epochs and at the end (default: ten times a run)",
     )  # fmt: skip
     group.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
     group.add_argument(
         "--seeds", type=int, metavar="N",
         help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
     )  # fmt: skip
+    group.add_argument(
+        "--summary", action="store_true",
+        help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
+    )  # fmt: skip
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
-    cli.require_at_least("save_every", args.save_every, 1)
+    if args.save_every is not None:
+        cli.require_at_least("save_every", args.save_every, 1)
     if args.seeds is not None:
         cli.require_at_least("seeds", args.seeds, 1)
         if args.resume:
@@ -140,7 +168,12 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     folder = RunFolder(parent) if parent else RunFolder.create(args.outdir, name, args.overwrite)
     if args.seeds:
         folder = folder.of_seed(train_config.seed)
-    return Run(folder, splits, data, make_trainer(model, splits, train_config, folder))
+    trainer = make_trainer(model, splits, train_config, folder)
+    return Run(folder, splits, data, trainer, make_summary(args, folder))
+
+
+def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
+    return SummaryWriter(folder.path / "summary") if args.summary else None
 
 
 def make_trainer(
@@ -161,10 +194,12 @@ def resumed_run(args: argparse.Namespace) -> Run:
     splits = load_dataset(**saved.data, data_dir=args.data_dir)
     options.check_shape(splits.train, folder.state, saved.model)
     epochs = getattr(args, "epochs", saved.training.epochs)
+    if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
+        raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
     trainer = make_trainer(build_model(saved.model), splits, train_config, folder)
     folder.restore(trainer, saved)
-    return Run(folder, splits, saved.data, trainer)
+    return Run(folder, splits, saved.data, trainer, make_summary(args, folder))
 
 
 def for_set_size(config: TrainConfig, num_images: int, given: set[str]) -> TrainConfig:
@@ -201,6 +236,9 @@ def measure(run: Run) -> dict[str, Any]:
     """Measure the trained model; write metrics.json and the curves. Returns the metrics."""
     model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
+    if config.early_stopping:
+        run.folder.load_best(model)
+        print(f"kept the weights of epoch {run.trainer.best_epoch}, the best on held-out images")
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
     metrics["generative"] = generative_scores(model, test.images)
     cli.print_scores("test", metrics["generative"])
@@ -210,11 +248,16 @@ def measure(run: Run) -> dict[str, Any]:
         cli.print_scores("training images, without labels", metrics["pairs"])
         if "clustering" in metrics:
             cli.print_scores("test clustering", metrics["clustering"])
+    if config.mutual_iterations is not None:
+        for row in compare_iterations(run.folder.path, len(config.refits), test):
+            cli.print_scores(f"iteration {row.pop('iteration')}", row)
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
     run.folder.save(run.trainer, run.data, metrics)
-    cli.write_json(run.folder.path / "metrics.json", metrics)
-    figures.save_curves(run.folder.path / "curves.png", history)
+    tables.write_json(run.folder.path / "metrics.json", metrics)
+    names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
+    curves = {name: {"": [record[name] for record in history]} for name in names}
+    plots.save_curves(run.folder.path / "curves.png", curves, "epoch")
     print(f"saved model.npz, metrics.json, history.csv and pictures in {run.folder.path}")
     return metrics
 

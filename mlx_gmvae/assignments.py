@@ -1,26 +1,33 @@
-"""Which image belongs to which cluster: a table, contact sheets, a scatter, scores."""
+"""Which image belongs to which cluster: a table, contact sheets, sorted folders, scores."""
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import figures
+from . import figures, tables
 from .data.datasets import Dataset
-from .metrics import calibration_error, clustering_scores
+from .errors import InputError
+from .metrics import calibration_error, classification_scores, clustering_scores
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
-SCATTER_POINTS = 5000
 
 
 @dataclass
 class Assignments:
-    """Images and their responsibilities (N, K)."""
+    """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
+
+    With `class_names` the columns of `responsibilities` are classes, named from a few labels.
+    """
 
     dataset: Dataset
     responsibilities: np.ndarray
+    class_names: tuple[str, ...] = ()
+    anomaly: np.ndarray | None = None
 
     @property
     def clusters(self) -> np.ndarray:
@@ -37,49 +44,89 @@ class Assignments:
         """Number of images in each cluster, (K,)."""
         return np.bincount(self.clusters, minlength=self.responsibilities.shape[1])
 
+    def name(self, cluster: int) -> str:
+        """What files and folders of a cluster are called."""
+        if not self.class_names:
+            return f"cluster_{cluster:02d}"
+        return f"class_{self.class_names[cluster]}".replace(os.sep, "_")
+
     def write_csv(self, path: Path) -> None:
-        """One row per image: its index in the source, cluster, confidence, label if any."""
-        columns = {
-            "index": self.dataset.index,
-            "cluster": self.clusters,
-            "confidence": [f"{value:.6f}" for value in self.confidence],
-        }
+        """One row per image: index in the source, file, cluster, confidence, label."""
+        columns: dict[str, Any] = {"index": self.dataset.index}
+        if self.dataset.files:
+            columns["file"] = [self.dataset.files[index] for index in self.dataset.index]
+        columns["cluster"] = self.clusters
+        columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
+        if self.class_names:
+            columns["predicted"] = np.array(self.class_names)[self.clusters]
+        if self.anomaly is not None:
+            columns["anomaly"] = [f"{value:.3f}" for value in self.anomaly]
         if self.dataset.labels is not None:
             columns["label"] = np.array(self.dataset.class_names)[self.dataset.labels]
         rows = zip(*columns.values(), strict=True)
-        figures.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
+        tables.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
 
     def save_contact_sheets(self, outdir: Path) -> None:
         """cluster_<k>.png: the 100 most confident images of each cluster, best first."""
-        for stale in outdir.glob("cluster_*.png"):
-            stale.unlink()  # a cluster that is empty now must not keep an earlier run's sheet
+        for pattern in ("cluster_*.png", "class_*.png"):
+            for stale in outdir.glob(pattern):
+                stale.unlink()  # a cluster that is empty now must not keep an earlier run's sheet
         clusters, confidence = self.clusters, self.confidence
         for cluster in np.unique(clusters):
             members = np.flatnonzero(clusters == cluster)
             members = members[np.argsort(-confidence[members], kind="stable")][:SHEET_IMAGES]
-            figures.save_grid(
-                outdir / f"cluster_{cluster:02d}.png", self.dataset.images[members], SHEET_COLUMNS
-            )
+            path = outdir / f"{self.name(cluster)}.png"
+            figures.save_grid(path, self.dataset.images[members], SHEET_COLUMNS)
 
-    def save_scatter(self, path: Path, latents: np.ndarray, centres: np.ndarray) -> None:
-        """At most 5,000 latents (N, D) coloured by cluster and, beside it, by label."""
-        some = np.random.default_rng(0).permutation(len(latents))[:SCATTER_POINTS]
-        colourings = {"by cluster": self.clusters[some]}
-        if self.dataset.labels is not None:
-            names = np.array(self.dataset.class_names)
-            colourings["by label"] = names[self.dataset.labels[some]]
-        figures.save_latent_scatter(path, latents[some], colourings, centres)
+    def save_anomalies(self, path: Path, num: int) -> None:
+        """The `num` images with the highest anomaly score, worst first."""
+        assert self.anomaly is not None
+        worst = np.argsort(-self.anomaly, kind="stable")[:num]
+        figures.save_grid(path, self.dataset.images[worst], min(num, SHEET_COLUMNS))
+
+    def sort_into(self, outdir: Path, hard_links: bool = False) -> None:
+        """Put every image into a folder of its cluster: copies of the files, or hard links to them.
+
+        Images that do not come from files of their own are written as PNG. The originals stay.
+        Raises InputError if `outdir` is not empty or lies within the images' folder.
+        """
+        source = Path(self.dataset.name).resolve()
+        if self.dataset.files and source in [outdir.resolve(), *outdir.resolve().parents]:
+            raise InputError(f"{outdir} lies in the images' own folder; sort them into another")
+        if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
+            raise InputError(f"{outdir} is not an empty folder; sort into a new one")
+        for cluster in range(self.responsibilities.shape[1]):
+            (outdir / self.name(cluster)).mkdir(parents=True, exist_ok=True)
+        for row, (index, cluster) in enumerate(zip(self.dataset.index, self.clusters, strict=True)):
+            folder = outdir / self.name(cluster)
+            if not self.dataset.files:
+                figures.save_image(folder / f"{index:06d}.png", self.dataset.images[row])
+                continue
+            original = Path(self.dataset.files[index])
+            # Files of different folders may have the same name: the index keeps them apart.
+            copy = folder / f"{index:06d}_{original.name}"
+            if hard_links:
+                os.link(original, copy)
+            else:
+                shutil.copy2(original, copy)
 
     def scores(self) -> dict[str, Any]:
-        """Cluster sizes, mean confidence and, where labels exist, ACC, NMI, ARI and calibration."""
+        """Cluster sizes, mean confidence and, where labels exist, how well they are met.
+
+        ACC, NMI, ARI and calibration of clusters; accuracy, precision, recall, F1 of classes.
+        """
         scores: dict[str, Any] = {
             "images": len(self.dataset),
             "cluster_sizes": self.sizes.tolist(),
             "mean_confidence": float(self.confidence.mean()),
         }
-        if self.dataset.labels is not None:
-            scores["clustering"] = clustering_scores(self.dataset.labels, self.clusters)
-            scores["clustering"]["calibration_error"] = calibration_error(
-                self.dataset.labels, self.responsibilities
-            )
+        labels = self.dataset.labels
+        if labels is None:
+            return scores
+        if self.class_names:
+            scores["classification"] = classification_scores(labels, self.clusters)
+            return scores
+        scores["clustering"] = clustering_scores(labels, self.clusters)
+        error = calibration_error(labels, self.responsibilities)
+        scores["clustering"]["calibration_error"] = error
         return scores

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import json
 import os
 import signal
 import sys
@@ -99,12 +98,6 @@ def print_options(options: dict[str, Any]) -> None:
 def print_scores(title: str, scores: dict[str, float]) -> None:
     """One line of named figures."""
     print(f"{title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Readable JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def require_at_least(name: str, value: int, least: int) -> None:

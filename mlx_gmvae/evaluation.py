@@ -10,11 +10,14 @@ from .config import TrainConfig
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
+from .plots import Gaussians
 from .randomness import preserved_random_state
 
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
 PAIR_IMAGES = 10_000
+ANOMALY_SAMPLES = 20
+GAUSSIAN_SAMPLES = 2000
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
@@ -35,6 +38,37 @@ def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
 def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
     """q(y|x), (N, K)."""
     return over_batches(model.responsibilities, images)
+
+
+def anomaly_scores(
+    model: LatentVariableModel, images: np.ndarray, kind: str, seed: int = 0
+) -> np.ndarray:
+    """How unlikely each image is, (N,), nats: higher is stranger.
+
+    "importance": the negative importance bound of 20 draws; "elbo": the negative ELBO.
+    """
+    if kind == "elbo":
+
+        def score(x: mx.array) -> mx.array:
+            return sum(model.elbo_terms(x, model.posterior(x)).values(), mx.array(0.0))
+    else:
+
+        def score(x: mx.array) -> mx.array:
+            return -model.importance_bound(x, ANOMALY_SAMPLES)
+
+    with preserved_random_state():
+        mx.random.seed(seed)
+        return over_batches(score, images, copies=1 if kind == "elbo" else 8)
+
+
+def component_gaussians(model: MixtureModel) -> Gaussians:
+    """Mean and covariance of z in each component, from 2,000 draws of each."""
+    with preserved_random_state():
+        mx.random.seed(0)
+        draws = [np.array(model.sample_latent(GAUSSIAN_SAMPLES, y)) for y in range(model.config.K)]
+    means = np.stack([z.mean(axis=0) for z in draws])
+    covariances = np.stack([np.cov(z, rowvar=False).reshape(z.shape[1], -1) for z in draws])
+    return Gaussians(means, covariances)
 
 
 def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:

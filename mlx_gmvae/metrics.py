@@ -3,11 +3,29 @@
 import numpy as np
 
 
-def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Counts (number of clusters, number of classes) of images by cluster and label."""
-    counts = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
+def confusion(labels: np.ndarray, clusters: np.ndarray, least: int = 0) -> np.ndarray:
+    """Counts (number of clusters, number of classes) of images by cluster and label.
+
+    At least `least` of each.
+    """
+    shape = max(least, clusters.max() + 1), max(least, labels.max() + 1)
+    counts = np.zeros(shape, np.int64)
     np.add.at(counts, (clusters, labels), 1)
     return counts
+
+
+def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy; precision, recall and F1 averaged over classes (macro); F1 over images (micro)."""
+    from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+    macro = {"average": "macro", "zero_division": 0}
+    return {
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "precision": float(precision_score(labels, predicted, **macro)),
+        "recall": float(recall_score(labels, predicted, **macro)),
+        "f1_macro": float(f1_score(labels, predicted, **macro)),
+        "f1_micro": float(f1_score(labels, predicted, average="micro", zero_division=0)),
+    }
 
 
 def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:

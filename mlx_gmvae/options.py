@@ -23,7 +23,6 @@ from .data.datasets import NAMES, Dataset, Splits, load_dataset
 from .data.download import DownloadError
 from .data.published import default_data_dir
 from .errors import InputError
-from .models import MixtureModel
 
 Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
 CHECKED = ("latent_dims", "max_filters", "K")
@@ -209,17 +208,6 @@ def load_checked_model(args: argparse.Namespace) -> ModelFile:
             if given != actual:
                 raise InputError(f"--{name} is {given}, but {args.model} was made with {actual}")
     return loaded
-
-
-def load_mixture(args: argparse.Namespace, what: str) -> tuple[MixtureModel, ModelFile]:
-    """`load_checked_model` for `what` needs a model with components."""
-    loaded = load_checked_model(args)
-    if not isinstance(loaded.model, MixtureModel):
-        raise InputError(
-            f"{what} needs a model with components (--model gmvae), and {args.model} is a "
-            f"{loaded.model.config.model}"
-        )
-    return loaded.model, loaded
 
 
 def _read_config(path: str) -> ModelConfig:

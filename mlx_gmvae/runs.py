@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from . import figures
-from .checkpoint import load_arrays, load_info, save_arrays, save_model
+from . import figures, tables
+from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .config import ModelConfig, TrainConfig
 from .errors import InputError
 from .evaluation import reconstruct
 from .models import LatentVariableModel, MixtureModel
+from .mutual import iteration_file
 from .pairing import neighbour_graph
 from .randomness import preserved_random_state
 from .training import Trainer
@@ -23,6 +24,10 @@ GRID_COLUMNS = 8
 LARGE_IMAGES = 4
 LARGE_SIDE = 256
 SAMPLES_PER_COMPONENT = 10
+FRAME_COLUMNS = 10
+FRAME_IMAGES = 50
+MOST_FRAME_COMPONENTS = 12
+PICTURE_FOLDERS = ("reconstructions", "progress", "iterations", "summary")
 
 
 def run_name(config: ModelConfig, dataset: str) -> str:
@@ -49,6 +54,7 @@ class RunFolder:
         self.model = path / "model.npz"
         self.state = path / "state.npz"
         self.neighbours = path / "neighbours.npz"
+        self.best = path / "best.npz"
 
     @classmethod
     def create(cls, outdir: str | None, name: str, overwrite: bool) -> "RunFolder":
@@ -67,6 +73,9 @@ class RunFolder:
                     f"{path} holds a run already; continue it with --resume {path}, replace it "
                     "with --overwrite, or choose another --outdir"
                 )
+        if overwrite:
+            for stale in PICTURE_FOLDERS:
+                shutil.rmtree(path / stale, ignore_errors=True)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -100,7 +109,7 @@ class RunFolder:
         save_arrays(self.state, arrays, info | {"progress": progress})
         save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
         if trainer.history:
-            figures.write_csv(self.path / "history.csv", trainer.history)
+            tables.write_csv(self.path / "history.csv", trainer.history)
 
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
         """Put a Trainer where the saved state left off."""
@@ -138,8 +147,13 @@ class RunFolder:
         save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)
         return graph
 
-    def save_pictures(self, model: LatentVariableModel, images: np.ndarray, epoch: int) -> None:
-        """Reconstructions of the first test images, and samples, as they are at `epoch`."""
+    def save_pictures(
+        self, model: LatentVariableModel, images: np.ndarray, epoch: int
+    ) -> dict[str, np.ndarray]:
+        """Reconstructions of the first test images, and samples, as they are at `epoch`.
+
+        Adds a frame to progress.gif. Returns the pictures of reconstructions and of samples.
+        """
         model.eval()
         name = f"epoch_{epoch:04d}.png"
         folder = self.path / "reconstructions"
@@ -156,6 +170,34 @@ class RunFolder:
         figures.save_grid(self.path / "samples.png", samples, columns)
         if isinstance(model, MixtureModel):
             figures.save_grid(folder / "clusters" / name, samples, columns)
+
+        few = figures.interleave(
+            originals[:FRAME_IMAGES], reconstructions[:FRAME_IMAGES], FRAME_COLUMNS
+        )
+        pictures = {
+            "reconstructions": figures.grid(few, FRAME_COLUMNS),
+            "samples": figures.grid(samples[: columns * MOST_FRAME_COMPONENTS], columns),
+        }
+        frames = self.path / "progress"
+        figures.save_progress_frame(frames / name, list(pictures.values()), f"epoch {epoch}")
+        figures.save_animation(self.path / "progress.gif", sorted(frames.glob("*.png")))
+        return pictures
+
+    def save_iteration(
+        self, iteration: int, model: LatentVariableModel, data: dict[str, Any], config: TrainConfig
+    ) -> None:
+        """Keep the model as it is after an iteration of mutual learning."""
+        path = iteration_file(self.path, iteration)
+        path.parent.mkdir(exist_ok=True)
+        save_model(path, model, data=data, training=config.to_dict())
+
+    def save_best(self, model: LatentVariableModel) -> None:
+        """Keep the weights of the best epoch so far, for early stopping."""
+        save_model(self.best, model)
+
+    def load_best(self, model: LatentVariableModel) -> None:
+        """Give `model` the weights of the best epoch."""
+        model.load_weights(list(load_model(self.best).model.arrays().items()))
 
 
 def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:

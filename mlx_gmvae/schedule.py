@@ -22,7 +22,13 @@ def learning_rate(config: TrainConfig, epochs_done: float) -> float:
 
 
 def kl_weight(config: TrainConfig, epochs_done: float) -> float:
-    """The weight of the KL terms, rising linearly from 0 over `kl_anneal` epochs."""
+    """The weight of the KL terms, rising linearly from 0 over `kl_anneal` epochs.
+
+    0 in vade's pretraining, which is then an autoencoder: a KL from one Gaussian would push the
+    clusters together that the mixture is to find.
+    """
+    if config.pretrain_epochs and epochs_done < config.pretrain_epochs:
+        return 0.0
     ramp = min(1.0, epochs_done / config.kl_anneal) if config.kl_anneal else 1.0
     return config.kl_weight * ramp
 

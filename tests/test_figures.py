@@ -47,10 +47,18 @@ def test_unusual_channel_counts_can_still_be_saved(tmp_path: Path) -> None:
     assert (read(tmp_path / "two.png") == 128).all()
 
 
-@pytest.mark.parametrize("dims", [1, 2, 5])
-def test_scatter_of_any_dimension(tmp_path: Path, dims: int) -> None:
-    rng = np.random.default_rng(0)
-    colourings = {"by cluster": rng.integers(0, 12, 50), "by label": np.array(["a", "b"] * 25)}
-    path = tmp_path / "latent.png"
-    figures.save_latent_scatter(path, rng.normal(size=(50, dims)), colourings, np.zeros((3, dims)))
-    assert read(path).std() > 0
+def test_an_animation_shows_its_frames_in_order(tmp_path: Path) -> None:
+    frames = []
+    for number, shade in enumerate((0, 128, 255)):
+        path = tmp_path / f"{number}.png"
+        pictures = [np.full((20, 30, 1), shade, np.uint8), np.full((10, 15, 3), shade, np.uint8)]
+        figures.save_progress_frame(path, pictures, f"epoch {number}")
+        frames.append(path)
+    figures.save_animation(tmp_path / "p.gif", frames)
+    with Image.open(tmp_path / "p.gif") as animation:
+        assert animation.n_frames == 3
+        for number, shade in enumerate((0, 128, 255)):
+            animation.seek(number)
+            shown = np.array(animation.convert("L"))
+            assert shown.shape == (36, 47)
+            assert abs(int(shown[30, 10]) - shade) <= 2

@@ -290,6 +290,10 @@ WRONG = [
     ("generate", "--model {}/gmvae.npz --nimg_channels 3", "made with 1"),
     ("generate", "--model {}/gmvae.npz --cluster 10", "choose one of 0 to 9"),
     ("generate", "--model {}/vae.npz --cluster 0", "has none"),
+    ("generate", "--model {}/vae.npz --interpolate 0 1000", "no sample 1000"),
+    ("generate", "--model {}/gmvae.npz --interpolate 0 10", "no component 10"),
+    ("generate", "--model {}/vae.npz --manifold", "latent_dims 2"),
+    ("generate", "--model {}/vae.npz --manifold --cluster 1", "not allowed with"),
     ("generate", "--model {}/gmvae.npz --outfile {}/file/s.png", "cannot use"),
 ]
 

@@ -31,6 +31,7 @@ class Dataset:
     labels: np.ndarray | None
     index: np.ndarray
     class_names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

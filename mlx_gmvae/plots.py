@@ -1,0 +1,164 @@
+"""Diagrams: latent space, curves over epochs, confusion (matplotlib, imported on use)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SIGMAS = (1, 2, 3)
+CIRCLE_POINTS = 100
+MOST_LEGEND_ENTRIES = 30
+TSNE_PERPLEXITY = 30
+
+
+class Gaussians(NamedTuple):
+    """Components in latent space: means (K, D) and covariances (K, D, D)."""
+
+    means: np.ndarray
+    covariances: np.ndarray
+
+
+class Panel(NamedTuple):
+    """Points (N, 2) of one diagram, and the kind of each (N,), by which it is coloured."""
+
+    title: str
+    points: np.ndarray
+    kinds: np.ndarray
+
+
+def save_latent_plane(
+    path: Path,
+    latents: np.ndarray,
+    colourings: dict[str, np.ndarray],
+    components: Gaussians | None = None,
+) -> None:
+    """Latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
+
+    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their numbers.
+    """
+    centre, axes, axis_name = plane_of(latents)
+    panels = [Panel(title, (latents - centre) @ axes, kinds) for title, kinds in colourings.items()]
+    figure, drawn = _scatter_figure(panels, axis_name)
+    if components is not None:
+        centres = (components.means - centre) @ axes
+        for axis in drawn:
+            _draw_components(axis, centres, axes.T @ components.covariances @ axes)
+    _save(figure, path)
+
+
+def save_tsne(path: Path, latents: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
+    """t-SNE of latents (N, D), once for each colouring (N,)."""
+    points = tsne(latents)
+    panels = [Panel(title, points, kinds) for title, kinds in colourings.items()]
+    _save(_scatter_figure(panels, "t-SNE")[0], path)
+
+
+def save_panels(path: Path, panels: list[Panel], axis_name: str) -> None:
+    """Diagrams side by side, each on its own scale."""
+    _save(_scatter_figure(panels, axis_name, share=False)[0], path)
+
+
+def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """What (N, D) latents are projected by: a centre (D,), axes (D, 2), and the axes' name."""
+    dims = latents.shape[1]
+    if dims <= 2:
+        return np.zeros(dims), np.eye(dims, 2), "z"
+    from sklearn.decomposition import PCA
+
+    pca = PCA(2).fit(latents)
+    return pca.mean_, pca.components_.T, "principal component"
+
+
+def tsne(latents: np.ndarray) -> np.ndarray:
+    """Positions (N, 2) of latents (N, D) whose neighbourhoods resemble (van der Maaten 2008)."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(TSNE_PERPLEXITY, (len(latents) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(latents)
+
+
+def save_curves(
+    path: Path, panels: dict[str, dict[str, list[float]]], x_name: str, first: int = 1
+) -> None:
+    """A diagram per panel with a line per named series, over `first`, `first` + 1, ..."""
+    figure = _figure(2.8 * len(panels), 2.8)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for label, values in lines.items():
+            axis.plot(range(first, first + len(values)), values, marker=".", label=label)
+        axis.set_title(title)
+        axis.set_xlabel(x_name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            axis.legend(fontsize=7)
+    _save(figure, path)
+
+
+def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: list[str]) -> None:
+    """Counts (R, C) of images by true class (rows) and predicted class (columns)."""
+    figure = _figure(1.5 + 0.45 * len(columns), 1.3 + 0.45 * len(rows))
+    axis = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axis.text(column, row, str(counts[row, column]), ha="center", va="center",
+                  color=colour, fontsize=7)  # fmt: skip
+    axis.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 2 else 0)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("label")
+    _save(figure, path)
+
+
+def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> tuple[Any, Any]:
+    """Panels side by side, and their axes."""
+    figure = _figure(5.5 * len(panels), 5)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=share, sharey=share)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        _draw_points(axis, panel)
+        axis.set_title(panel.title)
+        axis.set_xlabel(f"{axis_name} 1")
+    axes[0].set_ylabel(f"{axis_name} 2")
+    return figure, axes
+
+
+def _draw_points(axis: Any, panel: Panel) -> None:
+    from matplotlib import colormaps
+
+    size = 4 if len(panel.points) > 1000 else 14
+    kinds = np.unique(panel.kinds)
+    for position, kind in enumerate(kinds):
+        # Clusters keep their own colour even when others are empty.
+        number = int(kind) if kinds.dtype.kind in "iu" else position
+        shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
+        points = panel.points[panel.kinds == kind]
+        axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=str(kind))
+    if len(kinds) <= MOST_LEGEND_ENTRIES:
+        axis.legend(markerscale=8 / size, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
+
+
+def _draw_components(axis: Any, centres: np.ndarray, covariances: np.ndarray) -> None:
+    """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3."""
+    turn = np.linspace(0, 2 * np.pi, CIRCLE_POINTS)
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    for number, (centre, covariance) in enumerate(zip(centres, covariances, strict=True)):
+        values, vectors = np.linalg.eigh(covariance)
+        ellipse = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * circle)
+        for sigma in SIGMAS:
+            outline = centre[:, None] + sigma * ellipse
+            axis.plot(*outline, color="black", linewidth=0.9 / sigma, alpha=0.7)
+        box = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
+        axis.annotate(str(number), centre, ha="center", va="center", fontsize=8, bbox=box)
+
+
+def _figure(width: float, height: float) -> Any:
+    """A matplotlib figure without pyplot, which would look for a display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

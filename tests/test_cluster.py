@@ -1,0 +1,153 @@
+"""What cluster.py does with a trained model: tables, folders, few labels, anomalies."""
+
+import csv
+import json
+from pathlib import Path
+
+import cluster
+import train
+from mlx_gmvae.assignments import Assignments
+from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.data.datasets import Dataset, Splits, load_dataset
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation import anomaly_scores
+from mlx_gmvae.labelled import choose_labelled
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+
+@pytest.fixture(scope="module")
+def plane_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 2-D dense VAE of ones, fours and eights, on the bundled digits."""
+    folder = tmp_path_factory.mktemp("plane") / "run"
+    options = "--model vae --arch mlp --latent_dims 2 --dataset digits --classes 1 4 8 --epochs 100"
+    assert train.main([*options.split(), "--outdir", str(folder)]) == 0
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_few_labels_name_the_classes_of_a_plain_vae(plane_run: Path, tmp_path: Path) -> None:
+    options = f"--model {plane_run}/model.npz --labelled 10 --outdir {tmp_path}"
+    assert cluster.main(options.split()) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    scores = metrics["classification"]
+    assert set(scores) == {"accuracy", "precision", "recall", "f1_macro", "f1_micro"}
+    assert scores["f1_macro"] > 0.6  # chance is 0.33
+    assert scores["f1_micro"] == pytest.approx(scores["accuracy"])
+    rows = rows_of(tmp_path / "assignments.csv")
+    right = np.mean([row["predicted"] == row["label"] for row in rows])
+    assert right == pytest.approx(scores["accuracy"])
+    counts = np.array(metrics["confusion"])
+    assert counts.sum() == len(rows)
+    assert np.trace(counts) == round(right * len(rows))
+    for name in ("class_1.png", "class_4.png", "class_8.png", "confusion.png", "latent.png"):
+        assert (tmp_path / name).stat().st_size > 500
+
+
+def test_few_labels_name_the_components_of_a_mixture(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--model {digits_run}/model.npz --labelled 5 --outdir {tmp_path} --tsne"
+    assert cluster.main(options.split()) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["classification"]["accuracy"] > 0.5
+    assert (tmp_path / "latent_tsne.png").stat().st_size > 500
+
+
+def test_labelled_examples_are_as_many_of_each_class(digits: Splits) -> None:
+    rows = choose_labelled(digits.train, 7, seed=3)
+    assert digits.train.labels is not None
+    assert np.bincount(digits.train.labels[rows]).tolist() == [7] * 10
+    assert len(set(rows)) == 70
+    with pytest.raises(InputError, match="only"):
+        choose_labelled(digits.train, 1000, seed=0)
+
+
+def test_anomalies_are_what_does_not_look_like_the_training_images(
+    digits_run: Path, digits: Splits
+) -> None:
+    """Digits against upside-down photographs of nothing in particular: pixels shuffled."""
+    model = load_model(digits_run / "model.npz").model
+    images = digits.test.images
+    strange = np.random.default_rng(0).permuted(images.reshape(len(images), -1), axis=1)
+    both = np.concatenate([images, strange.reshape(images.shape)])
+    is_strange = np.arange(len(both)) >= len(images)
+    for kind in ("importance", "elbo"):
+        scores = anomaly_scores(model, both, kind)
+        assert roc_auc_score(is_strange, scores) > 0.95
+        np.testing.assert_array_equal(scores, anomaly_scores(model, both, kind))
+    bound, elbo = (anomaly_scores(model, images, kind) for kind in ("importance", "elbo"))
+    assert bound.mean() < elbo.mean()
+
+
+def test_anomaly_scores_are_saved_and_the_worst_shown(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--model {digits_run}/model.npz --anomalies 12 --outdir {tmp_path}"
+    assert cluster.main(options.split()) == 0
+    scores = [float(row["anomaly"]) for row in rows_of(tmp_path / "assignments.csv")]
+    assert max(scores) > np.median(scores) > 0
+    with Image.open(tmp_path / "anomalies.png") as sheet:
+        assert sheet.width > sheet.height
+
+
+def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3), np.uint8)
+    files = []
+    for number, photo in enumerate(photos):
+        path = tmp_path / "in" / str(number % 2) / "same_name.png"
+        path = path.with_stem(f"same_name_{number // 2}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(path)
+        files.append(str(path))
+    dataset = Dataset(str(tmp_path / "in"), photos, None, np.arange(6), files=tuple(files))
+    found = Assignments(dataset, np.eye(3)[[0, 1, 0, 0, 1, 0]])
+    for links in (False, True):
+        found.sort_into(tmp_path / f"out_{links}", hard_links=links)
+        names = {
+            folder.name: sorted(path.name for path in folder.iterdir())
+            for folder in (tmp_path / f"out_{links}").iterdir()
+        }
+        assert {name: len(each) for name, each in names.items()} == {
+            "cluster_00": 4, "cluster_01": 2, "cluster_02": 0,
+        }  # fmt: skip
+        copy = tmp_path / f"out_{links}" / "cluster_01" / "000004_same_name_2.png"
+        assert copy.read_bytes() == Path(files[4]).read_bytes()
+        assert copy.samefile(files[4]) == links
+    assert all(Path(path).exists() for path in files)
+    with pytest.raises(InputError, match="not an empty folder"):
+        found.sort_into(tmp_path / "out_True")
+    with pytest.raises(InputError, match="own folder"):
+        found.sort_into(tmp_path / "in" / "sorted")
+
+
+def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/sorted"
+    assert cluster.main(options.split()) == 0
+    rows = rows_of(tmp_path / "c/assignments.csv")
+    digits = load_dataset("digits").test
+    for row, image in list(zip(rows, digits.images, strict=True))[:20]:
+        name = f"cluster_{int(row['cluster']):02d}/{int(row['index']):06d}.png"
+        with Image.open(tmp_path / "sorted" / name) as saved:
+            np.testing.assert_array_equal(np.array(saved), image[..., 0])
+    assert len(list((tmp_path / "sorted").rglob("*.png"))) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--labelled 0", "--labelled is 0"),
+        ("--labelled 1000", "only"),
+        ("--anomalies 0", "--anomalies is 0"),
+        ("--hard_links", "no effect without --sort_into"),
+        ("--anomaly_score elbo", "no effect without --anomalies"),
+    ],
+)
+def test_flags_without_sense_are_refused(flags, message, digits_run, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = f"--model {digits_run}/model.npz --outdir {tmp_path} {flags}"
+    assert cluster.main(options.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,81 @@
+"""Runs of train.py in stages: mutual learning, VaDE, early stopping, summaries, progress."""
+
+import csv
+import json
+from pathlib import Path
+
+import generate
+import train
+from mlx_gmvae.checkpoint import load_model
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = "--dataset digits --arch mlp --hidden_dims 64 --latent_dims 4"
+
+
+def run(folder: Path, options: str) -> Path:
+    assert train.main([*SMALL.split(), *options.split(), "--outdir", str(folder)]) == 0
+    return folder
+
+
+def test_mutual_learning_keeps_and_compares_every_iteration(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", "--model vae-gmm --mutual_iterations 2 --epochs 9")
+    with (folder / "iterations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["iteration"] for row in rows] == ["0", "1", "2"]
+    assert all(float(row["elbo"]) < 0 < float(row["accuracy"]) < 1 for row in rows)
+    for name in ("elbo", "accuracy", "latent_pca", "latent_tsne"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.width > 200
+    first, last = (folder / "iterations" / f"iteration_{number:02d}.npz" for number in (0, 2))
+    assert generate.main(
+        f"--model {first} --cluster 3 --num 5 --outfile {tmp_path}/s.png".split()
+    ) == 0  # fmt: skip
+    kept, final = load_model(last).model.arrays(), load_model(folder / "model.npz").model.arrays()
+    for name, value in final.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
+    options = "--dataset digits --arch mlp --latent_dims 8 --model vade --K 10 --epochs 60"
+    assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
+    folder = tmp_path / "run"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["clustering"]["accuracy"] > 0.6
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = "--model vae --epochs 400 --lr 0.01 --early_stopping 5 --lr_schedule constant"
+    folder = run(tmp_path / "run", options)
+    with (folder / "history.csv").open() as file:
+        losses = [float(row["validation"]) for row in csv.DictReader(file)]
+    assert len(losses) == int(np.argmin(losses)) + 6 < 400
+    assert f"weights of epoch {np.argmin(losses) + 1}," in capsys.readouterr().out
+    best, kept = load_model(folder / "best.npz").model, load_model(folder / "model.npz").model
+    for name, value in best.arrays().items():
+        np.testing.assert_array_equal(kept.arrays()[name], value)
+
+
+def test_summaries_can_be_read_by_tensorboard(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --summary")
+    events = accumulator.EventAccumulator(str(folder / "summary"))
+    events.Reload()
+    with (folder / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    written = [(event.step, event.value) for event in events.Scalars("loss")]
+    expected = [(int(row["epoch"]), pytest.approx(float(row["loss"]), rel=1e-6)) for row in history]
+    assert written == expected
+    assert {image.step for image in events.Images("reconstructions")} == {1, 2, 3}
+
+
+def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", "--epochs 4 --save_every 1")
+    with Image.open(folder / "progress.gif") as animation:
+        assert animation.n_frames == 4
+    run(folder, "--epochs 2 --save_every 1 --overwrite")
+    with Image.open(folder / "progress.gif") as animation:
+        assert animation.n_frames == 2
+    assert len(list((folder / "reconstructions/clusters").iterdir())) == 2
