@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_gmvae import backend, cli, figures, options
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation import samples
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
 
 import mlx.core as mx
@@ -45,13 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     cli.require_at_least("num", num, 1)
 
     mx.random.seed(args.seed or 0)
-    samples = [np.array(model.sample(num, component)) for component in components]
+    drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
-    figures.save_grid(Path(args.outfile), np.concatenate(samples), columns)
-    print(f"saved {len(samples) * num} samples in {args.outfile}"
+    figures.save_grid(Path(args.outfile), np.concatenate(drawn), columns)
+    print(f"saved {len(drawn) * num} samples in {args.outfile}"
           + (", a row per component" if in_rows else ""))  # fmt: skip
     if args.outdir:
-        save_files(Path(args.outdir), components, samples)
+        save_files(Path(args.outdir), components, drawn)
         print(f"saved each as a file in {args.outdir}")
     return 0
 

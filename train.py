@@ -14,7 +14,8 @@ from typing import Any
 from mlx_gmvae import backend, cli, figures, options
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
-from mlx_gmvae.data.datasets import Splits, load_dataset
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import figures
-from .data.datasets import Dataset
+from .data.splits import Dataset
 from .metrics import calibration_error, clustering_scores
 
 SHEET_IMAGES = 100

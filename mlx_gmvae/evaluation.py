@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from .config import TrainConfig
+from .data.images import Images, Rows
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
@@ -16,21 +17,27 @@ from .training import as_float
 BATCH_PIXELS = 1 << 20
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
+IMPORTANCE_PIXELS = 1 << 22
 PAIR_IMAGES = 10_000
 
 
 def over_batches(
-    function: Callable[[mx.array], mx.array], images: np.ndarray, copies: int = 1
+    function: Callable[[mx.array], mx.array], images: Images, copies: int = 1
 ) -> np.ndarray:
     """Concatenate `function` over batches of float images; one evaluation a batch.
 
     `copies` is how many times the function multiplies a batch, to bound its memory.
     """
-    size = max(1, BATCH_PIXELS // (copies * math.prod(images.shape[1:])))
+    size = batch_size(images.shape[1:], copies)
     parts = []
     for start in range(0, len(images), size):
         parts.append(np.array(function(as_float(images[start : start + size]))))
     return np.concatenate(parts)
+
+
+def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:
+    """How many images of (H, W, C) go through a network at a time."""
+    return max(1, BATCH_PIXELS // (copies * math.prod(image_shape)))
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
@@ -41,6 +48,28 @@ def pixels(images: np.ndarray) -> np.ndarray:
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
     """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
     return over_batches(model.reconstruct, images)
+
+
+def reconstruction_scores(
+    model: LatentVariableModel, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """MSE and SSIM of each image's reconstruction, (N,) and (N,), batch by batch."""
+    size = batch_size(images.shape[1:])
+    errors, similarities = [], []
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        reconstructions = reconstruct(model, block)
+        errors.append(mse(pixels(block), reconstructions))
+        similarities.append(ssim(pixels(block), reconstructions))
+    return np.concatenate(errors), np.concatenate(similarities)
+
+
+def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
+    """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
+    z = model.sample_latent(num, component)
+    size = batch_size(model.config.image_shape)
+    parts = [np.array(model.image(z[start : start + size])) for start in range(0, num, size)]
+    return np.concatenate(parts)
 
 
 def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
@@ -56,7 +85,7 @@ def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
 def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:
     """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
 
-    The importance bound takes 100 samples for at most the first 1,000 images.
+    The importance bound takes 100 samples for at most the first 1,000 images, fewer large ones.
     """
     names = sorted(model.elbo(as_float(images[:1])).terms)
 
@@ -67,14 +96,14 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     means = over_batches(terms, images).mean(axis=0)
     scores = {name: float(value) for name, value in zip(names, means, strict=True)}
     scores["elbo"] = -sum(scores.values())
-    some = images[:IMPORTANCE_IMAGES]
+    affordable = max(1, IMPORTANCE_PIXELS // math.prod(images.shape[1:]))
+    some = images[: min(IMPORTANCE_IMAGES, affordable)]
     bound = over_batches(lambda x: model.importance_bound(x, IMPORTANCE_SAMPLES), some, copies=8)
     scores["importance_bound"] = float(bound.mean())
     scores["importance_images"] = len(some)
     scores["bits_per_dim"] = -scores["elbo"] / math.log(2) / math.prod(images.shape[1:])
-    reconstructions = reconstruct(model, images)
-    scores["mse"] = float(mse(pixels(images), reconstructions).mean())
-    scores["ssim"] = float(ssim(pixels(images), reconstructions).mean())
+    errors, similarities = reconstruction_scores(model, images)
+    scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     return scores
 
 
@@ -88,9 +117,10 @@ def pair_scores(
     cluster is also that of a random near neighbour, and of a distorted copy of themselves.
     """
     rng = np.random.default_rng(seed)
-    some = images[np.sort(rng.permutation(len(images))[:PAIR_IMAGES])]
+    rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
+    some = Rows(images, rows)
     graph = neighbour_graph(some, config.neighbours, config.descriptor)
-    partners = some[draw_partners(graph, np.arange(len(some)), rng)]
+    partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
     objective = PairObjective(model, config.balance, config.pair_balance, config.augment)
     with preserved_random_state():
         mx.random.seed(seed)

@@ -12,7 +12,7 @@ from . import figures
 from .checkpoint import load_arrays, load_info, save_arrays, save_model
 from .config import ModelConfig, TrainConfig
 from .errors import InputError
-from .evaluation import reconstruct
+from .evaluation import reconstruct, samples
 from .models import LatentVariableModel, MixtureModel
 from .pairing import neighbour_graph
 from .randomness import preserved_random_state
@@ -152,10 +152,10 @@ class RunFolder:
             originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
         )
         figures.save_grid(folder / "large_comparisons" / name, large, LARGE_IMAGES, LARGE_SIDE)
-        samples, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
-        figures.save_grid(self.path / "samples.png", samples, columns)
+        rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+        figures.save_grid(self.path / "samples.png", rows, columns)
         if isinstance(model, MixtureModel):
-            figures.save_grid(folder / "clusters" / name, samples, columns)
+            figures.save_grid(folder / "clusters" / name, rows, columns)
 
 
 def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
@@ -165,8 +165,8 @@ def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
     """
     with preserved_random_state():
         if not isinstance(model, MixtureModel):
-            return np.array(model.sample(num * num)), num
-        rows = [np.array(model.sample(num, component)) for component in range(model.config.K)]
+            return samples(model, num * num), num
+        rows = [samples(model, num, component) for component in range(model.config.K)]
         return np.concatenate(rows), num
 
 

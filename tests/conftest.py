@@ -5,7 +5,8 @@ from pathlib import Path
 
 import train
 from mlx_gmvae import backend
-from mlx_gmvae.data.datasets import Splits, load_dataset
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Splits
 
 import numpy as np
 import pytest

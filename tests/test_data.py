@@ -8,9 +8,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mlx_gmvae.data import published
-from mlx_gmvae.data.datasets import load_dataset, resize_images
+from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.download import DownloadError, fetch, sha256
 from mlx_gmvae.data.idx import parse_idx
+from mlx_gmvae.data.images import resize_images
+from mlx_gmvae.data.layouts import read_mnist
+from mlx_gmvae.data.store import MIRROR_VARIABLE
 from mlx_gmvae.errors import InputError
 
 import numpy as np
@@ -207,9 +210,9 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Pat
     for prefix in ("train", "t10k"):
         digests[f"{prefix}-images-idx3-ubyte"] = sha256(idx_bytes(IMAGES))
         digests[f"{prefix}-labels-idx1-ubyte"] = sha256(idx_bytes(LABELS))
-    entry = published.Published((address,), digests)
+    entry = published.Published((address,), digests, read_mnist, suffix=".gz")
     monkeypatch.setitem(published.PUBLISHED, "mnist", entry)
-    monkeypatch.delenv(published.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     return folder
 
 
@@ -249,10 +252,12 @@ def test_files_directly_in_data_dir_are_found_without_a_server(tmp_path, monkeyp
         for prefix in ("train", "t10k")
         for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]
     }
-    monkeypatch.setitem(published.PUBLISHED, "mnist", published.Published((), digests))
+    monkeypatch.setitem(
+        published.PUBLISHED, "mnist", published.Published((), digests, read_mnist, suffix=".gz")
+    )
     assert len(load_dataset("mnist", tmp_path).train) == 20
     with pytest.raises(DownloadError):  # the same file names, but not Fashion-MNIST's content
-        monkeypatch.setenv(published.MIRROR_VARIABLE, "http://127.0.0.1:9")
+        monkeypatch.setenv(MIRROR_VARIABLE, "http://127.0.0.1:9")
         load_dataset("fashion-mnist", tmp_path)
 
 
