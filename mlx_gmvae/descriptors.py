@@ -12,7 +12,7 @@ ORIENTATIONS = 8
 CELL_PIXELS = 4
 PCA_DIMS = {"pixels": 50, "hog": 80}
 BLOCK = 4096
-BLOCK_PIXELS = 1 << 24
+BLOCK_PIXELS = 1 << 22
 
 
 def describe(images: Images, kind: str) -> np.ndarray:
@@ -31,13 +31,13 @@ def describe(images: Images, kind: str) -> np.ndarray:
 def reduced_grey(images: Images) -> np.ndarray:
     """float32 (N, h, w) in [0, 1]: channels averaged, the longer side at most 32 pixels."""
     height, width = images.shape[1:3]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    longest = max(height, width, LONGEST_SIDE)
+    rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
     grey = np.empty((len(images), rows, columns), np.float32)
     size = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(images), size):
         block = images[start : start + size].mean(axis=-1, keepdims=True).astype(np.uint8)
-        if scale < 1:
+        if longest > LONGEST_SIDE:
             block = resize_images(block, (rows, columns))
         grey[start : start + size] = block[..., 0].astype(np.float32) / 255
     return grey

@@ -45,8 +45,8 @@ def add_data_flags(parser: Parser, default_dataset: str) -> None:
     group.add_argument(
         "--dataset",
         metavar="NAME|PATH",
-        help=f"{', '.join(NAMES)}, or a path: a folder of images (or IDX files), or an .npy or .npz "
-        f"array file (images, labels) (default: {default_dataset})",
+        help=f"{', '.join(NAMES)}, or a path: a folder of images or of IDX files, or an .npy or "
+        f".npz array file (images, labels) (default: {default_dataset})",
     )
     group.add_argument(
         "--data_dir",

@@ -12,7 +12,7 @@ from .folder import load_image_folder
 from .idx import read_idx
 from .images import resize_images
 from .published import PUBLISHED, load_published
-from .splits import Dataset, Splits, check_classes, hold_out, make_dataset, same_shape
+from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, same_shape
 from .store import default_data_dir
 
 NAMES = (*PUBLISHED, "digits")
@@ -141,9 +141,8 @@ def _read_idx_pair(images_path: Path) -> Dataset:
 
 
 def _only_classes(dataset: Dataset, classes: list[str]) -> Dataset:
-    has_labels = dataset.labels is not None
-    numbers = check_classes(dataset.name, classes, dataset.class_names, has_labels)
-    return dataset.take(np.flatnonzero(np.isin(dataset.labels, numbers)))
+    names, labels = dataset.class_names, dataset.labels
+    return dataset.take(rows_of_classes(dataset.name, classes, names, labels))
 
 
 def _resized(dataset: Dataset, size: tuple[int, int]) -> Dataset:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from .decode import SUFFIXES, Header, decode, in_threads, is_image_name, read_header
 from .mapped import ArrayCache, Record
-from .splits import Dataset, Splits, check_classes, held_out_rows
+from .splits import Dataset, Splits, held_out_rows, rows_of_classes
 
 TEST_NAMES = {"test", "val", "valid", "validation"}
 SIZES_SHOWN = 4
@@ -50,9 +50,7 @@ def load_image_folder(
     arrangement = arrange(names)
     rows = np.arange(len(names))
     if classes:
-        labels, class_names = arrangement.labels, arrangement.class_names
-        numbers = check_classes(str(folder), classes, class_names, labels is not None)
-        rows = np.flatnonzero(np.isin(labels, numbers))
+        rows = rows_of_classes(str(folder), classes, arrangement.class_names, arrangement.labels)
     options = {"image_size": image_size, "classes": sorted(classes or [])}
     cache = ArrayCache(data_dir / "folders", str(folder), [list(f) for f in listing], options)
     if cache.read() is None:
@@ -106,8 +104,8 @@ def arrange(names: list[str]) -> Arrangement:
     if "train" in first and others and others <= TEST_NAMES:
         if len(others) > 1:
             raise InputError(
-                f"there are folders {', '.join(sorted(set(first)))}; two splits are used: keep train "
-                "and one other"
+                f"there are folders {', '.join(sorted(set(first)))}; two splits are used: keep "
+                "train and one other"
             )
         is_test = np.array([name != "train" for name in first])
         parts = [folders[1:] for folders in parts]
@@ -160,7 +158,7 @@ def fill(
                 skipped[names[row]] = image
             else:
                 file.write(image.tobytes())
-                kept[is_test[row]].append(int(row))
+                kept[int(is_test[row])].append(int(row))
         record.skipped.update(sorted(skipped.items()))
 
 
@@ -172,7 +170,8 @@ def _common_size(folder: Path, headers: dict[int, Header]) -> tuple[int, int]:
         more = f" and {len(sizes) - SIZES_SHOWN:,} other sizes" if len(sizes) > SIZES_SHOWN else ""
         raise InputError(
             f"{folder} holds images of {len(sizes):,} sizes (height x width: {', '.join(shown)} "
-            f"files{more}); resize them with --image_size H W, such as --image_size {height} {width}"
+            f"files{more}); resize them with --image_size H W, such as --image_size {height} "
+            f"{width}"
         )
     return height, width
 

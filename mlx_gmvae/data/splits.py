@@ -126,15 +126,15 @@ def same_shape(train: Dataset, test: Dataset) -> Splits:
     return Splits(train, test)
 
 
-def check_classes(
-    name: str, classes: list[str], class_names: tuple[str, ...], has_labels: bool
-) -> list[int]:
-    """The numbers of `classes`. Raises InputError if the source does not have them."""
-    if not has_labels:
+def rows_of_classes(
+    name: str, classes: list[str], class_names: tuple[str, ...], labels: np.ndarray | None
+) -> np.ndarray:
+    """Where `labels` are of one of `classes`. Raises InputError if there are no such classes."""
+    if labels is None:
         raise InputError(f"{name} has no labels, so --classes cannot choose among them")
     unknown = [each for each in classes if each not in class_names]
     if unknown:
         raise InputError(
             f"{name} has no class {', '.join(unknown)}; it has {', '.join(class_names)}"
         )
-    return [class_names.index(each) for each in classes]
+    return np.flatnonzero(np.isin(labels, [class_names.index(each) for each in classes]))
