@@ -1,10 +1,6 @@
 """Every way in for images: IDX files, arrays, downloads from a real server, and wrong files."""
 
 import gzip
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mlx_gmvae.data import published
@@ -172,33 +168,6 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             load_dataset(source)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A real HTTP server on loopback and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            if self.path.endswith("broken"):
-                self.send_response(200)
-                self.send_header("Content-Length", "1000")
-                self.end_headers()
-                self.wfile.write(b"short")
-            else:
-                super().do_GET()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/", folder
-        httpd.shutdown()
-        thread.join()
 
 
 @pytest.fixture
