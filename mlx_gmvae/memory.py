@@ -51,9 +51,11 @@ def describe(step: int, batchsize: int, images: np.ndarray) -> str:
 
 
 def in_words(num_bytes: int) -> str:
-    """Bytes as megabytes or, from a thousand of them, as gigabytes."""
+    """Bytes to two or three digits: 440 MB, 30.7 MB, 1.6 GB."""
     megabytes = num_bytes / 1e6
-    return f"{megabytes / 1e3:.1f} GB" if megabytes >= 1e3 else f"{megabytes:.1f} MB"
+    if megabytes >= 1000:
+        return f"{megabytes / 1000:,.1f} GB"
+    return f"{round(megabytes, -1):.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"
 
 
 def _outputs(config: ModelConfig, filters: list[int]) -> int:
