@@ -11,7 +11,7 @@ from mlx_gmvae import backend, cli, options, plots, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
-from mlx_gmvae.data.datasets import Dataset, Splits
+from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import (
     anomaly_scores,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_gmvae import backend, cli, figures, options
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation import samples
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
 from mlx_gmvae.traversal import interpolation, manifold
 
@@ -67,13 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     cli.require_at_least("num", num, 1)
 
-    samples = [np.array(model.sample(num, component)) for component in components]
+    drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
-    figures.save_grid(Path(args.outfile), np.concatenate(samples), columns)
-    print(f"saved {len(samples) * num} samples in {args.outfile}"
+    figures.save_grid(Path(args.outfile), np.concatenate(drawn), columns)
+    print(f"saved {len(drawn) * num} samples in {args.outfile}"
           + (", a row per component" if in_rows else ""))  # fmt: skip
     if args.outdir:
-        save_files(Path(args.outdir), components, samples)
+        save_files(Path(args.outdir), components, drawn)
         print(f"saved each as a file in {args.outdir}")
     return 0
 

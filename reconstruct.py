@@ -6,8 +6,8 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, metrics, options, tables
-from mlx_gmvae.evaluation import pixels, reconstruct
+from mlx_gmvae import backend, cli, figures, options, tables
+from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
 
 import numpy as np
 
@@ -37,15 +37,13 @@ def main(argv: list[str] | None = None) -> int:
     dataset = options.load_model_data(args, loaded).named(split)
     print(backend.describe())
 
-    originals = pixels(dataset.images)
-    reconstructions = reconstruct(loaded.model, dataset.images)
-    errors = metrics.mse(originals, reconstructions)
-    similarities = metrics.ssim(originals, reconstructions)
+    errors, similarities = reconstruction_scores(loaded.model, dataset.images)
     scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
 
     stem = Path(args.outdir) / f"{split}_reconstructions"
     some = np.random.default_rng(args.seed or 0).permutation(len(dataset))[: args.num]
-    shown = figures.interleave(originals[some], reconstructions[some], COLUMNS)
+    originals = dataset.images[some]
+    shown = figures.interleave(originals, reconstruct(loaded.model, originals), COLUMNS)
     figures.save_grid(stem.with_suffix(".png"), shown, COLUMNS)
     tables.write_csv(
         stem.with_suffix(".csv"),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, options, plots, tables
+from mlx_gmvae import backend, cli, memory, options, plots, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
-from mlx_gmvae.data.datasets import Splits, load_dataset
+from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
@@ -158,7 +158,7 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     for name in given:
         model_config.require_effect(name)
     given = options.given_fields(TrainConfig, args)
-    train_config = for_set_size(TrainConfig.from_dict(given), len(splits.train), set(given))
+    train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = training_of(train_config, model_config, set(given))
     mx.random.seed(train_config.seed)
     model = build_model(model_config)
@@ -191,7 +191,7 @@ def resumed_run(args: argparse.Namespace) -> Run:
     if fixed:
         raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
     folder, saved = RunFolder.open(args.resume)
-    splits = load_dataset(**saved.data, data_dir=args.data_dir)
+    splits = options.load_and_report(**saved.data, data_dir=args.data_dir)
     options.check_shape(splits.train, folder.state, saved.model)
     epochs = getattr(args, "epochs", saved.training.epochs)
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
@@ -202,12 +202,13 @@ def resumed_run(args: argparse.Namespace) -> Run:
     return Run(folder, splits, saved.data, trainer, make_summary(args, folder))
 
 
-def for_set_size(config: TrainConfig, num_images: int, given: set[str]) -> TrainConfig:
+def for_set_size(config: TrainConfig, train: Dataset, given: set[str]) -> TrainConfig:
     """`config` with the default batch size and epochs, unless given, fitted to the set."""
-    values = config.to_dict()
+    values, num_images = config.to_dict(), len(train)
     if "batchsize" not in given:
         largest = max(SMALLEST_BATCH, num_images // FEWEST_STEPS_PER_EPOCH)
-        values["batchsize"] = min(config.batchsize, 2 ** int(math.log2(largest)))
+        fitting = memory.fitting_batch(train.image_shape[:2])
+        values["batchsize"] = min(config.batchsize, 2 ** int(math.log2(largest)), fitting)
     if "epochs" not in given:
         steps_per_epoch = max(1, num_images // values["batchsize"])
         values["epochs"] = max(config.epochs, math.ceil(FEWEST_STEPS / steps_per_epoch))
@@ -215,14 +216,17 @@ def for_set_size(config: TrainConfig, num_images: int, given: set[str]) -> Train
 
 
 def print_summary(run: Run) -> None:
-    model, splits = run.trainer.model, run.splits
-    cli.print_options(model.config.effective() | run.trainer.config.effective())
+    model, splits, config = run.trainer.model, run.splits, run.trainer.config
+    cli.print_options(model.config.effective() | config.effective())
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
     print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
           f"images of {splits.train.image_shape}")  # fmt: skip
     print(f"run: {run.folder.path}")
     print(f"number of trainable parameters: {parameters:,}")
+    batchsize = run.trainer.batchsize
+    step = memory.step_bytes(model.config, config, batchsize, parameters)
+    print(memory.describe(step, batchsize, splits.train.images))
 
 
 def epoch_line(record: dict[str, float]) -> str:

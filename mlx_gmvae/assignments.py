@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import figures, tables
-from .data.datasets import Dataset
+from .data.splits import Dataset
 from .errors import InputError
 from .metrics import calibration_error, classification_scores, clustering_scores
 

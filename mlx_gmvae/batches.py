@@ -6,6 +6,8 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from .data.images import Images
+
 BATCH_PIXELS = 1 << 20
 
 
@@ -15,14 +17,19 @@ def as_float(images: mx.array | np.ndarray) -> mx.array:
 
 
 def over_batches(
-    function: Callable[[mx.array], mx.array], images: np.ndarray, copies: int = 1
+    function: Callable[[mx.array], mx.array], images: Images, copies: int = 1
 ) -> np.ndarray:
     """Concatenate `function` over batches of float images; one evaluation a batch.
 
     `copies` is how many times the function multiplies a batch, to bound its memory.
     """
-    size = max(1, BATCH_PIXELS // (copies * math.prod(images.shape[1:])))
+    size = batch_size(images.shape[1:], copies)
     parts = []
     for start in range(0, len(images), size):
         parts.append(np.array(function(as_float(images[start : start + size]))))
     return np.concatenate(parts)
+
+
+def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:
+    """How many images of (H, W, C) go through a network at a time."""
+    return max(1, BATCH_PIXELS // (copies * math.prod(image_shape)))

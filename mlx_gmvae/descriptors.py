@@ -5,16 +5,17 @@ Descriptors see a reduced greyscale copy, so any image size and number of channe
 
 import numpy as np
 
-from .data.datasets import resize_images
+from .data.images import Images, resize_images
 
 LONGEST_SIDE = 32
 ORIENTATIONS = 8
 CELL_PIXELS = 4
 PCA_DIMS = {"pixels": 50, "hog": 80}
 BLOCK = 4096
+BLOCK_PIXELS = 1 << 22
 
 
-def describe(images: np.ndarray, kind: str) -> np.ndarray:
+def describe(images: Images, kind: str) -> np.ndarray:
     """A float32 descriptor (N, F) of uint8 images (N, H, W, C).
 
     "pixels": 50 principal components of the pixels. "hog": those beside 80 principal components of
@@ -27,17 +28,19 @@ def describe(images: np.ndarray, kind: str) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def reduced_grey(images: np.ndarray) -> np.ndarray:
+def reduced_grey(images: Images) -> np.ndarray:
     """float32 (N, h, w) in [0, 1]: channels averaged, the longer side at most 32 pixels."""
     height, width = images.shape[1:3]
-    longest = max(height, width)
-    grey = np.empty((len(images), height, width, 1), np.uint8)
-    for start in range(0, len(images), BLOCK):
-        grey[start : start + BLOCK, ..., 0] = images[start : start + BLOCK].mean(axis=-1)
-    if longest > LONGEST_SIDE:
-        size = [max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width)]
-        grey = resize_images(grey, (size[0], size[1]))
-    return grey[..., 0].astype(np.float32) / 255
+    longest = max(height, width, LONGEST_SIDE)
+    rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
+    grey = np.empty((len(images), rows, columns), np.float32)
+    size = max(1, BLOCK_PIXELS // (height * width))
+    for start in range(0, len(images), size):
+        block = images[start : start + size].mean(axis=-1, keepdims=True).astype(np.uint8)
+        if longest > LONGEST_SIDE:
+            block = resize_images(block, (rows, columns))
+        grey[start : start + size] = block[..., 0].astype(np.float32) / 255
+    return grey
 
 
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from .batches import as_float, over_batches
+from .batches import as_float, batch_size, over_batches
 from .config import TrainConfig
+from .data.images import Rows
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
@@ -15,6 +16,7 @@ from .randomness import preserved_random_state
 
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
+IMPORTANCE_PIXELS = 1 << 22
 PAIR_IMAGES = 10_000
 ANOMALY_SAMPLES = 20
 GAUSSIAN_SAMPLES = 2000
@@ -28,6 +30,28 @@ def pixels(images: np.ndarray) -> np.ndarray:
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
     """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
     return over_batches(model.reconstruct, images)
+
+
+def reconstruction_scores(
+    model: LatentVariableModel, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """MSE and SSIM of each image's reconstruction, (N,) and (N,), batch by batch."""
+    size = batch_size(images.shape[1:])
+    errors, similarities = [], []
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        reconstructions = reconstruct(model, block)
+        errors.append(mse(pixels(block), reconstructions))
+        similarities.append(ssim(pixels(block), reconstructions))
+    return np.concatenate(errors), np.concatenate(similarities)
+
+
+def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
+    """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
+    z = model.sample_latent(num, component)
+    size = batch_size(model.config.image_shape)
+    parts = [np.array(model.image(z[start : start + size])) for start in range(0, num, size)]
+    return np.concatenate(parts)
 
 
 def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
@@ -74,7 +98,7 @@ def component_gaussians(model: MixtureModel) -> Gaussians:
 def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:
     """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
 
-    The importance bound takes 100 samples for at most the first 1,000 images.
+    The importance bound takes 100 samples for at most the first 1,000 images, fewer large ones.
     """
     names = sorted(model.elbo(as_float(images[:1])).terms)
 
@@ -85,14 +109,14 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     means = over_batches(terms, images).mean(axis=0)
     scores = {name: float(value) for name, value in zip(names, means, strict=True)}
     scores["elbo"] = -sum(scores.values())
-    some = images[:IMPORTANCE_IMAGES]
+    affordable = max(1, IMPORTANCE_PIXELS // math.prod(images.shape[1:]))
+    some = images[: min(IMPORTANCE_IMAGES, affordable)]
     bound = over_batches(lambda x: model.importance_bound(x, IMPORTANCE_SAMPLES), some, copies=8)
     scores["importance_bound"] = float(bound.mean())
     scores["importance_images"] = len(some)
     scores["bits_per_dim"] = -scores["elbo"] / math.log(2) / math.prod(images.shape[1:])
-    reconstructions = reconstruct(model, images)
-    scores["mse"] = float(mse(pixels(images), reconstructions).mean())
-    scores["ssim"] = float(ssim(pixels(images), reconstructions).mean())
+    errors, similarities = reconstruction_scores(model, images)
+    scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     return scores
 
 
@@ -106,9 +130,10 @@ def pair_scores(
     cluster is also that of a random near neighbour, and of a distorted copy of themselves.
     """
     rng = np.random.default_rng(seed)
-    some = images[np.sort(rng.permutation(len(images))[:PAIR_IMAGES])]
+    rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
+    some = Rows(images, rows)
     graph = neighbour_graph(some, config.neighbours, config.descriptor)
-    partners = some[draw_partners(graph, np.arange(len(some)), rng)]
+    partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
     objective = PairObjective(model, config.balance, config.pair_balance, config.augment)
     with preserved_random_state():
         mx.random.seed(seed)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .data.datasets import Dataset
+from .data.splits import Dataset
 from .errors import InputError
 from .evaluation import latents, responsibilities
 from .models import LatentVariableModel, MixtureModel

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import plots, tables
 from .checkpoint import load_model
-from .data.datasets import Dataset
+from .data.splits import Dataset
 from .evaluation import generative_scores, latents, responsibilities
 from .metrics import clustering_scores
 from .models import MixtureModel

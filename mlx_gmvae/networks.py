@@ -37,6 +37,12 @@ def stage_filters(config: ModelConfig) -> list[int]:
     return [max(smallest, config.max_filters >> halving) for halving in halvings]
 
 
+def classifier_filters(config: ModelConfig) -> list[int]:
+    """Channels after each stride-2 stage of the classifier: down to a grid of about 7x7."""
+    stages = max(1, round(math.log2(min(config.image_size) / CLASSIFIER_GRID)))
+    return [CLASSIFIER_FILTERS, *[2 * CLASSIFIER_FILTERS] * (stages - 1)]
+
+
 def padding(side: int, stages: int) -> tuple[int, int]:
     """Pixels (before, after) that let every stage halve a side exactly."""
     extra = -side % 2**stages
@@ -97,10 +103,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder: ConvEncoder | MLPEncoder
         if config.arch == "conv":
-            stages = max(1, round(math.log2(min(config.image_size) / CLASSIFIER_GRID)))
-            self.encoder = ConvEncoder(
-                config, [CLASSIFIER_FILTERS, *[2 * CLASSIFIER_FILTERS] * (stages - 1)]
-            )
+            self.encoder = ConvEncoder(config, classifier_filters(config))
         else:
             self.encoder = MLPEncoder(config)
         self.hidden = nn.Linear(self.encoder.out_dims, CLASSIFIER_DIMS)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from .config import (
     ModelConfig,
     TrainConfig,
 )
-from .data.datasets import NAMES, Dataset, Splits, load_dataset
+from .data.datasets import NAMES, load_dataset
 from .data.download import DownloadError
-from .data.published import default_data_dir
+from .data.published import PUBLISHED
+from .data.splits import Dataset, Splits
+from .data.store import default_data_dir
 from .errors import InputError
 
 Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
@@ -41,14 +44,14 @@ def add_data_flags(parser: Parser, default_dataset: str) -> None:
     group.add_argument(
         "--dataset",
         metavar="NAME|PATH",
-        help=f"{', '.join(NAMES)}, or a path: an .npy or .npz array file (images, labels) or a "
-        f"folder of IDX files (default: {default_dataset})",
+        help=f"{', '.join(NAMES)}, or a path: a folder of images or of IDX files, or an .npy or "
+        f".npz array file (images, labels) (default: {default_dataset})",
     )
     group.add_argument(
         "--data_dir",
         metavar="DIR",
-        help="where published sets are looked for and kept (default: mlx_gmvae in the user's "
-        "cache folder)",
+        help="where published sets and decoded images are looked for and kept (default: mlx_gmvae "
+        "in the user's cache folder)",
     )
     group.add_argument(
         "--image_size", type=int, nargs=2, metavar=("H", "W"), help="resize images to H x W"
@@ -230,8 +233,16 @@ def load_model_data(args: argparse.Namespace, loaded: ModelFile) -> Splits:
             raise InputError(f"{args.model} does not say what it was trained on; give --dataset")
         image_size = image_size or loaded.data.get("image_size")
         classes = classes or loaded.data.get("classes")
-    splits = load_dataset(source, args.data_dir, image_size, classes)
+    splits = load_and_report(source, args.data_dir, image_size, classes)
     check_shape(splits.train, args.model, loaded.model.config)
+    return splits
+
+
+def load_and_report(*args: Any, **options: Any) -> Splits:
+    """`load_dataset`, with what there is to say about the images on stderr."""
+    splits = load_dataset(*args, **options)
+    for note in splits.train.notes:
+        print(note, file=sys.stderr)
     return splits
 
 
@@ -259,12 +270,12 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, dict[str, Any]]
     data: dict[str, Any] = {"dataset": args.dataset or "mnist", "image_size": args.image_size}
     data["classes"] = args.classes
     try:
-        return load_dataset(**data, data_dir=args.data_dir), data
+        return load_and_report(**data, data_dir=args.data_dir), data
     except DownloadError as error:
         if args.dataset:
             place = Path(args.data_dir or default_data_dir()) / args.dataset
             raise InputError(
-                f"{error}; put its four files (train-images-idx3-ubyte.gz, ...) into {place}"
+                f"{error}; put {PUBLISHED[args.dataset].wanted} into {place}"
             ) from None
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
     data |= {"dataset": "digits", "image_size": args.image_size or [28, 28]}

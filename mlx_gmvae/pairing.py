@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .augment import random_affine
+from .data.images import Images
 from .descriptors import describe
 from .distributions import log_responsibilities
 from .errors import InputError
@@ -27,7 +28,7 @@ BLOCK = 2048
 STAY = 0.3
 
 
-def neighbour_graph(images: np.ndarray, num_neighbours: int, descriptor: str) -> np.ndarray:
+def neighbour_graph(images: Images, num_neighbours: int, descriptor: str) -> np.ndarray:
     """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
 
     Exact within parts of at most 200,000 images; a larger set is divided by k-means on the

@@ -12,7 +12,7 @@ from . import figures, tables
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .config import ModelConfig, TrainConfig
 from .errors import InputError
-from .evaluation import reconstruct
+from .evaluation import reconstruct, samples
 from .models import LatentVariableModel, MixtureModel
 from .mutual import iteration_file
 from .pairing import neighbour_graph
@@ -166,17 +166,17 @@ class RunFolder:
             originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
         )
         figures.save_grid(folder / "large_comparisons" / name, large, LARGE_IMAGES, LARGE_SIDE)
-        samples, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
-        figures.save_grid(self.path / "samples.png", samples, columns)
+        rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+        figures.save_grid(self.path / "samples.png", rows, columns)
         if isinstance(model, MixtureModel):
-            figures.save_grid(folder / "clusters" / name, samples, columns)
+            figures.save_grid(folder / "clusters" / name, rows, columns)
 
         few = figures.interleave(
             originals[:FRAME_IMAGES], reconstructions[:FRAME_IMAGES], FRAME_COLUMNS
         )
         pictures = {
             "reconstructions": figures.grid(few, FRAME_COLUMNS),
-            "samples": figures.grid(samples[: columns * MOST_FRAME_COMPONENTS], columns),
+            "samples": figures.grid(rows[: columns * MOST_FRAME_COMPONENTS], columns),
         }
         frames = self.path / "progress"
         figures.save_progress_frame(frames / name, list(pictures.values()), f"epoch {epoch}")
@@ -207,8 +207,8 @@ def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
     """
     with preserved_random_state():
         if not isinstance(model, MixtureModel):
-            return np.array(model.sample(num * num)), num
-        rows = [np.array(model.sample(num, component)) for component in range(model.config.K)]
+            return samples(model, num * num), num
+        rows = [samples(model, num, component) for component in range(model.config.K)]
         return np.concatenate(rows), num
 
 

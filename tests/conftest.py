@@ -1,11 +1,16 @@
 """Shared data: bundled digits, and real MNIST where an environment variable says it lies."""
 
 import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import train
 from mlx_gmvae import backend
-from mlx_gmvae.data.datasets import Splits, load_dataset
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Splits
 
 import numpy as np
 import pytest
@@ -45,3 +50,30 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_images() -> np.ndarray:
     """64 random uint8 images of 9x6 pixels and 3 channels."""
     return np.random.default_rng(0).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A real HTTP server on loopback and the folder it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path.endswith("broken"):
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b"short")
+            else:
+                super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/", folder
+        httpd.shutdown()
+        thread.join()

@@ -8,7 +8,8 @@ import cluster
 import train
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import load_model
-from mlx_gmvae.data.datasets import Dataset, Splits, load_dataset
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import anomaly_scores
 from mlx_gmvae.labelled import choose_labelled

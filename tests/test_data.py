@@ -1,16 +1,15 @@
 """Every way in for images: IDX files, arrays, downloads from a real server, and wrong files."""
 
 import gzip
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mlx_gmvae.data import published
-from mlx_gmvae.data.datasets import load_dataset, resize_images
+from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.download import DownloadError, fetch, sha256
 from mlx_gmvae.data.idx import parse_idx
+from mlx_gmvae.data.images import resize_images
+from mlx_gmvae.data.layouts import read_mnist
+from mlx_gmvae.data.store import MIRROR_VARIABLE
 from mlx_gmvae.errors import InputError
 
 import numpy as np
@@ -172,33 +171,6 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A real HTTP server on loopback and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            if self.path.endswith("broken"):
-                self.send_response(200)
-                self.send_header("Content-Length", "1000")
-                self.end_headers()
-                self.wfile.write(b"short")
-            else:
-                super().do_GET()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/", folder
-        httpd.shutdown()
-        thread.join()
-
-
-@pytest.fixture
 def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Path:
     """A server in the place of MNIST's, with the digests of what it should serve."""
     address, folder = server
@@ -207,9 +179,9 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Pat
     for prefix in ("train", "t10k"):
         digests[f"{prefix}-images-idx3-ubyte"] = sha256(idx_bytes(IMAGES))
         digests[f"{prefix}-labels-idx1-ubyte"] = sha256(idx_bytes(LABELS))
-    entry = published.Published((address,), digests)
+    entry = published.Published((address,), digests, read_mnist, suffix=".gz")
     monkeypatch.setitem(published.PUBLISHED, "mnist", entry)
-    monkeypatch.delenv(published.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     return folder
 
 
@@ -249,10 +221,12 @@ def test_files_directly_in_data_dir_are_found_without_a_server(tmp_path, monkeyp
         for prefix in ("train", "t10k")
         for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]
     }
-    monkeypatch.setitem(published.PUBLISHED, "mnist", published.Published((), digests))
+    monkeypatch.setitem(
+        published.PUBLISHED, "mnist", published.Published((), digests, read_mnist, suffix=".gz")
+    )
     assert len(load_dataset("mnist", tmp_path).train) == 20
     with pytest.raises(DownloadError):  # the same file names, but not Fashion-MNIST's content
-        monkeypatch.setenv(published.MIRROR_VARIABLE, "http://127.0.0.1:9")
+        monkeypatch.setenv(MIRROR_VARIABLE, "http://127.0.0.1:9")
         load_dataset("fashion-mnist", tmp_path)
 
 

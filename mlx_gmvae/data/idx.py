@@ -19,12 +19,20 @@ def read_idx(path: Path) -> np.ndarray:
 
 def read_bytes(path: Path) -> bytes:
     """A file's content, decompressed if its name ends in .gz. Raises InputError."""
+    content = read_raw(path)
+    return gunzip(content, path) if path.suffix == ".gz" else content
+
+
+def read_raw(path: Path) -> bytes:
+    """A file's content as it is. Raises InputError."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if path.suffix != ".gz":
-        return content
+
+
+def gunzip(content: bytes, path: Path) -> bytes:
+    """Decompressed content of the file `path`. Raises InputError."""
     try:
         return gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile):

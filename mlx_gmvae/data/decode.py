@@ -1,0 +1,146 @@
+"""Image files as arrays of bytes, whatever their format, depth, palette, alpha or orientation."""
+
+import contextlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
+from PIL.TiffImagePlugin import TiffImageFile
+from tqdm import tqdm
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
+DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that is wanted
+AHEAD = 4  # images in the queue for each thread
+
+Result = TypeVar("Result")
+
+
+class Header(NamedTuple):
+    """What a file says before its pixels are read; height and width as it is to be shown."""
+
+    height: int
+    width: int
+    is_grey: bool
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of that name is taken for an image."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_header(path: str) -> Header:
+    """Size and kind of an image file. Raises any exception if it is not a readable one."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if isinstance(image, TiffImageFile):  # some releases of Pillow turn its size, some do not
+            width, height = (image.tag_v2[tag] for tag in (Tag.ImageWidth, Tag.ImageLength))
+        if _orientation(image) >= 5:  # a quarter turn
+            width, height = height, width
+        return Header(height, width, _is_grey(image))
+
+
+def decode(path: str, channels: int, size: tuple[int, int], resize: bool) -> np.ndarray:
+    """An image file as uint8 (*size, channels): the first frame, upright, on white.
+
+    `size` is what the header says unless the image is to be resized (bicubic, with
+    antialiasing). Raises any exception if the file is damaged.
+    """
+    height, width = size
+    with Image.open(path) as file:
+        if resize:
+            file.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
+        file.load()
+        with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
+            ImageOps.exif_transpose(file, in_place=True)
+        image = _in_eight_bits(file)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if channels == 1 else "RGB")
+        if resize:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    if pixels.shape[:2] != size:
+        raise ValueError("its size is not what its header says")
+    return pixels
+
+
+def in_threads(
+    function: Callable[[str], Result], paths: Iterable[str], total: int, what: str
+) -> Iterator[Result | str]:
+    """`function` of each path in order, or the reason why it cannot be read; a progress bar.
+
+    Only a few results wait in memory at a time.
+    """
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[Result | str]] = deque()
+
+    def attempt(path: str) -> Result | str:
+        try:
+            return function(path)
+        except Exception as error:  # damaged images raise a dozen unrelated types
+            return _reason(error, path)
+
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=total, desc=what, unit="im", leave=False, disable=None) as bar,
+    ):
+        warnings.simplefilter("ignore")  # what is odd about a file that can be read all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for path in paths:
+            waiting.append(pool.submit(attempt, path))
+            if len(waiting) >= AHEAD * threads:
+                yield waiting.popleft().result()
+                bar.update()
+        while waiting:
+            yield waiting.popleft().result()
+            bar.update()
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # asking further would decode the image
+    try:
+        return int(image.getexif().get(Tag.Orientation, 1))
+    except Exception:  # damaged EXIF raises a dozen unrelated types
+        return 1
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)
+        return bool((np.ptp(palette, axis=1) == 0).all())
+    return image.mode in GREY_MODES or image.mode.startswith("I;16")
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """`image` itself, or from 16 bits a channel, or floats in [0, 1], one of 8 bits."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    largest = 1.0 if image.mode == "F" else 255.0 * SIXTEEN_TO_EIGHT_BITS
+    if not (values.min() >= 0 and values.max() <= largest):  # also false for NaN
+        raise ValueError(f"its pixels are not in [0, {largest:g}]")
+    return Image.fromarray(np.rint(values * (255 / largest)).astype(np.uint8))
+
+
+def _reason(error: Exception, path: str) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        with contextlib.suppress(OSError):
+            if Path(path).stat().st_size == 0:
+                return "empty"
+        return "not an image"
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return "too many pixels"
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return " ".join((strerror or str(error) or type(error).__name__).split())

@@ -1,0 +1,79 @@
+"""Arrays of images (N, H, W, C): as bytes, resized, looked at through chosen rows."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+
+
+def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
+    """(N, H, W) or (N, H, W, C), uint8 or floats in [0, 1], as uint8 (N, H, W, C)."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise InputError(
+            f"{name}: images have shape {images.shape}; they must be (N, H, W) or (N, H, W, C)"
+        )
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    if images.dtype.kind == "b":
+        return images.astype(np.uint8) * 255
+    if images.dtype.kind not in "fiu":
+        raise InputError(f"{name}: images are of type {images.dtype}; use uint8 or floats")
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    largest = 1.0 if images.dtype.kind == "f" else 255.0
+    if not (low >= 0 and high <= largest):  # also false for NaN
+        raise InputError(
+            f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
+            f"[{low:g}, {high:g}]; rescale them"
+        )
+    return np.rint(images * (255 / largest)).astype(np.uint8)
+
+
+def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 images (N, H, W, C) resampled to (N, *size, C), bicubic with antialiasing."""
+    height, width = size
+    channels = images.shape[-1]
+    resized = np.empty((len(images), height, width, channels), np.uint8)
+    for image, out in zip(images, resized, strict=True):
+        for channel in range(channels):
+            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+            out[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
+    return resized
+
+
+def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """`first` followed by `second`: a view where they lie side by side in one array, or a copy."""
+    whole = first.base
+    if (
+        isinstance(whole, np.ndarray)
+        and whole is second.base
+        and whole.shape[1:] == first.shape[1:]
+    ):
+        starts = [part.ctypes.data - whole.ctypes.data for part in (first, second)]
+        if starts[0] + first.nbytes == starts[1]:
+            row = starts[0] // (whole.nbytes // len(whole))
+            view = whole[row : row + len(first) + len(second)]
+            if view.strides == first.strides:
+                return view
+    return np.concatenate([first, second])
+
+
+class Rows:
+    """`images[rows]` for readers of one block after another: no copy of more than a block."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray):
+        self._images = images
+        self._rows = rows
+        self.shape = (len(rows), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        return self._images[self._rows[chosen]]
+
+
+Images = np.ndarray | Rows  # what can be read block by block

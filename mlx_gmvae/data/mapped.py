@@ -1,0 +1,129 @@
+"""Decoded images kept on disk as one .npy file, which is mapped into memory rather than read."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import InputError
+
+FORMAT = 1
+SECONDS_OF_A_DAY = 86_400
+
+
+@dataclass
+class Record:
+    """What lies in an array file: first the training rows, then the test rows.
+
+    `train` and `test` are positions in the listing of the source; `skipped` maps the names of
+    files that could not be read to the reasons.
+    """
+
+    train: list[int] = field(default_factory=list)
+    test: list[int] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+class ArrayCache:
+    """The array file of one source, as it was listed, under one set of options.
+
+    In `place` lie <key>.npy, <key>.json that describes it and, where files were skipped,
+    <key>.skipped.txt. The key is a hash of everything that the content depends on.
+    """
+
+    def __init__(self, place: Path, source: str, listing: list[list[Any]], options: dict[str, Any]):
+        self.place = place
+        self.made_from = {
+            "format": FORMAT,
+            "source": source,
+            "listing": hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
+        }
+        key = hashlib.sha256(json.dumps([self.made_from, options]).encode()).hexdigest()[:32]
+        self.array = place / f"{key}.npy"
+        self.description = place / f"{key}.json"
+        self.skipped = place / f"{key}.skipped.txt"
+
+    def read(self) -> tuple[np.ndarray, Record] | None:
+        """The mapped array and its record, or None if there is none or it is damaged."""
+        try:
+            saved = json.loads(self.description.read_text())
+            record = Record(saved["train"], saved["test"], saved["skipped"])
+            images = np.load(self.array, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if images.ndim != 4 or len(images) < len(record.train) + len(record.test):
+            return None
+        return images, record
+
+    @contextlib.contextmanager
+    def writing(self, shape: tuple[int, int, int, int]) -> Iterator[tuple[IO[bytes], Record]]:
+        """A file for the bytes of at most `shape` images in a row, and a record to fill in.
+
+        At the end both are put in place at once, and what was kept of an earlier state of the
+        source is removed. Raises InputError if the disk is too small or cannot be written.
+        """
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.place, suffix=".part")
+        except OSError as error:
+            raise InputError(
+                f"cannot keep decoded images in {self.place} ({error.strerror}); choose another "
+                "--data_dir"
+            ) from None
+        try:
+            record = Record()
+            with os.fdopen(handle, "wb") as file:
+                self._require_space(shape)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
+                yield file, record
+                file.truncate(start + int(np.prod(shape, dtype=np.int64)))
+            self._remove_outdated()
+            os.replace(temporary, self.array)
+            self._describe(record)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def _require_space(self, shape: tuple[int, int, int, int]) -> None:
+        num, height, width, channels = shape
+        needed = num * height * width * channels
+        free = shutil.disk_usage(self.place).free
+        if needed > free:
+            raise InputError(
+                f"{num:,} decoded images of {height} x {width} x {channels} need "
+                f"{needed / 1e9:.1f} GB in {self.place}, where {free / 1e9:.1f} GB are free; "
+                "choose another --data_dir or a smaller --image_size"
+            )
+
+    def _describe(self, record: Record) -> None:
+        if record.skipped:
+            lines = [f"{name}: {reason}\n" for name, reason in record.skipped.items()]
+            self.skipped.write_text("".join(lines), errors="surrogateescape")
+        temporary = self.description.with_suffix(f".{os.getpid()}.part")
+        temporary.write_text(json.dumps(self.made_from | vars(record)))
+        os.replace(temporary, self.description)
+
+    def _remove_outdated(self) -> None:
+        """Files of this source as it was before it changed, and what killed processes left."""
+        for path in self.place.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                saved = json.loads(path.read_text())
+                is_ours = saved.get("source") == self.made_from["source"]
+                if is_ours and any(saved.get(k) != v for k, v in self.made_from.items()):
+                    for suffix in (".json", ".npy", ".skipped.txt"):
+                        path.with_suffix(suffix).unlink(missing_ok=True)
+        for path in self.place.glob("*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > SECONDS_OF_A_DAY:
+                    path.unlink()

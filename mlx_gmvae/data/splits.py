@@ -1,0 +1,140 @@
+"""Images with what is known about them, and their division into training and test images."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from .images import as_uint8_images, joined
+
+TEST_FRACTION = 0.2
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images (N, H, W, C) as uint8, and labels (N,) as class numbers where there are any.
+
+    `index` (N,) is each image's position in its source, and `class_names` the name of each
+    class number. Images that were files of their own came from the paths `files[index]`.
+    `notes` are lines to show to whoever loads the images, about files left out for example.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    index: np.ndarray
+    class_names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def take(self, rows: np.ndarray) -> "Dataset":
+        """The images at `rows`, in that order, copied."""
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=labels, index=self.index[rows]
+        )
+
+
+class Splits(NamedTuple):
+    """Images to train on and images held out for the figures in metrics.json."""
+
+    train: Dataset
+    test: Dataset
+
+    def named(self, split: str) -> Dataset:
+        """The "train" or "test" split, or "all": train followed by test."""
+        if split != "all":
+            return getattr(self, split)
+        train, test = self
+        labels = None
+        if train.labels is not None and test.labels is not None:
+            labels = np.concatenate([train.labels, test.labels])
+        return dataclasses.replace(
+            train,
+            images=joined(train.images, test.images),
+            labels=labels,
+            index=np.concatenate([train.index, test.index]),
+        )
+
+
+def make_dataset(
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Dataset:
+    """A Dataset of arrays as they are found in files; checks them.
+
+    Labels are whole numbers or names; `class_names` are the names of the numbers, if those have
+    any. Raises InputError.
+    """
+    images = as_uint8_images(images, name)
+    if labels is None:
+        return Dataset(name, images, None, np.arange(len(images)))
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iubUS":
+        raise InputError(
+            f"{name}: labels have shape {labels.shape} and type {labels.dtype}; they must be "
+            f"{len(images)} whole numbers or names"
+        )
+    if labels.dtype.kind in "iu" and labels.min(initial=0) >= 0 and labels.max(initial=0) < 1000:
+        class_names = class_names or tuple(
+            str(number) for number in range(labels.max(initial=0) + 1)
+        )
+        numbers = labels.astype(np.int64)
+    else:
+        values, numbers = np.unique(labels, return_inverse=True)
+        class_names = tuple(str(value) for value in values)
+    return Dataset(name, images, numbers, np.arange(len(images)), class_names)
+
+
+def hold_out(dataset: Dataset) -> Splits:
+    """Split off TEST_FRACTION of the images at random, the same ones every time."""
+    if len(dataset) < 2:
+        raise InputError(f"{dataset.name} has {len(dataset)} images; at least 2 are needed")
+    train, test = held_out_rows(len(dataset))
+    return Splits(dataset.take(train), dataset.take(test))
+
+
+def held_out_rows(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `num` rows are for training and which for testing, each in ascending order."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(num)
+    num_test = max(1, round(TEST_FRACTION * num))
+    return np.sort(order[num_test:]), np.sort(order[:num_test])
+
+
+def same_shape(train: Dataset, test: Dataset) -> Splits:
+    """Both, if their images are alike; labels only where both have them. Raises InputError."""
+    if train.image_shape != test.image_shape:
+        raise InputError(
+            f"{train.name}: training images are {train.image_shape}, test images "
+            f"{test.image_shape} (height, width, channels); make them alike or use --image_size"
+        )
+    if (train.labels is None) != (test.labels is None):
+        train, test = (dataclasses.replace(part, labels=None) for part in (train, test))
+    return Splits(train, test)
+
+
+def rows_of_classes(
+    name: str, classes: list[str], class_names: tuple[str, ...], labels: np.ndarray | None
+) -> np.ndarray:
+    """Where `labels` are of one of `classes`. Raises InputError if there are no such classes."""
+    if labels is None:
+        raise InputError(f"{name} has no labels, so --classes cannot choose among them")
+    unknown = [each for each in classes if each not in class_names]
+    if unknown:
+        raise InputError(
+            f"{name} has no class {', '.join(unknown)}; it has {', '.join(class_names)}"
+        )
+    return np.flatnonzero(np.isin(labels, [class_names.index(each) for each in classes]))

@@ -1,0 +1,113 @@
+"""Files of a published set: found in the data folder or downloaded into it, always verified."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from .download import DownloadError, fetch, sha256
+from .idx import gunzip, read_raw
+
+MIRROR_VARIABLE = "MLX_GMVAE_MIRROR"
+
+
+class Content(NamedTuple):
+    """What a published set holds: images and labels, if it has any; a test split, if it has one."""
+
+    train: tuple[np.ndarray, np.ndarray | None]
+    test: tuple[np.ndarray, np.ndarray | None] | None = None
+    class_names: tuple[str, ...] = ()
+
+
+class Published(NamedTuple):
+    """Mirrors of one set, the SHA-256 of each file, and what makes a `Content` of them.
+
+    The mirrors serve each file under its name and `suffix`. Digests are of the file without it
+    ("content") or as it is served ("archive").
+    """
+
+    mirrors: tuple[str, ...]
+    digests: dict[str, str]
+    read: "Callable[[Store], Content]"
+    digest_of: str = "content"
+    suffix: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """The files to download by hand, in words."""
+        names = [name + self.suffix for name in self.digests]
+        return names[0] if len(names) == 1 else f"its four files ({names[0]}, ...)"
+
+
+def default_data_dir() -> Path:
+    """Where downloads and decoded images are kept: the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mlx_gmvae"
+
+
+class Store:
+    """The set `name` in `data_dir`: files lie in `data_dir/name` or directly in `data_dir`."""
+
+    def __init__(self, name: str, published: Published, data_dir: Path):
+        self.name = name
+        self.published = published
+        self.own_folder = data_dir / name
+        self.places = (self.own_folder, data_dir)
+
+    def folder(self, name: str) -> Path | None:
+        """A folder of that name, if there is one: an archive that somebody extracted."""
+        return next((place / name for place in self.places if (place / name).is_dir()), None)
+
+    def content(self, file_name: str) -> tuple[str, bytes]:
+        """The path of a file, plain or with its suffix, and its verified content, decompressed.
+
+        Raises DownloadError if it is not there and cannot be fetched, InputError if the file
+        there is not the published one.
+        """
+        served = file_name + self.published.suffix
+        for folder in self.places:
+            for path in {folder / file_name: 0, folder / served: 0}:
+                if not path.is_file():
+                    continue
+                try:
+                    return str(path), self._verified(file_name, path)
+                except InputError:
+                    # Relatives of MNIST share its file names: a file in the common folder is
+                    # this set's only if its content says so.
+                    if folder == self.own_folder:
+                        raise
+        return self._downloaded(file_name, self.own_folder / served)
+
+    def _downloaded(self, file_name: str, path: Path) -> tuple[str, bytes]:
+        own_mirror = os.environ.get(MIRROR_VARIABLE)
+        bases = [own_mirror.rstrip("/") + "/"] if own_mirror else self.published.mirrors
+        try:
+            fetch([base + path.name for base in bases], path)
+        except OSError as error:
+            raise InputError(f"cannot write to {path.parent}: {error.strerror}") from None
+        try:
+            return str(path), self._verified(file_name, path)
+        except InputError:
+            path.unlink()  # a portal's login page must not be taken for data next time
+            raise DownloadError(
+                f"what was downloaded as {path.name} is not the published file"
+            ) from None
+
+    def _verified(self, file_name: str, path: Path) -> bytes:
+        raw = read_raw(path)
+        content = raw if path.name == file_name else gunzip(raw, path)
+        if self.published.digest_of == "archive":
+            if path.name != file_name + self.published.suffix:
+                return content  # only the archive's digest is known; parsing checks the structure
+            found = sha256(raw)
+        else:
+            found = sha256(content)
+        if found != self.published.digests[file_name]:
+            raise InputError(
+                f"{path} is not the published {self.name} file (wrong SHA-256); delete it to "
+                "download it again, or name its folder as --dataset to use it as your own data"
+            )
+        return content

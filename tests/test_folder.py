@@ -1,0 +1,391 @@
+"""Folders of real image files: every kind of file, labels, splits, the cache, large images."""
+
+import itertools
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import cluster
+import reconstruct
+import train
+from mlx_gmvae import memory
+from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.data import mapped
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.decode import decode, read_header
+from mlx_gmvae.data.images import Rows, joined, resize_images
+from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation import pixels, reconstruction_scores
+from mlx_gmvae.evaluation import reconstruct as reconstructions
+from mlx_gmvae.metrics import mse, ssim
+from mlx_gmvae.models import build_model
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+QUARTER_TURN = 6  # EXIF orientation: the camera lay on its side
+FLOWER = Image.fromarray(load_sample_images().images[1])  # 427 x 640, colour
+PHOTO = FLOWER.crop((100, 100, 148, 132))  # 32 x 48
+
+
+def write(folder: Path, name: str, image: Image.Image = PHOTO, **options) -> Path:  # type: ignore[no-untyped-def]
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def pieces(num: int, side: int = 16) -> list[Image.Image]:
+    """Different real squares of a photograph."""
+    corners = itertools.product(range(0, 427 - side, side), range(0, 640 - side, side))
+    some = list(corners)[::7][:num]
+    return [FLOWER.crop((left, top, left + side, top + side)) for top, left in some]
+
+
+def load(folder: Path, **options) -> Splits:  # type: ignore[no-untyped-def]
+    return load_dataset(str(folder), folder.parent / "cache", **options)
+
+
+def cached(folder: Path) -> list[Path]:
+    return sorted((folder.parent / "cache" / "folders").glob("*.npy"))
+
+
+def decoded(path: Path) -> np.ndarray:
+    header = read_header(str(path))
+    channels = 1 if header.is_grey else 3
+    return decode(str(path), channels, (header.height, header.width), resize=False)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG", ".tiff"])
+def test_lossless_formats_come_back_exactly(tmp_path: Path, suffix: str) -> None:
+    np.testing.assert_array_equal(decoded(write(tmp_path, "a" + suffix)), np.asarray(PHOTO))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
+def test_lossy_formats_come_back_nearly(tmp_path: Path, suffix: str) -> None:
+    found = decoded(write(tmp_path, "a" + suffix, quality=95)).astype(int)
+    assert np.abs(found - np.asarray(PHOTO)).mean() < 4
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for suffix in (".png", ".tif"):
+        path = write(tmp_path, "deep" + suffix, Image.fromarray(values * 257))
+        np.testing.assert_array_equal(decoded(path)[..., 0], values)
+
+
+def test_palette_one_bit_cmyk_and_alpha(tmp_path: Path) -> None:
+    palette = PHOTO.quantize(16)
+    np.testing.assert_array_equal(
+        decoded(write(tmp_path, "p.png", palette)), np.asarray(palette.convert("RGB"))
+    )
+    bits = PHOTO.convert("1")
+    found = decoded(write(tmp_path, "b.png", bits))
+    np.testing.assert_array_equal(found[..., 0], np.asarray(bits) * 255)
+    cmyk = decoded(write(tmp_path, "c.jpg", PHOTO.convert("CMYK"), quality=95))
+    assert np.abs(cmyk.astype(int) - np.asarray(PHOTO)).mean() < 8
+    clear = PHOTO.convert("RGBA")
+    clear.putalpha(0)
+    assert (decoded(write(tmp_path, "rgba.png", clear)) == 255).all()
+    half = PHOTO.convert("LA")
+    half.putalpha(128)
+    found = decoded(write(tmp_path, "la.png", half))[..., 0]
+    grey = np.asarray(PHOTO.convert("L")).astype(float)
+    np.testing.assert_allclose(found, grey * (128 / 255) + 255 * (127 / 255), atol=1)
+
+
+def test_transparent_palette_is_flattened_on_white(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((0, 0), 0)
+    found = decoded(write(tmp_path, "p.png", image, transparency=1))
+    assert found[0, 0].tolist() == [255, 0, 0] and (found[1:] == 255).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
+def test_animations_give_their_first_frame(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if suffix == ".webp" else {}
+    path = write(
+        tmp_path, "a" + suffix, frames[0], save_all=True, append_images=frames[1:], **options
+    )
+    np.testing.assert_array_equal(decoded(path), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = QUARTER_TURN
+    options = {".jpg": {"quality": 95}, ".webp": {"lossless": True}}.get(suffix, {})
+    path = write(tmp_path, "a" + suffix, exif=exif, **options)
+    assert read_header(str(path))[:2] == (48, 32)
+    turned = np.asarray(PHOTO.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(decoded(path) - turned).mean() < 4
+
+
+def test_resizing_at_decode_time_is_that_of_arrays(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.png")
+    found = decode(str(path), 3, (9, 20), resize=True)
+    np.testing.assert_array_equal(found, resize_images(np.asarray(PHOTO)[None], (9, 20))[0])
+    large = write(tmp_path, "large.jpg", FLOWER, quality=95)  # read at an eighth, then resized
+    exact = resize_images(np.asarray(FLOWER)[None], (10, 15))[0].astype(int)
+    assert np.abs(decode(str(large), 3, (10, 15), resize=True) - exact).mean() < 3
+
+
+def test_one_pixel_and_grey_sets(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "dots", f"{number}.png", Image.new("L", (1, 1), 60 * number))
+        write(tmp_path / "mixed", f"{number}.png", PHOTO.convert("L"))
+    assert load(tmp_path / "dots").train.image_shape == (1, 1, 1)
+    write(tmp_path / "mixed", "colour.png")
+    splits = load(tmp_path / "mixed")
+    assert splits.train.image_shape == (32, 48, 3)
+    everything = splits.named("all")
+    grey = np.asarray(PHOTO.convert("L").convert("RGB"))
+    np.testing.assert_array_equal(everything.images[everything.index == 0][0], grey)
+
+
+def test_broken_files_are_skipped_and_listed(tmp_path: Path, capfd) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "photos"
+    for number, piece in enumerate(pieces(12)):
+        write(folder, f"{number:02d}.png", piece)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("no image")
+    cut = write(folder, "cut.jpg", pieces(1)[0])
+    cut.write_bytes(cut.read_bytes()[:-200])
+    write(folder, "bomb.png", Image.new("1", (20_000, 20_000)))
+    (folder / "._00.png").write_bytes(b"a resource fork")
+    options = f"--dataset {folder} --model vae --arch mlp --hidden_dims 8 --epochs 1"
+    options += f" --data_dir {tmp_path}/cache --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    splits = load(folder)
+    assert len(splits.named("all")) == 12
+    error = capfd.readouterr().err
+    assert error.startswith(f"4 of 16 images in {folder} cannot be read and are left out: ")
+    assert "bomb.png (too many pixels)" in error and len(error.splitlines()) == 1
+    listed = Path(error.strip().rpartition(" ")[2]).read_text().splitlines()
+    assert [line.partition(":")[0] for line in listed] == [
+        "bomb.png", "cut.jpg", "empty.jpg", "text.png",
+    ]  # fmt: skip
+    assert "empty.jpg: empty" in listed and "text.png: not an image" in listed
+
+
+def test_nothing_readable_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"no images \(.jpg"):
+        load(folder)
+    (folder / "a.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"0 readable images; at least 2.*a.jpg \(empty\)"):
+        load(folder)
+
+
+def test_mixed_sizes_are_counted_and_resized_on_request(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number in range(6):
+        write(folder, f"{number}.png", PHOTO if number < 4 else PHOTO.resize((20, 10)))
+    with pytest.raises(InputError) as raised:
+        load(folder)
+    assert str(raised.value) == (
+        f"{folder} holds images of 2 sizes (height x width: 32 x 48 in 4, 10 x 20 in 2 files); "
+        "resize them with --image_size H W, such as --image_size 32 48"
+    )
+    assert load(folder, image_size=(12, 18)).train.image_shape == (12, 18, 3)
+
+
+def labelled(folder: Path, classes: str = "cat dog", num: int = 10) -> Path:
+    for name in classes.split():
+        for number, piece in enumerate(pieces(num)):
+            write(folder / name / "deeper", f"{number:02d}.png", piece)
+    return folder
+
+
+def test_sub_folders_are_classes(tmp_path: Path) -> None:
+    folder = labelled(tmp_path / "pets", "dog cat fox")
+    splits = load(folder)
+    assert splits.train.class_names == ("cat", "dog", "fox")
+    assert (len(splits.train), len(splits.test)) == (24, 6)
+    for part in splits:
+        assert part.labels is not None
+        for image, label, index in zip(part.images, part.labels, part.index, strict=True):
+            path = Path(part.files[index])
+            assert path.parent.parent.name == part.class_names[label]
+            np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
+    some = load(folder, classes=["dog", "fox"])
+    assert set(some.train.labels) == {1, 2}
+    # A class keeps its division into training and test images.
+    assert set(some.test.index) == set(splits.test.index[splits.test.labels != 0])
+    with pytest.raises(InputError, match="no class cow; it has cat, dog, fox"):
+        load(folder, classes=["cow"])
+    write(folder, "loose.png", pieces(1)[0])
+    assert load(folder).train.labels is None
+    with pytest.raises(InputError, match="no labels"):
+        load(folder, classes=["cat"])
+
+
+def test_train_and_test_folders_are_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    labelled(folder / "Train", num=5)
+    labelled(folder / "TEST", num=3)
+    train_part, test_part = load(folder)
+    assert (len(train_part), len(test_part)) == (10, 6)
+    assert train_part.class_names == test_part.class_names == ("cat", "dog")
+    assert all("/TEST/" in test_part.files[index] for index in test_part.index)
+    labelled(folder / "val", num=3)
+    with pytest.raises(InputError, match="test, train, val; two splits"):
+        load(folder)
+
+
+def test_one_sub_folder_is_no_class(tmp_path: Path) -> None:
+    assert load(labelled(tmp_path / "pets", "cat")).train.labels is None
+
+
+def test_both_splits_are_views_of_one_memory_map(tmp_path: Path) -> None:
+    folder = labelled(tmp_path / "pets")
+    splits = load(folder)
+    everything = splits.named("all")
+    for part in (*splits, everything):
+        assert isinstance(part.images.base, np.memmap)
+        assert part.images.flags.c_contiguous and not part.images.flags.owndata
+        assert part.images.base is splits.train.images.base
+    np.testing.assert_array_equal(everything.images, np.concatenate([p.images for p in splits]))
+    _, test_rows = held_out_rows(20)
+    np.testing.assert_array_equal(splits.test.index, test_rows)
+    assert isinstance(mx.array(everything.images[3:5]), mx.array)
+
+
+def test_the_cache_is_used_again_and_follows_changes(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    folder = labelled(tmp_path / "pets")
+    before = load(folder)
+    (array,) = cached(folder)
+    written = array.stat().st_mtime_ns
+    np.testing.assert_array_equal(load(folder).test.images, before.test.images)
+    assert [array] == cached(folder) and array.stat().st_mtime_ns == written
+    load(folder, image_size=(5, 5))
+    assert len(cached(folder)) == 2  # other options, the same files: both stay
+    changed = write(folder / "cat" / "deeper", "03.png", Image.new("RGB", (16, 16), "red"))
+    after = load(folder).named("all")
+    assert len(cached(folder)) == 1 and not array.exists()
+    row = after.files.index(str(changed))
+    assert (after.images[after.index == row] == [255, 0, 0]).all()
+    os.utime(changed, ns=(1, 1))
+    load(folder)
+    assert len(cached(folder)) == 1
+    cached(folder)[0].write_bytes(b"damaged")
+    np.testing.assert_array_equal(load(folder).named("all").images, after.images)
+    assert not list((tmp_path / "cache" / "folders").glob("*.part"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    folder = labelled(tmp_path / "pets")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot keep decoded images in .*--data_dir"):
+        load_dataset(str(folder), tmp_path / "file")
+    usage = mapped.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(mapped.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match=r"20 decoded images of 16 x 16 x 3 need .* are free"):
+        load(folder)
+    assert not list((tmp_path / "cache" / "folders").iterdir())
+
+
+def test_folders_may_be_links_even_in_circles(tmp_path: Path) -> None:
+    folder = labelled(tmp_path / "pets")
+    (folder / "cat" / "round").symlink_to(folder)
+    outside = labelled(tmp_path / "more", "fox", num=3)
+    (folder / "fox").symlink_to(outside / "fox")
+    assert len(load(folder).named("all")) == 23
+
+
+def test_arrays_side_by_side_are_joined_without_a_copy() -> None:
+    whole = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2).copy()  # of no other array
+    assert np.shares_memory(joined(whole[:2], whole[2:5]), whole)
+    for parts in [(whole[:2], whole[3:5]), (whole[3:], whole[:3]), (whole[:2].copy(), whole[2:])]:
+        np.testing.assert_array_equal(joined(*parts), np.concatenate(parts))
+
+
+def test_rows_are_read_block_by_block(small_images: np.ndarray) -> None:
+    rows = np.array([5, 3, 3, 60])
+    some = Rows(small_images, rows)
+    assert (len(some), some.shape) == (4, (4, 9, 6, 3))
+    np.testing.assert_array_equal(some[1:3], small_images[rows[1:3]])
+
+
+def test_scores_of_batches_are_those_of_the_whole(small_images, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model = build_model(ModelConfig(model="vae", image_size=(9, 6), channels=3))
+    found = reconstructions(model, small_images)
+    whole = (mse(pixels(small_images), found), ssim(pixels(small_images), found))
+    monkeypatch.setattr("mlx_gmvae.batches.BATCH_PIXELS", 10 * 9 * 6 * 3)
+    for one, other in zip(reconstruction_scores(model, small_images), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_default_batches_fit_the_image_size() -> None:
+    assert [memory.fitting_batch((side, side)) for side in (28, 32, 512, 4096)] == [
+        2048,
+        2048,
+        8,
+        2,
+    ]
+    images = np.empty((3000, 512, 512, 3), np.uint8)  # never touched, so never in memory
+    dataset = Dataset("large", images, None, np.arange(3000))
+    assert train.for_set_size(TrainConfig(), dataset, set()).batchsize == 8
+    assert train.for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"}).batchsize == 64
+
+
+@pytest.mark.parametrize(("side", "model"), [(64, "gmvae"), (96, "vae")])
+def test_estimated_memory_is_within_a_factor_two(side: int, model: str) -> None:
+    from mlx_gmvae.training import Trainer
+
+    config = ModelConfig(model=model, image_size=(side, side), channels=3)
+    network = build_model(config)
+    images = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
+    training = TrainConfig(epochs=1, batchsize=32, pair_weight=float(model == "gmvae"))
+    trainer = Trainer(network, images, training)
+    mx.reset_peak_memory()
+    list(trainer.run())
+    parameters = sum(value.size for value in network.arrays().values())
+    estimate = memory.step_bytes(config, training, 32, parameters)
+    assert 0.5 < estimate / mx.get_peak_memory() < 2
+
+
+def test_large_photographs_train_without_downsampling(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "large"
+    for number in range(5):
+        write(folder, f"{number}.jpg", FLOWER.rotate(number), quality=90)
+    options = f"--dataset {folder} --data_dir {tmp_path}/cache --epochs 1 --latent_dims 4 --K 1"
+    options += f" --max_filters 16 --save_every 5 --batchsize 2 --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    output = capsys.readouterr().out
+    assert "memory: about " in output and "read from disk as needed" in output
+    assert load_model(tmp_path / "run/model.npz").model.config.image_size == (427, 640)
+
+
+def test_real_photographs_train_resume_and_cluster(data_dir, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    archives = list(Path(data_dir).glob("cifar10-jpg/*.zip"))
+    if not archives:
+        pytest.skip("there is no cifar10-jpg/*.zip beside mnist/")
+    folder = tmp_path / "photos"
+    with zipfile.ZipFile(archives[0]) as archive:
+        names = [name for name in sorted(archive.namelist()) if name.endswith(".jpg")]
+        archive.extractall(folder, names[::40])
+    cache = f"--data_dir {tmp_path}/cache"
+    options = (
+        f"--dataset {folder} --epochs 1 --latent_dims 4 --K 10 --outdir {tmp_path}/run {cache}"
+    )
+    assert train.main(options.split()) == 0
+    assert f"data: {folder}, 250 training and 50 test images of (32, 32, 3)" in (
+        capsys.readouterr().out
+    )
+    assert train.main(f"--resume {tmp_path}/run --epochs 2 {cache}".split()) == 0
+    model = f"--model {tmp_path}/run/model.npz {cache} --outdir {tmp_path}"
+    assert cluster.main(f"{model}/clusters --split all".split()) == 0
+    assert reconstruct.main(f"{model}/r --rec_testdata".split()) == 0
+    metrics = json.loads((tmp_path / "clusters/metrics.json").read_text())
+    assert metrics["images"] == 300 and "clustering" in metrics
+    assert len(cached(folder)) == 1
