@@ -1,107 +1,185 @@
-"""Training speed of the default GMVAE against the plain MLX formulation of the same network.
+"""Training speed against the plain MLX formulation and PyTorch, on the same networks.
 
-    python benchmarks/throughput.py --data_dir DIR
+    python benchmarks/throughput.py
 
-"Plain" is what one writes first: strided convolutions, nearest-neighbour upsampling followed by a
-convolution, and on Linux the BLAS in MLX's wheel. The networks have the same parameters and the
-same function (tests/test_layers.py). Each row runs in its own process, rows take turns, and
-medians and ratios over the rounds are printed and kept in benchmarks/results/throughput.json.
+"Plain" is what one writes first in MLX: strided convolutions, nearest-neighbour upsampling before
+a convolution, automatic gradients throughout, memory as malloc handles it, and on Linux OpenBLAS
+with its own threads or the BLAS in MLX's wheel. The PyTorch rows (torch_networks.py) are left out
+where torch cannot be imported. All have the same parameters and the same function
+(tests/test_layers.py) and see the same random images. Each row runs in its own process, rows take
+turns; medians over the rounds and medians of the ratios in a round are printed and kept in
+benchmarks/results/throughput.json. Rows with several threads suffer in different ways from whatever
+else the machine runs (PyTorch's wait for each other); --threads 1 compares better there.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-ROWS = {
+# MALLOC_ARENA_TEST has its default value here; a variable of malloc's turns our settings off.
+PLAIN = {"MALLOC_ARENA_TEST": "8"}
+ROWS: dict[str, dict[str, str]] = {
     "ours": {},
-    "plain, OpenBLAS": {},
-    "plain, wheel BLAS": {"MLX_GMVAE_BLAS": "none"},
+    "plain MLX, OpenBLAS": PLAIN,
+    "plain MLX, wheel BLAS": {**PLAIN, "MLX_GMVAE_BLAS": "none"},
+    "PyTorch": {},
+    "PyTorch, channels last": {},
+    "PyTorch, torch.compile": {},
 }
-WARM_UP_SECONDS, MEASURED_SECONDS = 3.0, 10.0
-MEASURED_IMAGES = 6000  # the speed of a step does not depend on how many images there are
+WORKLOADS: dict[str, tuple[dict, int]] = {  # fields of ModelConfig, batch size
+    "VAE conv, 64x64x1, batch 128": ({"model": "vae", "image_size": (64, 64)}, 128),
+    "GMVAE conv, 28x28x1, batch 256": ({}, 256),
+    "GMVAE mlp, 28x28x1, batch 256": ({"arch": "mlp"}, 256),
+    "VAE conv, 256x256x3, batch 16": (
+        {"model": "vae", "image_size": (256, 256), "channels": 3},
+        16,
+    ),
+}
+NUM_IMAGES = 1024  # the speed of a step does not depend on how many there are
+WARM_UP_STEPS, SECONDS, FEWEST_STEPS = 3, 4.0, 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir", help="folder with MNIST's files (default: bundled digits)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one short round, nothing kept")
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one round of tiny steps, not kept")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="workloads that contain TEXT")
+    parser.add_argument(
+        "--rows", nargs="+", metavar="TEXT", help="rows that contain TEXT, and ours"
+    )
+    parser.add_argument("--threads", type=int, help="for all rows (default: one for each core)")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # workload, row
     args = parser.parse_args()
-    if args.row:
-        print(json.dumps(measure(args.row, args.data_dir, args.quick)))
+    if args.one:
+        print(json.dumps(measure(*args.one, args.quick)))
         return
-    speeds: dict[str, list[float]] = {row: [] for row in ROWS}
-    device = ""
-    for _ in range(1 if args.quick else args.rounds):
-        for row, environment in ROWS.items():
-            answer = in_own_process(row, environment, args)
-            speeds[row].append(answer["images_per_second"])
-            device = device or answer["device"]  # the first row's, ours
-    report(device, {row: statistics.median(values) for row, values in speeds.items()}, args)
+    workloads = [w for w in WORKLOADS if not args.only or any(text in w for text in args.only)]
+    rows = [r for r in ROWS if r == "ours" or not args.rows or any(t in r for t in args.rows)]
+    if args.quick:
+        workloads, rows = workloads[:2], [r for r in rows if "compile" not in r]
+    if args.threads:
+        os.environ |= {f"{name}_NUM_THREADS": str(args.threads) for name in ("OPENBLAS", "OMP")}
+    if not torch_is_there():
+        print("torch cannot be imported: no PyTorch rows")
+        rows = [row for row in rows if "PyTorch" not in row]
+    results = {}
+    for workload in workloads:
+        rounds = []
+        for number in range(1 if args.quick else args.rounds):
+            # Every second round backwards, so that none always comes after the same other.
+            order = rows[:: -1 if number % 2 else 1]
+            rounds.append({row: in_own_process(workload, row, args.quick) for row in order})
+        results[workload] = summary(rounds, rows)
+        print_table(workload, results[workload])
+    if not (args.quick or args.only or args.rows):
+        keep(results, args)
 
 
-def in_own_process(row: str, environment: dict[str, str], args: argparse.Namespace) -> dict:
-    command = [sys.executable, __file__, "--row", row]
-    command += ["--data_dir", args.data_dir] if args.data_dir else []
-    command += ["--quick"] if args.quick else []
-    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE)
+def in_own_process(workload: str, row: str, quick: bool) -> dict:
+    command = [sys.executable, __file__, "--one", workload, row] + ["--quick"] * quick
+    done = subprocess.run(command, env={**os.environ, **ROWS[row]}, stdout=subprocess.PIPE)
     if done.returncode:
-        sys.exit(f"the row {row!r} failed")
-    return json.loads(done.stdout)
+        sys.exit(f"the row {row!r} of {workload!r} failed")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(row: str, data_dir: str | None, quick: bool) -> dict:
+def measure(workload: str, row: str, quick: bool) -> dict:
     """Images per second of training steps after a warm-up, in this process."""
+    fields, batchsize = WORKLOADS[workload]
+    batchsize = 4 if quick else batchsize
+    make = torch_step if row.startswith("PyTorch") else mlx_step
+    step, device = make(fields, batchsize, row)
+    for number in range(1 if quick else WARM_UP_STEPS):
+        step(number)
+    steps, started = 0, time.perf_counter()
+    while steps < (1 if quick else FEWEST_STEPS) or (
+        not quick and time.perf_counter() - started < SECONDS
+    ):
+        step(steps)
+        steps += 1
+    elapsed = time.perf_counter() - started
+    return {"images_per_second": steps * batchsize / elapsed, "device": device}
+
+
+def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W, C) and the number of a partner for each."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (num, *shape), np.uint8), rng.integers(0, num, num)
+
+
+def mlx_step(fields: dict, batchsize: int, row: str):
     from mlx_gmvae import backend
-    from mlx_gmvae.config import ModelConfig, TrainConfig
-    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
     from mlx_gmvae.models import build_model
     from mlx_gmvae.training import Trainer
 
+    import mlx.core as mx
+
     if row.startswith("plain"):
-        use_plain_layers()
-    if data_dir:
-        images = load_dataset("mnist", data_dir).train.images[:MEASURED_IMAGES]
-    else:
-        images = load_dataset("digits", image_size=(28, 28)).train.images
-    trainer = Trainer(build_model(ModelConfig()), images, TrainConfig(epochs=1_000_000))
-    seconds = 0.5 if quick else WARM_UP_SECONDS
-    run_for(trainer, seconds)
-    steps, elapsed = run_for(trainer, 1.0 if quick else MEASURED_SECONDS)
-    return {
-        "images_per_second": steps * trainer.batchsize / elapsed,
-        "device": backend.describe(),
-    }
+        use_plain_formulation()
+    config = ModelConfig(**fields)
+    images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
+    training = training_of(TrainConfig(batchsize=batchsize), config, set())
+    trainer = Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
+    trainer.trained.train()
+    compiled, captured = trainer._compiled_step()
+    kl_weight = mx.array(1.0)
+
+    def step(number: int) -> None:
+        start = number * batchsize % (len(images) - batchsize + 1)
+        rows = np.arange(start, start + batchsize)
+        pairs = mx.array(images[partners[rows]]) if trainer.pairs else None
+        mx.eval(compiled(mx.array(images[rows]), pairs, kl_weight), captured)
+
+    return step, backend.describe()
 
 
-def run_for(trainer, seconds: float) -> tuple[int, float]:
-    """Run whole steps for at least `seconds`; returns their number and the time they took."""
-    steps, started = 0, time.perf_counter()
+def torch_step(fields: dict, batchsize: int, row: str):
+    from mlx_gmvae.config import ModelConfig, TrainConfig
+    from mlx_gmvae.networks import stage_filters
 
-    def enough() -> bool:
-        nonlocal steps
-        steps += 1
-        return time.perf_counter() - started >= seconds
+    import torch
+    import torch_networks
 
-    for _ in islice(trainer.run(enough), 1_000_000):
-        pass
-    return steps, time.perf_counter() - started
+    config = ModelConfig(**fields)
+    images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
+    filters = stage_filters(config) if config.arch == "conv" else None
+    kind = torch_networks.VAE if config.model == "vae" else torch_networks.GMVAE
+    torch.manual_seed(0)
+    model = kind(
+        shape=config.image_shape, filters=filters, latent_dims=config.latent_dims,
+        hidden=config.hidden_dims, arch=config.arch, K=config.K, w_dims=config.w_dims,
+        heads=TrainConfig().heads,
+    )  # fmt: skip
+    step = torch_networks.make_step(
+        model, images, partners, batchsize, "channels" in row, "compile" in row
+    )
+    return step, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def use_plain_layers() -> None:
+def torch_is_there() -> bool:
+    command = [sys.executable, "-c", "import torch"]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def use_plain_formulation() -> None:
+    """Replace what this package does for speed by what one writes first."""
+    from mlx_gmvae import augment, backend, distributions, networks, parallel
     from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d
 
     import mlx.core as mx
+    import mlx.nn as nn
 
     def strided(self, x):
         return mx.conv2d(x, self.weight, stride=2, padding=1) + self.bias
@@ -110,26 +188,63 @@ def use_plain_layers() -> None:
         big = mx.repeat(mx.repeat(x, 2, axis=1), 2, axis=2)
         return mx.conv2d(big, self.weight, padding=1) + self.bias
 
-    DownsampleConv2d.__call__ = strided
-    UpsampleConv2d.__call__ = nearest
+    def log_prob(self, logits, x):
+        return (x * logits - mx.logaddexp(logits, 0)).sum(axis=(-3, -2, -1))
+
+    def take(pixels, index, axis):
+        batch, size, channels = pixels.shape
+        rows = mx.arange(batch)[:, None, None] * size
+        return pixels.reshape(-1, channels)[index + rows]
+
+    threads = backend.cores()
+    parallel.cores = lambda: 1
+    DownsampleConv2d.__call__, UpsampleConv2d.__call__ = strided, nearest
+    networks.leaky_relu = lambda x: nn.leaky_relu(x, 0.01)
+    distributions.Bernoulli.log_prob = log_prob
+    augment.mx = PlainTake(mx, take)
+    if backend._blas_name:
+        ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(threads)
 
 
-def report(device: str, medians: dict[str, float], args: argparse.Namespace) -> None:
-    print(device)
-    print(f"{'default GMVAE, 28x28, batch 256':<34}{'images/s':>10}{'ours / row':>12}")
-    for row, speed in medians.items():
-        print(f"{row:<34}{speed:>10.0f}{medians['ours'] / speed:>12.1f}")
-    if not args.quick:
-        kept = ROOT / "benchmarks" / "results" / "throughput.json"
-        kept.parent.mkdir(exist_ok=True)
-        result = {
-            "command": "python benchmarks/throughput.py"
-            + (" --data_dir DIR" if args.data_dir else ""),
-            "device": device,
-            "rounds": args.rounds,
-            "images_per_second": {row: round(speed, 1) for row, speed in medians.items()},
+class PlainTake:
+    """mlx.core but for `take_along_axis`."""
+
+    def __init__(self, module, take):
+        self.module, self.take_along_axis = module, take
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+
+def summary(rounds: list[dict], rows: list[str]) -> dict:
+    """Per row: median images per second, median of ours / row in the same round, device."""
+    speed = {row: [each[row]["images_per_second"] for each in rounds] for row in rows}
+    ratio = {row: [a / b for a, b in zip(speed["ours"], speed[row], strict=True)] for row in rows}
+    return {
+        row: {
+            "images_per_second": round(statistics.median(speed[row]), 1),
+            "ours_over_row": round(statistics.median(ratio[row]), 2),
+            "lowest_and_highest_ratio": [round(min(ratio[row]), 2), round(max(ratio[row]), 2)],
+            "device": rounds[0][row]["device"],
         }
-        kept.write_text(json.dumps(result, indent=2) + "\n")
+        for row in rows
+    }
+
+
+def print_table(workload: str, result: dict) -> None:
+    print(f"\n{workload:<34}{'images/s':>10}{'ours / row':>12}", flush=True)
+    for row, values in result.items():
+        print(f"{row:<34}{values['images_per_second']:>10.0f}{values['ours_over_row']:>12.2f}")
+
+
+def keep(results: dict, args: argparse.Namespace) -> None:
+    threads = f"_{args.threads}_threads" if args.threads else ""
+    path = ROOT / "benchmarks" / "results" / f"throughput{threads}.json"
+    path.parent.mkdir(exist_ok=True)
+    option = f" --threads {args.threads}" if args.threads else ""
+    content = {"command": "python benchmarks/throughput.py" + option, "rounds": args.rounds}
+    content["load_average_at_the_end"] = [round(load, 1) for load in os.getloadavg()]
+    path.write_text(json.dumps(content | {"results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from . import backend
 
 backend.load_fast_blas()  # before anything imports mlx.core
+backend.keep_freed_memory()
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 BLAS_VARIABLE = "MLX_GMVAE_BLAS"
+ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 _blas_name: str | None = None
+_blas_threads = 0
 _too_late = False
 
 
@@ -26,7 +28,7 @@ def load_fast_blas() -> None:
     MLX_GMVAE_BLAS ("none" tries nothing), the system's OpenBLAS, the active conda
     environment's. On macOS MLX uses Accelerate already, and this does nothing.
     """
-    global _blas_name, _too_late
+    global _blas_name, _blas_threads, _too_late
     if platform.system() != "Linux" or _blas_name:
         return
     _too_late = "mlx.core" in sys.modules
@@ -39,6 +41,7 @@ def load_fast_blas() -> None:
             continue
         if hasattr(library, "cblas_sgemm"):
             _blas_name = _blas_version(library)
+            _blas_threads = _take_threads(library)
             return
 
 
@@ -51,6 +54,42 @@ def _blas_candidates() -> list[str]:
     if conda:
         candidates.append(str(Path(conda) / "lib" / "libopenblas.so.0"))
     return candidates
+
+
+def _take_threads(library: ctypes.CDLL) -> int:
+    """How many threads OpenBLAS would use; from now on it uses one, and `parallel` the cores."""
+    try:
+        threads = int(library.openblas_get_num_threads())
+        library.openblas_set_num_threads(1)
+    except AttributeError:
+        return 0
+    return threads
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep memory that MLX frees, for the next step to use.
+
+    MLX's CPU allocator is malloc. By default large arrays are given back to the system when freed
+    and fetched again page by page, which costs more than most of the arithmetic on them.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(ARENA_MAX, 1)
+    libc.mallopt(MMAP_MAX, 0)
+    libc.mallopt(TOP_PAD, 64 << 20)
+    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def cores() -> int:
+    """How many CPU cores to use: OpenBLAS's number of threads where it is loaded.
+
+    So OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything. One where the BLAS brings threads
+    of its own, as on macOS.
+    """
+    if _blas_name:
+        return max(1, _blas_threads)
+    return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else 1
 
 
 def _blas_version(library: ctypes.CDLL) -> str:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from .parallel import current_stream, over_batch
+
 LOG_2PI = math.log(2 * math.pi)
 LOG_VAR_RANGE = (-8.0, 6.0)
 
@@ -75,11 +77,39 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, logits: mx.array, x: mx.array) -> mx.array:
         """sum [x l - softplus(l)] over H, W, C: the cross-entropy, stable in logit space."""
-        return (x * logits - mx.logaddexp(logits, 0)).sum(axis=(-3, -2, -1))
+        return over_batch(_cross_entropy(), *mx.broadcast_arrays(logits, x))
 
     def mean(self, logits: mx.array) -> mx.array:
         """Expected pixels in [0, 1]."""
         return mx.sigmoid(logits)
+
+
+def _cross_entropy():  # type: ignore[no-untyped-def]
+    """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for the stream in use.
+
+    Both are made of e = exp(-|l|). 2 to a power is three times as fast as exp on MLX's CPU, and
+    two passes over e take a fifth of the time of logaddexp and its automatic gradient.
+    """
+    stream = current_stream()
+
+    def exp_minus_abs(logits: mx.array) -> mx.array:
+        return mx.power(2.0, mx.abs(logits) * (-1 / math.log(2)))
+
+    @mx.custom_function
+    def function(logits: mx.array, x: mx.array) -> mx.array:
+        softplus = mx.maximum(logits, 0) + mx.log(1 + exp_minus_abs(logits))
+        return (x * logits - softplus).sum(axis=(-3, -2, -1))
+
+    @function.vjp
+    def gradients(primals, cotangent, _):  # type: ignore[no-untyped-def]
+        logits, x = primals
+        with mx.stream(stream):
+            cotangent = cotangent[..., None, None, None]
+            small = exp_minus_abs(logits)
+            sigmoid = mx.maximum(logits > 0, small) / (1 + small)
+            return cotangent * (x - sigmoid), cotangent * logits
+
+    return function
 
 
 class Gaussian(NamedTuple):

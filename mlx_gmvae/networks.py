@@ -10,7 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import ModelConfig
-from .layers import DownsampleConv2d, UpsampleConv2d
+from .layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
+from .parallel import over_batch
 
 SMALLEST_FILTERS = 16
 CLASSIFIER_FILTERS = 32
@@ -69,9 +70,12 @@ class ConvEncoder(nn.Module):
         self._padding = [(0, 0), rows, columns, (0, 0)]
 
     def __call__(self, x: mx.array) -> mx.array:
+        return over_batch(self._features, x)
+
+    def _features(self, x: mx.array) -> mx.array:
         x = mx.pad(x, self._padding)
         for stage in self.stages:
-            x = nn.leaky_relu(stage(x), 0.01)
+            x = leaky_relu(stage(x))
         return x.flatten(1)
 
 
@@ -85,9 +89,11 @@ class MLPEncoder(nn.Module):
         self.out_dims = config.hidden_dims
 
     def __call__(self, x: mx.array) -> mx.array:
-        x = x.flatten(1)
+        return over_batch(self._features, x.flatten(1))
+
+    def _features(self, x: mx.array) -> mx.array:
         for layer in self.layers:
-            x = nn.leaky_relu(layer(x), 0.01)
+            x = leaky_relu(layer(x))
         return x
 
 
@@ -112,7 +118,8 @@ class Classifier(nn.Module):
 
     def features(self, x: mx.array) -> mx.array:
         """What the last layer sees, (B, 128)."""
-        return nn.relu(self.norm(self.hidden(self.encoder(x))))
+        hidden = over_batch(lambda part: self.hidden(self.encoder(part)), x)
+        return nn.relu(self.norm(hidden))
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.out(self.features(x))
@@ -135,9 +142,12 @@ class ConvDecoder(nn.Module):
         self._size = config.image_size
 
     def __call__(self, z: mx.array) -> mx.array:
-        x = nn.leaky_relu(self.dense(z), 0.01).reshape(-1, *self._grid)
+        return over_batch(self._images, z)
+
+    def _images(self, z: mx.array) -> mx.array:
+        x = leaky_relu(self.dense(z)).reshape(-1, *self._grid)
         for stage in self.stages[:-1]:
-            x = nn.leaky_relu(stage(x), 0.01)
+            x = leaky_relu(stage(x))
         x = self.stages[-1](x)
         height, width = self._size
         return x[:, self._top : self._top + height, self._left : self._left + width]
@@ -154,8 +164,11 @@ class MLPDecoder(nn.Module):
         self._shape = config.image_shape
 
     def __call__(self, z: mx.array) -> mx.array:
+        return over_batch(self._images, z)
+
+    def _images(self, z: mx.array) -> mx.array:
         for layer in self.layers:
-            z = nn.leaky_relu(layer(z), 0.01)
+            z = leaky_relu(layer(z))
         return self.out(z).reshape(-1, *self._shape)
 
 

@@ -1,5 +1,6 @@
 """The device line, and BLAS loaded before MLX."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -62,3 +63,13 @@ def test_openblas_is_used_and_gives_the_same_numbers() -> None:
         pytest.skip("no OpenBLAS on this machine")
     assert slow[0] == "None"
     assert float(fast[1]) == pytest.approx(float(slow[1]), rel=1e-4)
+
+
+@linux_only
+def test_cores_follow_the_threads_that_openblas_may_use() -> None:
+    show = "from mlx_gmvae import backend; print(backend._blas_name, backend.cores())"
+    name, cores = python(show, OPENBLAS_NUM_THREADS="1").rsplit(" ", 1)
+    if name == "None":
+        pytest.skip("no OpenBLAS on this machine")
+    assert cores == "1"
+    assert int(python(show).rsplit(" ", 1)[1]) == len(os.sched_getaffinity(0))

@@ -50,6 +50,16 @@ def test_bernoulli_log_prob_is_finite_for_extreme_logits() -> None:
     np.testing.assert_allclose(log_prob, [-1e4, 0.0])
 
 
+def test_bernoulli_gradient_is_pixel_minus_probability() -> None:
+    logits, x = mx.array(rng.normal(scale=4, size=(3, 4, 5, 2))), mx.array(rng.random((3, 4, 5, 2)))
+    weight = mx.array([1.0, -2.0, 0.5])
+    log_prob = Bernoulli().log_prob
+    gradients = mx.grad(lambda *pair: (weight * log_prob(*pair)).sum(), argnums=(0, 1))(logits, x)
+    each = weight[:, None, None, None]
+    np.testing.assert_allclose(gradients[0], each * (x - mx.sigmoid(logits)), atol=1e-6)
+    np.testing.assert_allclose(gradients[1], each * logits, atol=1e-6)
+
+
 def test_gaussian_log_prob_is_scipys() -> None:
     mean, x = rng.random((2, 4, 5, 3, 2))
     expected = stats.norm.logpdf(x, mean, 0.3).sum((1, 2, 3))

@@ -1,6 +1,8 @@
-"""The rearranged layers are the plain ones: same values, same gradients, odd and even sizes."""
+"""The layers are the plain ones: same values, same gradients, odd and even sizes, in parts too."""
 
-from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, depth_to_space, space_to_depth
+from mlx_gmvae import parallel
+from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
+from mlx_gmvae.parallel import over_batch
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -47,16 +49,37 @@ def test_layer_equals_its_plain_form(make, plain, size) -> None:  # type: ignore
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-4)
 
 
-def test_space_to_depth_is_inverted_by_depth_to_space() -> None:
-    x = mx.random.normal((2, 6, 4, 3))
-    deep = space_to_depth(x)
-    assert deep.shape == (2, 3, 2, 12)
-    np.testing.assert_array_equal(deep[1, 2, 1, 3:6], x[1, 4, 3])  # row 0, column 1 of its block
-    np.testing.assert_array_equal(depth_to_space(deep), x)
-
-
 def test_upsample_is_mlx_nearest() -> None:
     layer, x = UpsampleConv2d(2, 2), mx.random.normal((1, 3, 4, 2))
     big = nn.Upsample(scale_factor=2, mode="nearest")(x)
     expected = mx.conv2d(big, layer.weight, padding=1)
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+def test_leaky_relu_and_its_gradient() -> None:
+    x, probe = mx.random.normal((2, 50)), mx.random.normal((50,))
+    np.testing.assert_allclose(leaky_relu(x), nn.leaky_relu(x, 0.01), atol=1e-7)
+    ours = mx.grad(lambda x: (leaky_relu(x) * probe).sum())(x)
+    theirs = mx.grad(lambda x: (nn.leaky_relu(x, 0.01) * probe).sum())(x)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [mx.compile, lambda function: function])
+def test_a_batch_in_parts_gives_the_same(transform, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Values and gradients of two layers and leaky relu, on one stream and on three."""
+    down, up = DownsampleConv2d(2, 4), UpsampleConv2d(4, 1)
+    x, weights = mx.random.normal((70, 6, 8, 2)), [down.weight, up.weight]
+
+    def loss(weights: list[mx.array], x: mx.array) -> mx.array:
+        down.weight, up.weight = weights
+        once = over_batch(lambda x: up(leaky_relu(down(x))), x)
+        return (once**2).sum() + over_batch(up, over_batch(down, x)).sum()
+
+    results = []
+    for num in (1, 3):
+        monkeypatch.setattr(parallel, "cores", lambda num=num: num)
+        step = transform(mx.value_and_grad(loss, argnums=(0, 1)))
+        value, (d_weights, dx) = step(weights, x)
+        results.append([np.array(each) for each in (value, *d_weights, dx)])
+    for whole, parts in zip(*results, strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-3)
