@@ -22,6 +22,7 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -168,8 +169,7 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
     """Share of samples that a classifier of real images gives to their component's class.
 
     5,000 samples in all, equally from each component; a component's class is the one of the
-    images assigned to it most often; the classifier is scikit-learn's SVC on 20,000 labelled
-    training images.
+    images assigned to it most often.
     """
     from mlx_gmvae.checkpoint import load_model
     from mlx_gmvae.data.datasets import load_dataset
@@ -177,14 +177,11 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
     from mlx_gmvae.metrics import confusion
 
     import mlx.core as mx
-    from sklearn.svm import SVC
 
     loaded = load_model(model_path)
     if name.startswith("photos"):
         return None
-    train, test = load_dataset(**loaded.data, data_dir=data_dir)
-    some = np.random.default_rng(0).permutation(len(train))[:20_000]
-    judge = SVC(C=10).fit(train.images[some].reshape(len(some), -1) / 255, train.labels[some])
+    test = load_dataset(**loaded.data, data_dir=data_dir).test
     clusters = responsibilities(loaded.model, test.images).argmax(axis=1)
     counts = confusion(test.labels, clusters)
     mx.random.seed(0)
@@ -193,10 +190,23 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
         if counts[component].sum() == 0:
             continue
         samples = np.array(loaded.model.sample(5000 // len(counts), component))
-        found = judge.predict(samples.reshape(len(samples), -1))
+        found = judge_of(json.dumps(loaded.data), data_dir).predict(
+            samples.reshape(len(samples), -1)
+        )
         right += (found == counts[component].argmax()).sum()
         total += len(samples)
     return float(right / total)
+
+
+@lru_cache
+def judge_of(data: str, data_dir: Path):  # type: ignore[no-untyped-def]
+    """scikit-learn's SVC of the labelled training images of a model's data description."""
+    from mlx_gmvae.data.datasets import load_dataset
+
+    from sklearn.svm import SVC
+
+    train = load_dataset(**json.loads(data), data_dir=data_dir).train
+    return SVC(C=10, cache_size=1000).fit(train.images.reshape(len(train), -1) / 255, train.labels)
 
 
 def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
