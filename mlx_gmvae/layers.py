@@ -1,9 +1,10 @@
 """Stride-2 layers and leaky relu; on the CPU as matrix products with gradients of their own.
 
-With S the 4x4 convolution of stride 2 and T its adjoint (a transposed convolution), downsampling
-is S, and nearest-neighbour upsampling followed by a 3x3 convolution is T with a folded kernel.
-Each is the other's gradient. MLX's own gradients of both are scalar loops on the CPU, 20 to 70
-times slower than a matrix product, so there S and T are products with 4x4 and 2x2 windows.
+With S the 4x4 convolution of stride 2 and T its adjoint, downsampling is S, and nearest-neighbour
+upsampling followed by a 3x3 convolution equals T with a folded kernel. Each is the other's
+gradient. MLX's own gradients of both are scalar loops on the CPU, 20 to 70 times slower than a
+matrix product, so there S and T are products with 4x4 and 2x2 windows. On a GPU both are ordinary
+convolutions; no transposed convolution is used anywhere.
 """
 
 import math
@@ -34,8 +35,9 @@ class UpsampleConv2d(nn.Module):
     """Nearest-neighbour x2, then 3x3 convolution of padding 1: (B, h, w, C) -> (B, 2h, 2w, O).
 
     After nearest upsampling, three taps of the kernel see only two different low-resolution
-    pixels, so the layer is a transposed 4x4 convolution with sums of taps: 16 multiply-adds for a
-    low-resolution pixel instead of 36, and no four times larger intermediate.
+    pixels, so each of the four output phases is a 2x2 convolution of the low-resolution image with
+    sums of taps: 16 multiply-adds for a low-resolution pixel instead of 36, and no four times
+    larger intermediate.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -45,12 +47,11 @@ class UpsampleConv2d(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         if not on_cpu():
-            kernel = self.folded().transpose(3, 1, 2, 0)
-            return mx.conv_transpose2d(x, kernel, stride=2, padding=1) + self.bias
+            return _phases(x, self.folded()) + self.bias
         return _upsample()(x, self.folded(), self.bias)
 
     def folded(self) -> mx.array:
-        """The kernel of the transposed convolution, (C, 4, 4, O).
+        """The kernel of T, (C, 4, 4, O): what one low-resolution pixel adds to 4x4 output pixels.
 
         A low-resolution row i reaches rows 2i-1 to 2i+2: the first and last through one tap of
         the 3x3 kernel, the two between through two.
@@ -61,6 +62,26 @@ class UpsampleConv2d(nn.Module):
         rows = rows.reshape(4 * out_channels, 3, in_channels)
         kernel = (fold @ rows).reshape(out_channels, 4, 4, in_channels)
         return kernel.transpose(3, 1, 2, 0)
+
+
+def _phases(x: mx.array, kernel: mx.array) -> mx.array:
+    """T(x, kernel (C, 4, 4, O)) as one 2x2 convolution for all four phases of the output.
+
+    Output row 2i sees input rows (i-1, i) through taps (3, 1), row 2i+1 sees (i, i+1) through
+    (2, 0); columns likewise.
+    """
+    batch, height, width, channels = x.shape
+    taps = mx.array([[3, 1], [2, 0]])
+    kernel = kernel[:, taps][:, :, :, taps]  # (C, phase, tap, phase, tap, O)
+    kernel = kernel.transpose(1, 3, 5, 2, 4, 0)
+    out_channels = kernel.shape[2]
+    both = mx.conv2d(x, kernel.reshape(-1, 2, 2, channels), padding=1)  # (B, h+1, w+1, 4 O)
+    both = both.reshape(batch, height + 1, width + 1, 2, 2, out_channels)
+    rows = [
+        mx.stack([both[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3)
+        for a in (0, 1)
+    ]
+    return mx.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, out_channels)
 
 
 def leaky_relu(x: mx.array) -> mx.array:

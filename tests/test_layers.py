@@ -1,6 +1,6 @@
 """The layers are the plain ones: same values, same gradients, odd and even sizes, in parts too."""
 
-from mlx_gmvae import parallel
+from mlx_gmvae import layers, parallel
 from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
 from mlx_gmvae.parallel import over_batch
 
@@ -21,12 +21,14 @@ def nearest_then_conv(layer: UpsampleConv2d, x: mx.array) -> mx.array:
     return mx.conv2d(big, layer.weight, padding=1) + layer.bias
 
 
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["for the CPU", "for a GPU"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("make", "plain"),
     [(DownsampleConv2d, strided_conv), (UpsampleConv2d, nearest_then_conv)],
 )
-def test_layer_equals_its_plain_form(make, plain, size) -> None:  # type: ignore[no-untyped-def]
+def test_layer_equals_its_plain_form(make, plain, size, on_cpu, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(layers, "on_cpu", lambda: on_cpu)
     mx.random.seed(0)
     layer = make(3, 5)
     layer.bias = mx.random.normal((5,))
