@@ -381,7 +381,7 @@ def test_real_photographs_train_resume_and_cluster(data_dir, tmp_path, capsys) -
         f"--dataset {folder} --epochs 1 --latent_dims 4 --K 10 --outdir {tmp_path}/run {cache}"
     )
     assert train.main(options.split()) == 0
-    assert f"data: {folder}, 167 training and 33 test images of (32, 32, 3)" in (
+    assert f"data: {folder}, 166 training and 34 test images of (32, 32, 3)" in (
         capsys.readouterr().out
     )
     assert train.main(f"--resume {tmp_path}/run --epochs 2 {cache}".split()) == 0
