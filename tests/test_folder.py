@@ -125,8 +125,10 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
     options = {".jpg": {"quality": 95}, ".webp": {"lossless": True}}.get(suffix, {})
     path = write(tmp_path, "a" + suffix, exif=exif, **options)
     assert read_header(str(path))[:2] == (48, 32)
-    turned = np.asarray(PHOTO.transpose(Image.Transpose.ROTATE_270)).astype(int)
-    assert np.abs(decoded(path) - turned).mean() < 4
+    grey = write(tmp_path, "grey" + suffix, PHOTO.convert("L"), exif=exif, **options)
+    turned = PHOTO.transpose(Image.Transpose.ROTATE_270)
+    for found, expected in [(path, turned), (grey, turned.convert("L").convert("RGB"))]:
+        assert np.abs(decoded(found).astype(int) - np.asarray(expected)).mean() < 4
 
 
 def test_resizing_at_decode_time_is_that_of_arrays(tmp_path: Path) -> None:
@@ -356,7 +358,7 @@ def test_estimated_memory_is_within_a_factor_two(side: int, model: str) -> None:
 
 def test_large_photographs_train_without_downsampling(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "large"
-    for number in range(5):
+    for number in range(3):
         write(folder, f"{number}.jpg", FLOWER.rotate(number), quality=90)
     options = f"--dataset {folder} --data_dir {tmp_path}/cache --epochs 1 --latent_dims 4 --K 1"
     options += f" --max_filters 16 --save_every 5 --batchsize 2 --outdir {tmp_path}/run"
@@ -373,13 +375,13 @@ def test_real_photographs_train_resume_and_cluster(data_dir, tmp_path, capsys) -
     folder = tmp_path / "photos"
     with zipfile.ZipFile(archives[0]) as archive:
         names = [name for name in sorted(archive.namelist()) if name.endswith(".jpg")]
-        archive.extractall(folder, names[::40])
+        archive.extractall(folder, names[::60])
     cache = f"--data_dir {tmp_path}/cache"
     options = (
         f"--dataset {folder} --epochs 1 --latent_dims 4 --K 10 --outdir {tmp_path}/run {cache}"
     )
     assert train.main(options.split()) == 0
-    assert f"data: {folder}, 250 training and 50 test images of (32, 32, 3)" in (
+    assert f"data: {folder}, 166 training and 34 test images of (32, 32, 3)" in (
         capsys.readouterr().out
     )
     assert train.main(f"--resume {tmp_path}/run --epochs 2 {cache}".split()) == 0
@@ -387,5 +389,5 @@ def test_real_photographs_train_resume_and_cluster(data_dir, tmp_path, capsys) -
     assert cluster.main(f"{model}/clusters --split all".split()) == 0
     assert reconstruct.main(f"{model}/r --rec_testdata".split()) == 0
     metrics = json.loads((tmp_path / "clusters/metrics.json").read_text())
-    assert metrics["images"] == 300 and "clustering" in metrics
+    assert metrics["images"] == 200 and "clustering" in metrics
     assert len(cached(folder)) == 1

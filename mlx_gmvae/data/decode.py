@@ -39,7 +39,7 @@ def is_image_name(name: str) -> bool:
 
 def read_header(path: str) -> Header:
     """Size and kind of an image file. Raises any exception if it is not a readable one."""
-    with Image.open(path) as image:
+    with open(path, "rb") as file, Image.open(file) as image:
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some releases of Pillow turn its size, some do not
             width, height = (image.tag_v2[tag] for tag in (Tag.ImageWidth, Tag.ImageLength))
@@ -55,13 +55,14 @@ def decode(path: str, channels: int, size: tuple[int, int], resize: bool) -> np.
     antialiasing). Raises any exception if the file is damaged.
     """
     height, width = size
-    with Image.open(path) as file:
+    # By its path, Pillow would map an uncompressed TIFF into memory, and garble one that is turned.
+    with open(path, "rb") as file, Image.open(file) as opened:
         if resize:
-            file.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
-        file.load()
+            opened.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
+        opened.load()
         with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
-            ImageOps.exif_transpose(file, in_place=True)
-        image = _in_eight_bits(file)
+            ImageOps.exif_transpose(opened, in_place=True)
+        image = _in_eight_bits(opened)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -32,9 +32,8 @@ def load_image_folder(
     """Images below `folder`, decoded once into `data_dir`/folders and mapped from there.
 
     Sub-folders `train` and `test` (or `val`) are the splits; without them a fifth of the files is
-    held out.
-    Sub-folders below are the classes if every image lies in one of at least two. Unreadable
-    files are left out, with a note. Colour unless every image is grey.
+    held out. Sub-folders below are the classes if every image lies in one of at least two.
+    Unreadable files are left out, with a note. Colour unless every image is grey.
 
     Raises InputError if there is no image, if sizes differ and `image_size` is None, or if the
     decoded images cannot be kept.
@@ -53,9 +52,10 @@ def load_image_folder(
         rows = rows_of_classes(str(folder), classes, arrangement.class_names, arrangement.labels)
     options = {"image_size": image_size, "classes": sorted(classes or [])}
     cache = ArrayCache(data_dir / "folders", str(folder), [list(f) for f in listing], options)
-    if cache.read() is None:
-        fill(cache, folder, names, rows, arrangement.is_test, image_size)
     found = cache.read()
+    if found is None:
+        fill(cache, folder, names, rows, arrangement.is_test, image_size)
+        found = cache.read()
     if found is None:
         raise InputError(f"{cache.array} cannot be read back; choose another --data_dir")
     images, record = found
@@ -81,7 +81,7 @@ def list_images(folder: Path) -> list[tuple[str, int, int]]:
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         identity = os.stat(place)
-        if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder above it
+        if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder that was there already
             folders.clear()
             continue
         seen.add((identity.st_dev, identity.st_ino))
