@@ -12,6 +12,7 @@ from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
 import numpy as np
 
 COLUMNS = 8
+EXTREMES = 16
 
 
 @cli.script
@@ -41,10 +42,17 @@ def main(argv: list[str] | None = None) -> int:
     scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
 
     stem = Path(args.outdir) / f"{split}_reconstructions"
-    some = np.random.default_rng(args.seed or 0).permutation(len(dataset))[: args.num]
-    originals = dataset.images[some]
-    shown = figures.interleave(originals, reconstruct(loaded.model, originals), COLUMNS)
-    figures.save_grid(stem.with_suffix(".png"), shown, COLUMNS)
+    ranked = np.argsort(-errors, kind="stable")
+    shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))
+    pictures = {
+        "reconstructions": shuffled[: args.num],
+        "worst": ranked[:EXTREMES],
+        "best": ranked[::-1][:EXTREMES],
+    }
+    for name, rows in pictures.items():
+        originals = dataset.images[rows]
+        shown = figures.interleave(originals, reconstruct(loaded.model, originals), COLUMNS)
+        figures.save_grid(stem.with_name(f"{split}_{name}.png"), shown, COLUMNS)
     tables.write_csv(
         stem.with_suffix(".csv"),
         [
@@ -54,7 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     tables.write_json(stem.with_suffix(".json"), {"split": split, "images": len(dataset), **scores})
     cli.print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
-    print(f"saved {stem}.png (originals above their reconstructions), .csv and .json")
+    print(
+        f"saved {stem}.png (originals above their reconstructions), .csv and .json, and the worst "
+        f"and best {EXTREMES} in {split}_worst.png and {split}_best.png"
+    )
     return 0
 
 

@@ -1,0 +1,36 @@
+"""reconstruct.py: the score of every image, and pictures of the worst and the best."""
+
+import csv
+from pathlib import Path
+
+import reconstruct
+from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.figures import grid
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def test_worst_and_best_are_those_of_the_table(
+    digits_run: Path, digits: Splits, tmp_path: Path
+) -> None:
+    options = f"--model {digits_run}/model.npz --rec_testdata --outdir {tmp_path} --num 24"
+    assert reconstruct.main(options.split()) == 0
+    with (tmp_path / "test_reconstructions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    errors = np.array([float(row["mse"]) for row in rows])
+    by_index = {int(index): image for index, image in zip(
+        digits.test.index, digits.test.images, strict=True
+    )}  # fmt: skip
+    for name, row in (("worst", errors.argmax()), ("best", errors.argmin())):
+        with Image.open(tmp_path / f"test_{name}.png") as sheet:
+            shown = np.array(sheet)
+        expected = grid(by_index[int(rows[row]["index"])][None], 1)[..., 0]
+        side = len(expected)
+        np.testing.assert_array_equal(shown[:side, :side], expected)
+        reconstruction = shown[side:, 2 : side - 2][: side - 4] / 255
+        original = expected[2:-2, 2:-2] / 255
+        assert ((original - reconstruction) ** 2).mean() == pytest.approx(errors[row], abs=2e-3)
+    with Image.open(tmp_path / "test_reconstructions.png") as sheet:
+        assert sheet.size == (8 * 58 + 2, 6 * 58 + 2)
