@@ -1,0 +1,80 @@
+"""The README's table of features: every command runs as typed, every test it names exists."""
+
+import os
+import re
+from pathlib import Path
+
+import cluster
+import generate
+import reconstruct
+import train
+
+import numpy as np
+import pytest
+from conftest import DATA_VARIABLE, ROOT
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
+ROWS = re.findall(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$",
+                  (ROOT / "README.md").read_text(), flags=re.MULTILINE)  # fmt: skip
+# What a command is for, and is there only once it has worked.
+WRITTEN = {
+    "runs/vae": "model.npz",
+    "runs/tree": "progress.gif",
+    "runs/photos": "reconstructions/large_comparisons/epoch_0001.png",
+    "runs/early": "best.npz",
+    "runs/mutual": "latent_tsne.png",
+    "rec": "test_worst.png",
+    "clusters": "../sorted/cluster_09",
+    "more": "cluster_03_00019.png",
+    "strange": "anomalies.png",
+    "tsne": "latent_tsne.png",
+    "named": "confusion.png",
+    "path.png": "",
+    "manifold.png": "",
+    "before.png": "",
+    "samples.png": "",
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pretrained models and two classes of colour photographs."""
+    folder = tmp_path_factory.mktemp("features")
+    (folder / "pretrained").symlink_to(ROOT / "pretrained")
+    rng = np.random.default_rng(0)
+    for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            top, left = rng.integers(0, 300), rng.integers(0, 500)
+            piece = Image.fromarray(photo[top : top + 48, left : left + 64])
+            piece.save(folder / "photos" / name / f"{number}.png")
+    return folder
+
+
+def test_the_table_has_its_rows() -> None:
+    assert len(ROWS) >= 23
+    assert {script for _, script, _, _ in ROWS} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize(("what", "script", "options", "test"), ROWS, ids=[row[0] for row in ROWS])
+def test_row(what, script, options, test, workplace, monkeypatch, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if "DIR" in options.split():
+        data_dir = os.environ.get(DATA_VARIABLE)
+        if not data_dir:
+            pytest.skip(f"set {DATA_VARIABLE} to run: {options}")
+        options = options.replace("DIR", data_dir)
+    if "--summary" in options:
+        pytest.importorskip("tensorboard")
+    arguments = options.split()
+    assert SCRIPTS[script].main(arguments) == 0, capsys.readouterr().err
+    flag = "--outfile" if "--outfile" in arguments else "--outdir"
+    outdir = arguments[arguments.index(flag) + 1] if flag in arguments else ""
+    assert not outdir or (workplace / outdir).exists()
+    assert (workplace / outdir / WRITTEN.get(outdir, "")).exists()
+
+    file, name = test.split("::")
+    assert f"def {name}(" in (ROOT / "tests" / file).read_text()
