@@ -20,8 +20,8 @@ from mlx_gmvae.evaluation import (
     pair_scores,
     responsibilities,
 )
+from mlx_gmvae.explorer import write_explorer
 from mlx_gmvae.labelled import classify
-from mlx_gmvae.metrics import confusion
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.plots import Gaussians
 
@@ -29,6 +29,7 @@ import numpy as np
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
+EXPLORER_POINTS = 2000
 ANOMALY_SCORES = ("importance", "elbo")
 
 
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     save_latent_pictures(args, found, latents(loaded.model, dataset.images), gaussians)
     if args.anomalies:
         found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+    if args.explorer:
+        save_explorer(args, loaded, found)
     report(args, loaded, found)
     return 0
 
@@ -92,14 +95,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="negative importance bound of 20 draws (default), or negative ELBO",
     )  # fmt: skip
     group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
+    group.add_argument(
+        "--explorer", action="store_true",
+        help="also write explorer.html: point at a latent, see its image and what is known of it",
+    )  # fmt: skip
     options.add_device_flags(parser)
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):
         if getattr(args, name) is not None:
             cli.require_at_least(name, getattr(args, name), 1)
-    for name, needed in (("hard_links", "sort_into"), ("anomaly_score", "anomalies")):
-        if getattr(args, name) and not getattr(args, needed):
-            raise InputError(f"--{name} has no effect without --{needed}")
+    if args.hard_links and not args.sort_into:
+        raise InputError("--hard_links has no effect without --sort_into")
+    if args.anomaly_score and not (args.anomalies or args.explorer):
+        raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
     return args
 
 
@@ -117,18 +125,20 @@ def assign(
         found = Assignments(dataset, responsibilities(model, dataset.images), anomaly=anomaly)
         return found, gaussians
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
-    names = splits.train.class_names
-    return Assignments(dataset, classes.values, names, anomaly), classes.gaussians or gaussians
+    found = Assignments(dataset, classes.values, classes.names, anomaly)
+    return found, classes.gaussians or gaussians
 
 
 def save_latent_pictures(
     args: argparse.Namespace, found: Assignments, z: np.ndarray, gaussians: Gaussians | None
 ) -> None:
     """latent.png and, if asked for, latent_tsne.png: by cluster and, if there are any, by label."""
-    names = np.array(found.class_names)
-    kinds = {"by cluster": names[found.clusters] if found.class_names else found.clusters}
+    if found.class_names:
+        kinds = {"by predicted class": found.predicted}
+    else:
+        kinds = {"by cluster": found.clusters}
     if found.dataset.labels is not None:
-        kinds["by label"] = np.array(found.dataset.class_names)[found.dataset.labels]
+        kinds["by label"] = found.dataset.label_names
     order = np.random.default_rng(0).permutation(len(z))
     some = order[:SCATTER_POINTS]
     colourings = {title: each[some] for title, each in kinds.items()}
@@ -140,12 +150,36 @@ def save_latent_pictures(
         plots.save_tsne(outdir / "latent_tsne.png", z[some], panels)
 
 
+def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
+    """explorer.html of at most 2,000 images: cluster, label, confidence and anomaly score."""
+    order = np.random.default_rng(0).permutation(len(found.dataset))
+    rows = np.sort(order[:EXPLORER_POINTS])
+    images = found.dataset.images[rows]
+    z = latents(loaded.model, images)
+    centre, axes, _ = plots.plane_of(z)
+    anomaly = anomaly_scores(loaded.model, images, args.anomaly_score or "importance")
+    columns: dict[str, list] = {"cluster": [found.name(each) for each in found.clusters[rows]]}
+    if found.dataset.labels is not None:
+        columns["label"] = [str(name) for name in found.dataset.label_names[rows]]
+    columns["confidence"] = np.round(found.confidence[rows].astype(float), 4).tolist()
+    columns["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
+    write_explorer(
+        Path(args.outdir) / "explorer.html",
+        f"{found.dataset.name}, {args.split} images",
+        (z - centre) @ axes,
+        images,
+        [found.dataset.source_of(row) for row in rows],
+        columns,
+    )
+
+
 def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
     """Print the scores and keep them in metrics.json."""
     dataset, outdir = found.dataset, Path(args.outdir)
     scores = found.scores()
+    what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
     sizes = ", ".join(map(str, found.sizes))
-    print(f"{len(dataset)} {args.split} images of {dataset.name} in clusters of {sizes}")
+    print(f"{len(dataset)} {args.split} images of {dataset.name} in {what} of {sizes}")
     if isinstance(loaded.model, MixtureModel):
         config = TrainConfig.from_dict(loaded.training or {})
         scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
@@ -158,10 +192,7 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> N
     if "classification" in scores:
         title = f"{args.split}, from {args.labelled} labelled examples per class"
         cli.print_scores(title, scores["classification"])
-        assert dataset.labels is not None
-        names = list(found.class_names)
-        counts = confusion(found.clusters, dataset.labels, len(names))
-        scores["confusion"] = counts.tolist()
+        names, counts = list(found.class_names), np.array(scores["confusion"])
         plots.save_confusion(outdir / "confusion.png", counts, names, names)
     if "clustering" in scores:
         cli.print_scores(args.split, scores["clustering"])

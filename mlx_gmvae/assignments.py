@@ -11,7 +11,7 @@ import numpy as np
 from . import figures, tables
 from .data.splits import Dataset
 from .errors import InputError
-from .metrics import calibration_error, classification_scores, clustering_scores
+from .metrics import calibration_error, classification_scores, clustering_scores, confusion_of
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
@@ -44,6 +44,11 @@ class Assignments:
         """Number of images in each cluster, (K,)."""
         return np.bincount(self.clusters, minlength=self.responsibilities.shape[1])
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """The name of each image's class, (N,)."""
+        return np.array(self.class_names)[self.clusters]
+
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
         if not self.class_names:
@@ -58,11 +63,11 @@ class Assignments:
         columns["cluster"] = self.clusters
         columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
         if self.class_names:
-            columns["predicted"] = np.array(self.class_names)[self.clusters]
+            columns["predicted"] = self.predicted
         if self.anomaly is not None:
             columns["anomaly"] = [f"{value:.3f}" for value in self.anomaly]
         if self.dataset.labels is not None:
-            columns["label"] = np.array(self.dataset.class_names)[self.dataset.labels]
+            columns["label"] = self.dataset.label_names
         rows = zip(*columns.values(), strict=True)
         tables.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
 
@@ -124,7 +129,9 @@ class Assignments:
         if labels is None:
             return scores
         if self.class_names:
-            scores["classification"] = classification_scores(labels, self.clusters)
+            names = self.dataset.label_names
+            scores["classification"] = classification_scores(names, self.predicted)
+            scores["confusion"] = confusion_of(names, self.predicted, self.class_names).tolist()
             return scores
         scores["clustering"] = clustering_scores(labels, self.clusters)
         error = calibration_error(labels, self.responsibilities)

@@ -92,7 +92,7 @@ def component_gaussians(model: MixtureModel) -> Gaussians:
         draws = [np.array(model.sample_latent(GAUSSIAN_SAMPLES, y)) for y in range(model.config.K)]
     means = np.stack([z.mean(axis=0) for z in draws])
     covariances = np.stack([np.cov(z, rowvar=False).reshape(z.shape[1], -1) for z in draws])
-    return Gaussians(means, covariances)
+    return Gaussians(means, covariances, [str(y) for y in range(model.config.K)])
 
 
 def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:

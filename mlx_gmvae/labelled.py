@@ -12,9 +12,10 @@ from .plots import Gaussians
 
 
 class ClassProbabilities(NamedTuple):
-    """p(class | x) of images, (N, number of classes), and the classes' Gaussians over z, if any."""
+    """p(class | x) of N images and P classes, (N, P), the names, and Gaussians over z, if any."""
 
     values: np.ndarray
+    names: tuple[str, ...]
     gaussians: Gaussians | None
 
 
@@ -46,32 +47,20 @@ def classify(
     """
     rows = choose_labelled(train, num_per_class, seed)
     assert train.labels is not None
-    labels = train.labels[rows]
-    num_classes = len(train.class_names)
+    present, labels = np.unique(train.labels[rows], return_inverse=True)
+    names = tuple(train.class_names[number] for number in present)
     if isinstance(model, MixtureModel):
-        mass = np.zeros((model.config.K, num_classes))
-        np.add.at(mass.T, labels, responsibilities(model, train.images[rows]))
-        is_class = np.eye(num_classes)[mass.argmax(axis=1)]  # (K, classes)
-        return ClassProbabilities(responsibilities(model, images) @ is_class, None)
-    return _fit_mixture(model, train, images, rows, labels, num_classes, seed)
+        mass = np.zeros((len(names), model.config.K))
+        np.add.at(mass, labels, responsibilities(model, train.images[rows]))
+        is_class = np.eye(len(names))[mass.argmax(axis=0)]  # (K, P)
+        return ClassProbabilities(responsibilities(model, images) @ is_class, names, None)
 
-
-def _fit_mixture(
-    model: LatentVariableModel,
-    train: Dataset,
-    images: np.ndarray,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    seed: int,
-) -> ClassProbabilities:
     from sklearn.mixture import GaussianMixture
 
-    present = np.unique(labels)
     of_labelled = latents(model, train.images[rows])
-    means = np.stack([of_labelled[labels == number].mean(axis=0) for number in present])
-    mixture = GaussianMixture(len(present), means_init=means, random_state=seed)
+    means = np.stack([of_labelled[labels == number].mean(axis=0) for number in range(len(names))])
+    mixture = GaussianMixture(len(names), means_init=means, random_state=seed)
     mixture.fit(latents(model, train.images).astype(np.float64))
-    values = np.zeros((len(images), num_classes))
-    values[:, present] = mixture.predict_proba(latents(model, images).astype(np.float64))
-    return ClassProbabilities(values, Gaussians(mixture.means_, mixture.covariances_))
+    values = mixture.predict_proba(latents(model, images).astype(np.float64))
+    gaussians = Gaussians(mixture.means_, mixture.covariances_, list(names))
+    return ClassProbabilities(values, names, gaussians)

@@ -1,15 +1,13 @@
 """Measures of clusterings and of reconstructions, on NumPy arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def confusion(labels: np.ndarray, clusters: np.ndarray, least: int = 0) -> np.ndarray:
-    """Counts (number of clusters, number of classes) of images by cluster and label.
-
-    At least `least` of each.
-    """
-    shape = max(least, clusters.max() + 1), max(least, labels.max() + 1)
-    counts = np.zeros(shape, np.int64)
+def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Counts (number of clusters, number of classes) of images by cluster and label."""
+    counts = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
     np.add.at(counts, (clusters, labels), 1)
     return counts
 
@@ -26,6 +24,13 @@ def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str
         "f1_macro": float(f1_score(labels, predicted, **macro)),
         "f1_micro": float(f1_score(labels, predicted, average="micro", zero_division=0)),
     }
+
+
+def confusion_of(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Counts (P, P) of images by true (rows) and predicted (columns) class, in `names`' order."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, predicted, labels=list(names))
 
 
 def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:

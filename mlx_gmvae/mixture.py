@@ -68,6 +68,7 @@ class GaussianMixture(nn.Module):
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
 
         if len(latents) < len(self.logits):
             raise InputError(
@@ -82,7 +83,7 @@ class GaussianMixture(nn.Module):
             n_init=FIT_STARTS,
             random_state=seed,
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):
             # A fit stopped early is close enough: the latents move on anyway.
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(latents[some].astype(np.float64))

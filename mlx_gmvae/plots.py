@@ -12,10 +12,11 @@ TSNE_PERPLEXITY = 30
 
 
 class Gaussians(NamedTuple):
-    """Components in latent space: means (K, D) and covariances (K, D, D)."""
+    """Components in latent space: means (K, D), covariances (K, D, D), and their names."""
 
     means: np.ndarray
     covariances: np.ndarray
+    names: list[str]
 
 
 class Panel(NamedTuple):
@@ -34,7 +35,7 @@ def save_latent_plane(
 ) -> None:
     """Latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
 
-    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their numbers.
+    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their names.
     """
     centre, axes, axis_name = plane_of(latents)
     panels = [Panel(title, (latents - centre) @ axes, kinds) for title, kinds in colourings.items()]
@@ -42,7 +43,9 @@ def save_latent_plane(
     if components is not None:
         centres = (components.means - centre) @ axes
         for axis in drawn:
-            _draw_components(axis, centres, axes.T @ components.covariances @ axes)
+            _draw_components(
+                axis, centres, axes.T @ components.covariances @ axes, components.names
+            )
     _save(figure, path)
 
 
@@ -72,9 +75,14 @@ def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
 def tsne(latents: np.ndarray) -> np.ndarray:
     """Positions (N, 2) of latents (N, D) whose neighbourhoods resemble (van der Maaten 2008)."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
-    perplexity = min(TSNE_PERPLEXITY, (len(latents) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(latents)
+    mapped = TSNE(
+        perplexity=min(TSNE_PERPLEXITY, (len(latents) - 1) / 3), init="random", random_state=0
+    )
+    # So few points gain nothing from threads, which lose minutes when other programs are busy.
+    with threadpool_limits(1):
+        return mapped.fit_transform(latents)
 
 
 def save_curves(
@@ -138,18 +146,20 @@ def _draw_points(axis: Any, panel: Panel) -> None:
         axis.legend(markerscale=8 / size, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
 
 
-def _draw_components(axis: Any, centres: np.ndarray, covariances: np.ndarray) -> None:
+def _draw_components(
+    axis: Any, centres: np.ndarray, covariances: np.ndarray, names: list[str]
+) -> None:
     """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3."""
     turn = np.linspace(0, 2 * np.pi, CIRCLE_POINTS)
     circle = np.stack([np.cos(turn), np.sin(turn)])
-    for number, (centre, covariance) in enumerate(zip(centres, covariances, strict=True)):
+    for centre, covariance, name in zip(centres, covariances, names, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         ellipse = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * circle)
         for sigma in SIGMAS:
             outline = centre[:, None] + sigma * ellipse
             axis.plot(*outline, color="black", linewidth=0.9 / sigma, alpha=0.7)
         box = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
-        axis.annotate(str(number), centre, ha="center", va="center", fontsize=8, bbox=box)
+        axis.annotate(name, centre, ha="center", va="center", fontsize=8, bbox=box)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -31,6 +31,7 @@ WRITTEN = {
     "strange": "anomalies.png",
     "tsne": "latent_tsne.png",
     "named": "confusion.png",
+    "page": "explorer.html",
     "path.png": "",
     "manifold.png": "",
     "before.png": "",

@@ -15,7 +15,7 @@ rng = np.random.default_rng(0)
 def test_latents_of_any_dimension(tmp_path: Path, dims: int) -> None:
     colourings = {"by cluster": rng.integers(0, 12, 50), "by label": np.array(["a", "b"] * 25)}
     covariances = np.stack([np.eye(dims)] * 3)
-    components = plots.Gaussians(rng.normal(size=(3, dims)), covariances)
+    components = plots.Gaussians(rng.normal(size=(3, dims)), covariances, ["a", "b", "c"])
     path = tmp_path / "latent.png"
     z = rng.normal(size=(50, dims))
     plots.save_latent_plane(path, z, colourings, components)
@@ -31,7 +31,7 @@ def test_ellipses_lie_at_one_two_and_three_sigma() -> None:
     root = rng.normal(size=(2, 2))
     covariance, centre = root @ root.T, np.array([3.0, -1.0])
     axis = plots._figure(3, 3).subplots()
-    plots._draw_components(axis, centre[None], covariance[None])
+    plots._draw_components(axis, centre[None], covariance[None], ["0"])
     for sigma, line in zip((1, 2, 3), axis.lines, strict=True):
         offset = np.stack(line.get_data()).T - centre
         distance = np.sqrt(np.einsum("nd,de,ne->n", offset, np.linalg.inv(covariance), offset))

@@ -39,6 +39,16 @@ class Dataset:
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
+    @property
+    def label_names(self) -> np.ndarray:
+        """The name of each image's class, (N,); there must be labels."""
+        return np.array(self.class_names)[self.labels]
+
+    def source_of(self, row: int) -> str:
+        """The file of an image, or where there is none its position in its source."""
+        index = int(self.index[row])
+        return self.files[index] if self.files else str(index)
+
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at `rows`, in that order, copied."""
         labels = None if self.labels is None else self.labels[rows]
