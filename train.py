@@ -6,12 +6,13 @@ python train.py --latent_dims 8 --K 10
 import argparse
 import math
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, memory, options, plots, tables
+from mlx_gmvae import backend, cli, distributed, memory, options, plots, profiling, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.splits import Dataset, Splits
@@ -24,6 +25,7 @@ from mlx_gmvae.summary import SummaryWriter
 from mlx_gmvae.training import Trainer
 
 import mlx.core as mx
+import numpy as np
 
 # Small sets get smaller batches and more epochs, for enough steps.
 FEWEST_STEPS_PER_EPOCH = 20
@@ -48,15 +50,19 @@ class Run:
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
+    distributed.quieten()
     if args.seeds:
         return train_seeds(args)
+    if args.profile or args.benchmark_devices:
+        return measure_speed(args)
     run = resumed_run(args) if args.resume else new_run(args)
     print_summary(run)
     train(run, args.save_every)
     if not run.trainer.is_done:
         print(f"interrupted; continue with: python train.py --resume {run.folder.path}")
         return cli.EXIT_INTERRUPTED
-    measure(run)
+    if distributed.is_first():
+        measure(run)
     return 0
 
 
@@ -67,6 +73,8 @@ def train(run: Run, save_every: int | None) -> None:
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     with cli.stop_on_interrupt() as stopped:
         for record in trainer.run(stopped):
+            if not distributed.is_first():
+                continue
             print(epoch_line(record), flush=True)
             if run.summary:
                 run.summary.scalars(record, trainer.epoch)
@@ -81,7 +89,8 @@ def train(run: Run, save_every: int | None) -> None:
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 run.folder.save(trainer, run.data)
                 saved = time.monotonic()
-        run.folder.save(trainer, run.data)
+        if distributed.is_first():
+            run.folder.save(trainer, run.data)
     if run.summary:
         run.summary.close()
 
@@ -92,6 +101,45 @@ def save_iteration(run: Run) -> None:
     if trainer.epoch in trainer.config.refits:
         iteration = trainer.config.refits.index(trainer.epoch)
         run.folder.save_iteration(iteration, trainer.model, run.data, trainer.config)
+
+
+def measure_speed(args: argparse.Namespace) -> int:
+    """--profile and --benchmark_devices: measure, print, and train nothing."""
+    if distributed.size() > 1 or args.resume or args.outdir:
+        raise InputError(
+            "--profile and --benchmark_devices take a new run, in one process, and write nothing; "
+            "leave out --resume, --outdir and mlx.launch"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        args.outdir = folder
+        run = new_run(args)
+        print_summary(run)
+        if args.profile:
+            print_phases(profiling.phases(run.trainer, run.splits.test.images), run.trainer)
+        if args.benchmark_devices:
+            print_devices(run)
+    return 0
+
+
+def print_phases(seconds: dict[str, float], trainer: Trainer) -> None:
+    whole = sum(seconds.values())
+    print(f"an epoch of {trainer.steps_per_epoch} steps: {whole:.2f} s")
+    for name, value in seconds.items():
+        print(f"  {name:<12}{value:9.2f} s {value / whole:7.1%}")
+
+
+def print_devices(run: Run) -> None:
+    model_config, config = run.trainer.model.config, run.trainer.config
+
+    def make() -> Trainer:
+        images, neighbours = run.splits.train.images, run.trainer.neighbours
+        return Trainer(build_model(model_config), images, config, neighbours)
+
+    for device in profiling.devices():
+        name = "cpu" if device.type == mx.cpu else "gpu"
+        print(f"{name}: {profiling.images_per_second(make, device):9.0f} images/s")
+    if not backend.has_gpu():
+        print("gpu: none that MLX can use on this machine")
 
 
 def train_seeds(args: argparse.Namespace) -> int:
@@ -138,11 +186,20 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
     )  # fmt: skip
     options.add_device_flags(parser)
+    group = parser.add_argument_group("speed (nothing is trained)")
+    group.add_argument(
+        "--profile", action="store_true", help="print where the time of an epoch goes"
+    )
+    group.add_argument(
+        "--benchmark_devices", action="store_true", help="time the model on the CPU and on the GPU"
+    )
     args = parser.parse_args(argv)
     if args.save_every is not None:
         cli.require_at_least("save_every", args.save_every, 1)
     if args.seeds is not None:
         cli.require_at_least("seeds", args.seeds, 1)
+        if distributed.size() > 1:
+            raise InputError("--seeds trains in one process; start it without mlx.launch")
         if args.resume:
             raise InputError("--seeds cannot be resumed; --resume one of its runs")
     return args
@@ -165,7 +222,10 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     if args.seeds and not train_config.pair_weight:
         raise InputError("--seeds needs the pair objective, which compares runs without labels")
     name = run_name(model_config, data["dataset"])
-    folder = RunFolder(parent) if parent else RunFolder.create(args.outdir, name, args.overwrite)
+    if parent or not distributed.is_first():  # only the first process writes
+        folder = RunFolder(parent or Path())
+    else:
+        folder = RunFolder.create(args.outdir, name, args.overwrite)
     if args.seeds:
         folder = folder.of_seed(train_config.seed)
     trainer = make_trainer(model, splits, train_config, folder)
@@ -173,14 +233,23 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
 
 
 def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
-    return SummaryWriter(folder.path / "summary") if args.summary else None
+    wanted = args.summary and distributed.is_first()
+    return SummaryWriter(folder.path / "summary") if wanted else None
 
 
 def make_trainer(
     model: LatentVariableModel, splits: Splits, config: TrainConfig, folder: RunFolder
 ) -> Trainer:
     images = splits.train.images
-    neighbours = folder.load_neighbours(images, config) if config.pair_weight else None
+    neighbours = None
+    if config.pair_weight:
+        k = min(config.neighbours, len(images) - 1)
+        built = distributed.is_first()  # by one, for all
+        neighbours = distributed.from_first(
+            folder.load_neighbours(images, config)
+            if built
+            else np.empty((len(images), k), np.int32)
+        )
     return Trainer(model, images, config, neighbours)
 
 

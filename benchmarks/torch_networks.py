@@ -119,8 +119,16 @@ class Classifier(nn.Module):
         self.hidden = nn.Linear(self.encoder.out_dims, 128)
         self.norm = nn.BatchNorm1d(128)
 
-    def forward(self, x):
-        return F.relu(self.norm(self.hidden(self.encoder(x))))
+    def forward(self, x, judging=False):
+        """Features; to judge, with constant weights and the running statistics."""
+        if not judging:
+            return F.relu(self.norm(self.hidden(self.encoder(x))))
+        fixed = {name: value.detach() for name, value in self.encoder.named_parameters()}
+        x = torch.func.functional_call(self.encoder, fixed, (x,))
+        x = F.linear(x, self.hidden.weight.detach(), self.hidden.bias.detach())
+        mean, var = self.norm.running_mean, self.norm.running_var
+        scale = self.norm.weight.detach() / torch.sqrt(var + self.norm.eps)
+        return F.relu((x - mean) * scale + self.norm.bias.detach())
 
 
 class GMVAE(nn.Module):
@@ -152,7 +160,7 @@ class GMVAE(nn.Module):
         mean, log_var, z = draw(self.z_head(features))
         w_mean, w_log_var, w = draw(self.w_head(features))
         with torch.no_grad():
-            log_q = self.log_q(self.classifier(x))[:, self.chosen]
+            log_q = self.of_chosen(self.log_q(self.classifier(x)))
         p_mean, p_log_var = self.components(w)
         ratio = log_var[:, None] - p_log_var
         squared = (mean[:, None] - p_mean) ** 2 * torch.exp(-p_log_var)
@@ -171,7 +179,8 @@ class GMVAE(nn.Module):
         with torch.no_grad():
             self.running.mul_(0.99).add_(losses, alpha=0.01)
             best = self.running.argmin()
-            better = self.running[self.chosen] - self.running[best] > 0.01
+            in_use = self.running.index_select(0, self.chosen.view(1))[0]
+            better = in_use - self.running.min() > 0.01
             self.chosen.copy_(torch.where(better, best, self.chosen))
         return losses.mean()
 
@@ -181,15 +190,13 @@ class GMVAE(nn.Module):
         rows = torch.arange(num)
         z = mean[rows, y] + torch.exp(0.5 * log_var[rows, y]) * torch.randn_like(mean[:, 0])
         samples = torch.sigmoid(self.decoder(z))
-        self.classifier.norm.eval()
-        judge = [*self.classifier.parameters(), *self.heads.parameters()]
-        for parameter in judge:
-            parameter.requires_grad_(False)
-        log_q = self.log_q(self.classifier(samples))[:, self.chosen]
-        for parameter in judge:
-            parameter.requires_grad_(True)
-        self.classifier.norm.train()
+        features = self.classifier(samples, judging=True)
+        logits = F.linear(features, self.heads.weight.detach(), self.heads.bias.detach())
+        log_q = F.log_softmax(self.of_chosen(logits.view(num, self.num_heads, self.K)), -1)
         return -log_q[rows, y].mean()
+
+    def of_chosen(self, outputs):
+        return outputs.index_select(1, self.chosen.view(1))[:, 0]
 
 
 def distorted(x):

@@ -15,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
+from . import distributed
 from .augment import random_affine
 from .data.images import Images
 from .descriptors import describe
@@ -130,7 +131,7 @@ class PairObjective:
         if self.heads is None:
             return losses, terms
         if self.heads.training:
-            self.heads.record(losses)
+            self.heads.record(distributed.average(mx.stop_gradient(losses)))
         return losses.mean(), {name: each[self.heads.chosen] for name, each in terms.items()}
 
 

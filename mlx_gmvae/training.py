@@ -18,13 +18,14 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
+from . import distributed
 from .batches import as_float, over_batches
 from .config import TrainConfig
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph
-from .randomness import preserved_random_state, random_key, set_random_key
+from .randomness import preserved_random_state, random_key
 from .schedule import divide, kl_weight, learning_rate
 
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
@@ -55,6 +56,7 @@ class Trainer:
                 f"a step of {self.batchsize} image cannot train a model with components; "
                 "give more images or a larger --batchsize"
             )
+        distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.pairs: PairObjective | None = None
@@ -79,6 +81,8 @@ class Trainer:
         _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), mx.array(1.0))
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
+        distributed.separate_noise()
+        self.random_keys = distributed.random_keys()
 
     @property
     def is_done(self) -> bool:
@@ -114,9 +118,10 @@ class Trainer:
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
+                    rows, others = (distributed.share(each[batch]) for each in (order, partners))
                     losses = step(
-                        mx.array(self.images[order[batch]]),
-                        mx.array(self.images[partners[batch]]) if self.pairs else None,
+                        mx.array(self.images[rows]),
+                        mx.array(self.images[others]) if self.pairs else None,
                         mx.array(kl_weight(self.config, self._epochs_done())),
                     )
                     self.totals = self.totals + losses
@@ -124,8 +129,10 @@ class Trainer:
                     self.step += 1
                     self.seconds = time.perf_counter() - started
                     bar.update()
-                    if should_stop():
+                    if distributed.any_of(should_stop()):
+                        self.random_keys = distributed.random_keys()
                         return
+            self.random_keys = distributed.random_keys()
             self._finish_epoch()
             yield self.history[-1]
 
@@ -137,11 +144,16 @@ class Trainer:
         @partial(mx.compile, inputs=captured, outputs=captured)
         def step(x: mx.array, partners: mx.array | None, kl_weight: mx.array) -> mx.array:
             (loss, terms), grads = loss_and_grad(x, partners, kl_weight)
+            losses = mx.stack([loss, *terms.values()])
+            if distributed.size() > 1:
+                statistics = self.trained.running_statistics()
+                grads, losses, statistics = distributed.average((grads, losses, statistics))
+                self.trained.update(statistics)
             if self.config.clip_grad is not None:
                 grads, _ = optim.clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
             self.trained.use_chosen_head()
-            return mx.stack([loss, *terms.values()])
+            return losses
 
         return step, captured
 
@@ -164,7 +176,7 @@ class Trainer:
             loss = loss + self.config.pair_weight * pair_loss
             terms = terms | pair_terms
             if self.config.sample_weight and self.pairs.model.has_classifier:
-                num = max(1, self.batchsize // BATCH_PER_SAMPLE)
+                num = max(1, len(x) // BATCH_PER_SAMPLE)
                 disagreement = self.pairs.model.sample_disagreement(num)
                 loss = loss + self.config.sample_weight * disagreement
                 terms = terms | {"sample": disagreement}
@@ -197,7 +209,7 @@ class Trainer:
         self.history.append(record)
         if self.epoch + 1 in self.config.refits and isinstance(self.model, MixtureModel):
             latents = over_batches(lambda x: self.model.encode(x).mean, self.images)
-            self.model.refit(latents, self.config.seed)
+            self.model.refit(distributed.from_first(latents), self.config.seed)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals = mx.zeros_like(self.totals)
 
@@ -211,7 +223,7 @@ class Trainer:
                 ),
                 self.images[self.validation_rows],
             )
-        return float(bounds.mean())
+        return float(distributed.from_first(bounds.mean(keepdims=True))[0])
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
         """Everything that `restore` needs: arrays by name, and JSON values."""
@@ -220,7 +232,8 @@ class Trainer:
         optimizer: Any = tree_flatten(self.optimizer.state)
         arrays |= {f"optimizer.{name}": value for name, value in optimizer}
         arrays["totals"] = self.totals
-        arrays["random_key"] = random_key()
+        # Of all processes, and so collected while all are here; alone, as it is now.
+        arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         return arrays, progress | {"history": self.history}
 
@@ -229,7 +242,7 @@ class Trainer:
         self.trained.load_weights(_below("trained.", arrays))
         self.optimizer.state = tree_unflatten(_below("optimizer.", arrays))
         self.totals = arrays["totals"]
-        set_random_key(arrays["random_key"])
+        distributed.set_random_keys(arrays["random_key"])
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
 
@@ -253,6 +266,13 @@ class Trained(nn.Module):
         self.model = model
         if heads is not None:
             self.heads = heads
+
+    def running_statistics(self) -> dict[str, Any]:
+        """Floating-point arrays that steps change but gradients do not, as a tree."""
+        learned = dict(tree_flatten(self.trainable_parameters()))
+        everything: Any = tree_flatten(self.parameters())
+        names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
+        return tree_unflatten([(k, v) for k, v in everything if k in names])  # type: ignore[return-value]
 
     def use_chosen_head(self) -> None:
         """Let the model's classifier end in the best head."""

@@ -1,0 +1,100 @@
+"""Two real processes on this machine train the model that one would."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mlx_gmvae import distributed
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import ROOT
+
+LAUNCH = shutil.which("mlx.launch") or shutil.which("mlx.launch", path=Path(sys.executable).parent)
+needs_launch = pytest.mark.skipif(LAUNCH is None, reason="mlx.launch is not installed")
+OPTIONS = [
+    *["--cpu", "--dataset", "digits", "--K", "3", "--latent_dims", "2"],
+    *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--batchsize", "64"],
+]
+
+
+def train(*options: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *options]
+    if processes > 1:
+        command = [str(LAUNCH), "-n", str(processes), "--", *command]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def history(folder: Path) -> list[float]:
+    lines = (folder / "history.csv").read_text().splitlines()
+    column = lines[0].split(",").index("loss")
+    return [float(line.split(",")[column]) for line in lines[1:]]
+
+
+def test_alone_everything_is_a_no_op() -> None:
+    assert (distributed.size(), distributed.rank(), distributed.is_first()) == (1, 0, True)
+    assert distributed.shared_batchsize(7) == 7
+    rows = np.arange(5)
+    np.testing.assert_array_equal(distributed.share(rows), rows)
+    tree = {"a": mx.ones(2)}
+    assert distributed.average(tree) is tree
+    assert distributed.any_of(True) and not distributed.any_of(False)
+    key = distributed.random_keys()
+    distributed.separate_noise()
+    distributed.set_random_keys(key)
+    np.testing.assert_array_equal(distributed.random_keys(), key)
+
+
+@needs_launch
+def test_two_processes_reach_the_loss_of_one_and_resume(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(*OPTIONS, "--epochs", "8", "--outdir", str(one)).returncode == 0
+    done = train(*OPTIONS, "--epochs", "8", "--outdir", str(two), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Epoch    8 |") == 1  # only the first process prints
+    assert history(two)[-1] == pytest.approx(history(one)[-1], rel=0.01)
+    done = train("--cpu", "--resume", str(two), "--epochs", "9", processes=2)
+    assert done.returncode == 0, done.stderr
+    assert (len(history(one)), len(history(two))) == (8, 9)
+    assert (two / "model.npz").is_file() and json.loads((two / "metrics.json").read_text())
+
+
+@needs_launch
+def test_the_models_of_all_processes_stay_the_same() -> None:
+    code = """
+import mlx_gmvae
+from mlx_gmvae import distributed
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.models import build_model
+from mlx_gmvae.training import Trainer
+import mlx.core as mx, numpy as np
+mx.random.seed(0)
+images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+config = ModelConfig(K=3, latent_dims=2, w_dims=2, arch="mlp", image_size=(8, 8), hidden_dims=16)
+trainer = Trainer(build_model(config), images, TrainConfig(epochs=3, batchsize=16, heads=3))
+for _ in trainer.run(): pass
+flat = mx.concatenate([v.flatten().astype(mx.float32) for v in trainer.state()[0].values()
+                       if v.dtype != mx.uint32])
+other = mx.distributed.all_gather(flat[None], stream=mx.cpu)
+noise = mx.distributed.all_gather(mx.random.normal((1, 4)), stream=mx.cpu)
+mx.eval(other, noise)
+if distributed.is_first():
+    print(len(other), float(mx.abs(other[0] - other[1]).max()), bool((noise[0] == noise[1]).any()))
+"""
+    command = [str(LAUNCH), "-n", "2", "--", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip().splitlines()[-1:] == ["2 0.0 False"], done.stderr
+
+
+@needs_launch
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    done = train(*OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r"), processes=2)
+    assert "use --batchsize 32" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
