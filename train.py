@@ -4,46 +4,22 @@ python train.py --latent_dims 8 --K 10
 """
 
 import argparse
-import math
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlx_gmvae import backend, cli, distributed, memory, options, plots, profiling, tables
 from mlx_gmvae.assignments import Assignments
-from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
-from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
-from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
+from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.mutual import compare_iterations
-from mlx_gmvae.runs import RunFolder, run_name
-from mlx_gmvae.summary import SummaryWriter
-from mlx_gmvae.training import Trainer
+from mlx_gmvae.runs import RunFolder
+from mlx_gmvae.start import Run, new_run, resumed_run
 
-import mlx.core as mx
-import numpy as np
-
-# Small sets get smaller batches and more epochs, for enough steps.
-FEWEST_STEPS_PER_EPOCH = 20
-FEWEST_STEPS = 1600
-SMALLEST_BATCH = 32
 SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
-
-
-@dataclass
-class Run:
-    """What is trained on what, and where it is written."""
-
-    folder: RunFolder
-    splits: Splits
-    data: dict[str, Any]  # dataset, image_size, classes
-    trainer: Trainer
-    summary: SummaryWriter | None = None
 
 
 @cli.script
@@ -115,31 +91,11 @@ def measure_speed(args: argparse.Namespace) -> int:
         run = new_run(args)
         print_summary(run)
         if args.profile:
-            print_phases(profiling.phases(run.trainer, run.splits.test.images), run.trainer)
+            seconds = profiling.phases(run.trainer, run.splits.test.images)
+            profiling.print_phases(seconds, run.trainer.steps_per_epoch)
         if args.benchmark_devices:
-            print_devices(run)
+            profiling.print_devices(run.trainer)
     return 0
-
-
-def print_phases(seconds: dict[str, float], trainer: Trainer) -> None:
-    whole = sum(seconds.values())
-    print(f"an epoch of {trainer.steps_per_epoch} steps: {whole:.2f} s")
-    for name, value in seconds.items():
-        print(f"  {name:<12}{value:9.2f} s {value / whole:7.1%}")
-
-
-def print_devices(run: Run) -> None:
-    model_config, config = run.trainer.model.config, run.trainer.config
-
-    def make() -> Trainer:
-        images, neighbours = run.splits.train.images, run.trainer.neighbours
-        return Trainer(build_model(model_config), images, config, neighbours)
-
-    for device in profiling.devices():
-        name = "cpu" if device.type == mx.cpu else "gpu"
-        print(f"{name}: {profiling.images_per_second(make, device):9.0f} images/s")
-    if not backend.has_gpu():
-        print("gpu: none that MLX can use on this machine")
 
 
 def train_seeds(args: argparse.Namespace) -> int:
@@ -203,85 +159,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         if args.resume:
             raise InputError("--seeds cannot be resumed; --resume one of its runs")
     return args
-
-
-def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
-    """A run in its own folder or, of several seeds, in a folder of its seed below `parent`."""
-    splits, data = options.load_or_fall_back(args)
-    *image_size, channels = splits.train.image_shape
-    given = options.given_fields(ModelConfig, args)
-    shape = {"image_size": image_size, "channels": channels}
-    model_config = ModelConfig.from_dict(given | shape)
-    for name in given:
-        model_config.require_effect(name)
-    given = options.given_fields(TrainConfig, args)
-    train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
-    train_config = training_of(train_config, model_config, set(given))
-    mx.random.seed(train_config.seed)
-    model = build_model(model_config)
-    if args.seeds and not train_config.pair_weight:
-        raise InputError("--seeds needs the pair objective, which compares runs without labels")
-    name = run_name(model_config, data["dataset"])
-    if parent or not distributed.is_first():  # only the first process writes
-        folder = RunFolder(parent or Path())
-    else:
-        folder = RunFolder.create(args.outdir, name, args.overwrite)
-    if args.seeds:
-        folder = folder.of_seed(train_config.seed)
-    trainer = make_trainer(model, splits, train_config, folder)
-    return Run(folder, splits, data, trainer, make_summary(args, folder))
-
-
-def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
-    wanted = args.summary and distributed.is_first()
-    return SummaryWriter(folder.path / "summary") if wanted else None
-
-
-def make_trainer(
-    model: LatentVariableModel, splits: Splits, config: TrainConfig, folder: RunFolder
-) -> Trainer:
-    images = splits.train.images
-    neighbours = None
-    if config.pair_weight:
-        k = min(config.neighbours, len(images) - 1)
-        built = distributed.is_first()  # by one, for all
-        neighbours = distributed.from_first(
-            folder.load_neighbours(images, config)
-            if built
-            else np.empty((len(images), k), np.int32)
-        )
-    return Trainer(model, images, config, neighbours)
-
-
-def resumed_run(args: argparse.Namespace) -> Run:
-    given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
-    given |= {name: vars(args)[name] for name in ("dataset", "classes", "outdir")}
-    fixed = [name for name in given if name != "epochs" and given[name] is not None]
-    if fixed:
-        raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
-    folder, saved = RunFolder.open(args.resume)
-    splits = options.load_and_report(**saved.data, data_dir=args.data_dir)
-    options.check_shape(splits.train, folder.state, saved.model)
-    epochs = getattr(args, "epochs", saved.training.epochs)
-    if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
-        raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
-    train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    trainer = make_trainer(build_model(saved.model), splits, train_config, folder)
-    folder.restore(trainer, saved)
-    return Run(folder, splits, saved.data, trainer, make_summary(args, folder))
-
-
-def for_set_size(config: TrainConfig, train: Dataset, given: set[str]) -> TrainConfig:
-    """`config` with the default batch size and epochs, unless given, fitted to the set."""
-    values, num_images = config.to_dict(), len(train)
-    if "batchsize" not in given:
-        largest = max(SMALLEST_BATCH, num_images // FEWEST_STEPS_PER_EPOCH)
-        fitting = memory.fitting_batch(train.image_shape[:2])
-        values["batchsize"] = min(config.batchsize, 2 ** int(math.log2(largest)), fitting)
-    if "epochs" not in given:
-        steps_per_epoch = max(1, num_images // values["batchsize"])
-        values["epochs"] = max(config.epochs, math.ceil(FEWEST_STEPS / steps_per_epoch))
-    return TrainConfig.from_dict(values)
 
 
 def print_summary(run: Run) -> None:

@@ -16,7 +16,7 @@ from .backend import has_gpu
 from .batches import as_float
 from .checkpoint import save_arrays, save_model
 from .evaluation import latents, responsibilities
-from .models import MixtureModel
+from .models import MixtureModel, build_model
 from .training import Trainer
 
 WARM_UP, REPEATS = 2, 7
@@ -67,6 +67,28 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         seconds["evaluation"] = _median(lambda: _evaluation(trainer, test_images), repeats=1)
         seconds["checkpoint"] = _median(lambda: _checkpoint(trainer), repeats=3)
     return {name: value for name, value in seconds.items() if value or name != "distortions"}
+
+
+def print_phases(seconds: dict[str, float], steps: int) -> None:
+    """`phases`' answer as a table."""
+    whole = sum(seconds.values())
+    print(f"an epoch of {steps} steps: {whole:.2f} s")
+    for name, value in seconds.items():
+        print(f"  {name:<12}{value:9.2f} s {value / whole:7.1%}")
+
+
+def print_devices(trainer: Trainer) -> None:
+    """Training speed of a trainer's model, images and options on each device of this machine."""
+
+    def make() -> Trainer:
+        model = build_model(trainer.model.config)
+        return Trainer(model, trainer.images, trainer.config, trainer.neighbours)
+
+    for device in devices():
+        name = "cpu" if device.type == mx.cpu else "gpu"
+        print(f"{name}: {images_per_second(make, device):9.0f} images/s")
+    if not has_gpu():
+        print("gpu: none that MLX can use on this machine")
 
 
 def devices() -> list[mx.Device]:

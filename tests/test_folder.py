@@ -17,6 +17,7 @@ from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, read_header
 from mlx_gmvae.data.images import Rows, joined, resize_images
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
+from mlx_gmvae.defaults import for_set_size
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import pixels, reconstruction_scores
 from mlx_gmvae.evaluation import reconstruct as reconstructions
@@ -336,8 +337,8 @@ def test_default_batches_fit_the_image_size() -> None:
     ]
     images = np.empty((3000, 512, 512, 3), np.uint8)  # never touched, so never in memory
     dataset = Dataset("large", images, None, np.arange(3000))
-    assert train.for_set_size(TrainConfig(), dataset, set()).batchsize == 8
-    assert train.for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"}).batchsize == 64
+    assert for_set_size(TrainConfig(), dataset, set()).batchsize == 8
+    assert for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"}).batchsize == 64
 
 
 @pytest.mark.parametrize(("side", "model"), [(64, "gmvae"), (96, "vae")])
