@@ -1,6 +1,6 @@
 """The layers are the plain ones: same values, same gradients, odd and even sizes, in parts too."""
 
-from mlx_gmvae import parallel
+from mlx_gmvae import layers, parallel
 from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
 from mlx_gmvae.parallel import over_batch
 
@@ -47,6 +47,17 @@ def test_layer_equals_its_plain_form(make, plain, size) -> None:  # type: ignore
     np.testing.assert_allclose(ours_x, theirs_x, atol=1e-4)
     for name in ("weight", "bias"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_formulation_for_gpus_is_the_same(size, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    x = mx.random.normal((2, *size, 3))
+    for layer, plain in [
+        (DownsampleConv2d(3, 5), strided_conv),
+        (UpsampleConv2d(3, 5), nearest_then_conv),
+    ]:
+        np.testing.assert_allclose(layer(x), plain(layer, x), atol=1e-5)
 
 
 def test_upsample_is_mlx_nearest() -> None:
