@@ -13,7 +13,7 @@ import mlx.core as mx
 from .backend import cores
 
 _inside = False  # a part is not divided again
-SMALLEST_PART = 16  # images; the gradients of parts must be added, which costs as much for each
+SMALLEST_PART = 8  # images; the gradients of parts must be added, which costs as much for each
 
 
 def over_batch(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:

@@ -51,6 +51,17 @@ def test_layer_equals_its_plain_form(make, plain, size, on_cpu, monkeypatch) -> 
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-4)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_formulation_for_gpus_is_the_same(size, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    x = mx.random.normal((2, *size, 3))
+    for layer, plain in [
+        (DownsampleConv2d(3, 5), strided_conv),
+        (UpsampleConv2d(3, 5), nearest_then_conv),
+    ]:
+        np.testing.assert_allclose(layer(x), plain(layer, x), atol=1e-5)
+
+
 def test_upsample_is_mlx_nearest() -> None:
     layer, x = UpsampleConv2d(2, 2), mx.random.normal((1, 3, 4, 2))
     big = nn.Upsample(scale_factor=2, mode="nearest")(x)
