@@ -89,6 +89,7 @@ def main() -> None:
 
 
 LOCK = Lock()
+JUDGING = Lock()  # the judge is trained once, and MLX's random state is one for all threads
 
 
 def kept() -> dict:
@@ -137,7 +138,8 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> None:
         **metrics,
     }
     if "clustering" in metrics:
-        result["sample_purity"] = sample_purity(folder / "model.npz", name, args.data_dir)
+        with JUDGING:
+            result["sample_purity"] = sample_purity(folder / "model.npz", name, args.data_dir)
     keep(name, result, seed)
     print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)
 
@@ -190,9 +192,8 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
         if counts[component].sum() == 0:
             continue
         samples = np.array(loaded.model.sample(5000 // len(counts), component))
-        found = judge_of(json.dumps(loaded.data), data_dir).predict(
-            samples.reshape(len(samples), -1)
-        )
+        judge = judge_of(json.dumps(loaded.data), data_dir)
+        found = judge.predict(samples.reshape(len(samples), -1))
         right += (found == counts[component].argmax()).sum()
         total += len(samples)
     return float(right / total)
@@ -200,13 +201,20 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
 
 @lru_cache
 def judge_of(data: str, data_dir: Path):  # type: ignore[no-untyped-def]
-    """scikit-learn's SVC of the labelled training images of a model's data description."""
+    """scikit-learn's SVC, on 50 principal components, of a model's labelled training images.
+
+    `data` is the model's description of its data, as JSON. On MNIST it is right for 98.5 % of the
+    test images.
+    """
     from mlx_gmvae.data.datasets import load_dataset
 
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
 
     train = load_dataset(**json.loads(data), data_dir=data_dir).train
-    return SVC(C=10, cache_size=1000).fit(train.images.reshape(len(train), -1) / 255, train.labels)
+    judge = make_pipeline(PCA(50, random_state=0), SVC(C=10, cache_size=1000))
+    return judge.fit(train.images.reshape(len(train), -1) / 255, train.labels)
 
 
 def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
