@@ -48,10 +48,9 @@ def reconstruction_scores(
 
 def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
     """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
-    z = model.sample_latent(num, component)
     size = batch_size(model.config.image_shape)
-    parts = [np.array(model.image(z[start : start + size])) for start in range(0, num, size)]
-    return np.concatenate(parts)
+    nums = [min(size, num - start) for start in range(0, num, size)]
+    return np.concatenate([np.array(model.sample(each, component)) for each in nums])
 
 
 def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:

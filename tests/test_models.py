@@ -3,6 +3,7 @@
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.distributions import Normal
 from mlx_gmvae.models import MODELS, MixtureModel, build_model
+from mlx_gmvae.models.base import TRIES
 
 import mlx.core as mx
 import numpy as np
@@ -116,6 +117,22 @@ def test_component_samples_come_from_that_component() -> None:
     z = np.array(model.sample_latent(2000))
     shares = np.bincount(np.rint(z.mean(1) / 100).astype(int), minlength=5) / 2000
     np.testing.assert_allclose(shares, 0.2, atol=0.05)
+
+
+def test_samples_of_a_component_are_recognised_as_of_it(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """An image that q(y|x) gives to another component is drawn again, but not for ever."""
+    model = make("gmvae", "mlp", "amortised", "bernoulli")
+    raw = model.image(model.sample_latent(400, 2))
+    threshold = mx.array(np.median(np.array(raw).mean(axis=(1, 2, 3))))
+
+    def by_brightness(x: mx.array) -> mx.array:
+        is_bright = (x.mean(axis=(1, 2, 3)) > threshold).astype(mx.float32)[:, None]
+        return mx.log(mx.concatenate([1 - is_bright, 0 * is_bright, is_bright], axis=1) + 1e-6)
+
+    monkeypatch.setattr(type(model), "log_cluster_probabilities", lambda self, x: by_brightness(x))
+    share = (by_brightness(model.sample(400, 2)).argmax(axis=1) == 2).mean().item()
+    assert share > 1 - 2 * 0.5**TRIES
+    assert model.sample(10, 1).shape == (10, 9, 6, 3)  # nothing is ever recognised as 1
 
 
 @pytest.mark.parametrize("posterior", ["amortised", "bayes"])

@@ -12,6 +12,8 @@ from ..config import ModelConfig
 from ..distributions import Normal, make_likelihood
 from ..networks import make_decoder, make_encoder
 
+TRIES = 5  # at drawing an image that looks like one of its component
+
 
 class Elbo(NamedTuple):
     """The negative evidence lower bound and its parts, in nats per example.
@@ -84,7 +86,7 @@ class LatentVariableModel(nn.Module):
         return mx.logsumexp(log_weights, axis=0) - math.log(num_samples)
 
     def sample(self, num: int, component: int | None = None) -> mx.array:
-        """`num` images of expected pixels, (num, H, W, C), decoded from the prior."""
+        """`num` images of expected pixels, (num, H, W, C), from the prior or a component."""
         return self.image(self.sample_latent(num, component))
 
     def sample_latent(self, num: int, component: int | None = None) -> mx.array:
@@ -111,6 +113,22 @@ class MixtureModel(LatentVariableModel):
     def responsibilities(self, x: mx.array) -> mx.array:
         """q(y|x), (B, K), rows sum to 1."""
         return mx.exp(self.log_cluster_probabilities(x))
+
+    def sample(self, num: int, component: int | None = None) -> mx.array:
+        """`num` images of expected pixels; those of a component are recognised as of it.
+
+        Components overlap, and p(x|z) has seams between clusters. So an image that q(y|x) gives to
+        another component is drawn again, at most TRIES times (rejection sampling of p(x|y)).
+        """
+        images = super().sample(num, component)
+        if component is None:
+            return images
+        for _ in range(TRIES - 1):
+            is_right = self.responsibilities(images).argmax(axis=1) == component
+            if is_right.all():
+                break
+            images = mx.where(is_right[:, None, None, None], images, super().sample(num, component))
+        return images
 
     def refit(self, latents: np.ndarray, seed: int) -> None:
         """Fit the mixture to latents (N, D), for models whose training has stages."""
