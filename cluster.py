@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, options, plots, tables
+from mlx_gmvae import backend, cli, flags, options, plots, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
@@ -67,8 +67,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "Assign images to the components of a trained model: assignments.csv, a contact sheet per "
         "cluster, the latent space, and scores where labels exist."
     )
-    options.add_model_file_flags(parser)
-    options.add_data_flags(parser, "what the model was trained on")
+    flags.add_model_file_flags(parser)
+    flags.add_data_flags(parser, "what the model was trained on")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--split", choices=("train", "test", "all"), default="test",
@@ -99,7 +99,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--explorer", action="store_true",
         help="also write explorer.html: point at a latent, see its image and what is known of it",
     )  # fmt: skip
-    options.add_device_flags(parser)
+    flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):
         if getattr(args, name) is not None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, options
+from mlx_gmvae import backend, cli, figures, flags, options
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import samples
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         "Draw new images from a trained model: a row of samples per component, or a grid for one "
         "component or a model without any."
     )
-    options.add_model_file_flags(parser)
+    flags.add_model_file_flags(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--outfile", default="samples.png", help="(default: samples.png)")
     group.add_argument("--outdir", metavar="DIR", help="also write each sample as a file here")
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         help="a grid over the plane of a 2-D latent space, equally spaced in probability",
     )  # fmt: skip
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
-    options.add_device_flags(parser)
+    flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     backend.select_device(args.cpu)
 

@@ -6,7 +6,7 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, options, tables
+from mlx_gmvae import backend, cli, figures, flags, options, tables
 from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
 
 import numpy as np
@@ -18,8 +18,8 @@ EXTREMES = 16
 @cli.script
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("Reconstruct images with a trained model: a picture, MSE and SSIM.")
-    options.add_model_file_flags(parser)
-    options.add_data_flags(parser, "what the model was trained on")
+    flags.add_model_file_flags(parser)
+    flags.add_data_flags(parser, "what the model was trained on")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--rec_testdata", action="store_true", help="use the test images, not the training images"
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         "--num", type=int, default=64, help="images in the picture, at random (default: 64)"
     )
     group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
-    options.add_device_flags(parser)
+    flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     cli.require_at_least("num", args.num, 1)
     backend.select_device(args.cpu)

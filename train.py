@@ -9,7 +9,7 @@ import tempfile
 import time
 from typing import Any
 
-from mlx_gmvae import backend, cli, distributed, memory, options, plots, profiling, tables
+from mlx_gmvae import backend, cli, distributed, flags, memory, plots, profiling, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
@@ -122,9 +122,9 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser("Train a VAE or a Gaussian-mixture VAE on unlabelled images.")
-    options.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
-    options.add_model_flags(parser)
-    options.add_training_flags(parser)
+    flags.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
+    flags.add_model_flags(parser)
+    flags.add_training_flags(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
     group.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
@@ -141,7 +141,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--summary", action="store_true",
         help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
     )  # fmt: skip
-    options.add_device_flags(parser)
+    flags.add_device_flags(parser)
     group = parser.add_argument_group("speed (nothing is trained)")
     group.add_argument(
         "--profile", action="store_true", help="print where the time of an epoch goes"

@@ -25,7 +25,7 @@ PICTURE = ROOT / "assets" / "mutual_learning.png"
 SEEDS = range(3)
 OPTIONS = (
     "--model vae-gmm --arch mlp --dataset mnist --latent_dims 8 --K 10 --mutual_iterations 4 "
-    "--epochs 25"
+    "--epochs 15"
 )
 
 
