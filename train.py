@@ -121,7 +121,7 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = cli.Parser("Train a VAE or a Gaussian-mixture VAE on unlabelled images.")
+    parser = cli.Parser("Train a VAE, with or without a mixture as its prior, on unlabelled images.")
     flags.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
     flags.add_model_flags(parser)
     flags.add_training_flags(parser)

@@ -122,7 +122,7 @@ def add_training_flags(parser: Parser) -> None:
     ]
     for name, text, options in fields:
         _add_field(group, TrainConfig, name, text, options)
-    group = parser.add_argument_group("clustering", "Neighbour pairs, for models with components.")
+    group = parser.add_argument_group("clustering", "Neighbour pairs, for gmvae and vade.")
     fields = [
         ("pair_weight", "weight of the pair objective; 0 leaves the plain ELBO", {"type": float}),
         ("pair_balance", "weight of the balance between clusters in it", {"type": float}),
