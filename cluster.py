@@ -21,7 +21,6 @@ from mlx_gmvae.evaluation import (
     responsibilities,
 )
 from mlx_gmvae.explorer import write_explorer
-from mlx_gmvae.labelled import classify
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.plots import Gaussians
 
@@ -124,6 +123,8 @@ def assign(
         assert isinstance(model, MixtureModel)
         found = Assignments(dataset, responsibilities(model, dataset.images), anomaly=anomaly)
         return found, gaussians
+    from mlx_gmvae.labelled import classify  # brings scikit-learn's mixtures, seldom needed
+
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
     found = Assignments(dataset, classes.values, classes.names, anomaly)
     return found, classes.gaussians or gaussians
@@ -157,7 +158,12 @@ def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignment
     images = found.dataset.images[rows]
     z = latents(loaded.model, images)
     centre, axes, _ = plots.plane_of(z)
-    anomaly = anomaly_scores(loaded.model, images, args.anomaly_score or "importance")
+    if found.anomaly is None:
+        anomaly = anomaly_scores(
+            loaded.model, images, args.anomaly_score or "importance", args.seed or 0
+        )
+    else:
+        anomaly = found.anomaly[rows]
     columns: dict[str, list] = {"cluster": [found.name(each) for each in found.clusters[rows]]}
     if found.dataset.labels is not None:
         columns["label"] = [str(name) for name in found.dataset.label_names[rows]]
@@ -192,8 +198,10 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> N
     if "classification" in scores:
         title = f"{args.split}, from {args.labelled} labelled examples per class"
         cli.print_scores(title, scores["classification"])
-        names, counts = list(found.class_names), np.array(scores["confusion"])
-        plots.save_confusion(outdir / "confusion.png", counts, names, names)
+        counts, rows = (np.array(scores["confusion"][name]) for name in ("counts", "labels"))
+        plots.save_confusion(
+            outdir / "confusion.png", counts, rows.tolist(), list(found.class_names)
+        )
     if "clustering" in scores:
         cli.print_scores(args.split, scores["clustering"])
     tables.write_json(outdir / "metrics.json", {"split": args.split, **scores})

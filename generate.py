@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
+    if not figures.can_write(Path(args.outfile)):
+        raise InputError(f"--outfile is {args.outfile}; its name must end in .png or the like")
     backend.select_device(args.cpu)
 
     model = options.load_checked_model(args).model

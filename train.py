@@ -81,11 +81,8 @@ def save_iteration(run: Run) -> None:
 
 def measure_speed(args: argparse.Namespace) -> int:
     """--profile and --benchmark_devices: measure, print, and train nothing."""
-    if distributed.size() > 1 or args.resume or args.outdir:
-        raise InputError(
-            "--profile and --benchmark_devices take a new run, in one process, and write nothing; "
-            "leave out --resume, --outdir and mlx.launch"
-        )
+    if distributed.size() > 1:
+        raise InputError("--profile and --benchmark_devices run in one process, not in mlx.launch")
     with tempfile.TemporaryDirectory() as folder:
         args.outdir = folder
         run = new_run(args)
@@ -121,7 +118,7 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = cli.Parser("Train a VAE, with or without a mixture as its prior, on unlabelled images.")
+    parser = cli.Parser("Train a VAE, or one with a mixture as its prior, on unlabelled images.")
     flags.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
     flags.add_model_flags(parser)
     flags.add_training_flags(parser)
@@ -150,6 +147,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--benchmark_devices", action="store_true", help="time the model on the CPU and on the GPU"
     )
     args = parser.parse_args(argv)
+    if args.profile or args.benchmark_devices:
+        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary"):
+            if getattr(args, name):
+                raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
+    if args.resume and args.overwrite:
+        raise InputError("--overwrite has no effect with --resume, which continues the run")
     if args.save_every is not None:
         cli.require_at_least("save_every", args.save_every, 1)
     if args.seeds is not None:
@@ -203,7 +206,7 @@ def measure(run: Run) -> dict[str, Any]:
             cli.print_scores(f"iteration {row.pop('iteration')}", row)
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
-    run.folder.save(run.trainer, run.data, metrics)
+    run.folder.save_model(run.trainer, run.data, metrics)
     tables.write_json(run.folder.path / "metrics.json", metrics)
     names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
     curves = {name: {"": [record[name] for record in history]} for name in names}

@@ -53,7 +53,9 @@ class Assignments:
         """What files and folders of a cluster are called."""
         if not self.class_names:
             return f"cluster_{cluster:02d}"
-        return f"class_{self.class_names[cluster]}".replace(os.sep, "_")
+        names = [name.replace("/", "_").replace(os.sep, "_") for name in self.class_names]
+        name = names[cluster]
+        return f"class_{name}" if names.count(name) == 1 else f"class_{name}_{cluster}"
 
     def write_csv(self, path: Path) -> None:
         """One row per image: index in the source, file, cluster, confidence, label."""
@@ -73,9 +75,9 @@ class Assignments:
 
     def save_contact_sheets(self, outdir: Path) -> None:
         """cluster_<k>.png: the 100 most confident images of each cluster, best first."""
-        for pattern in ("cluster_*.png", "class_*.png"):
-            for stale in outdir.glob(pattern):
-                stale.unlink()  # a cluster that is empty now must not keep an earlier run's sheet
+        for cluster in range(self.responsibilities.shape[1]):
+            # A cluster that is empty now must not keep an earlier run's sheet.
+            (outdir / f"{self.name(cluster)}.png").unlink(missing_ok=True)
         clusters, confidence = self.clusters, self.confidence
         for cluster in np.unique(clusters):
             members = np.flatnonzero(clusters == cluster)
@@ -95,6 +97,8 @@ class Assignments:
         Images that do not come from files of their own are written as PNG. The originals stay.
         Raises InputError if `outdir` is not empty or lies within the images' folder.
         """
+        if hard_links and not self.dataset.files:
+            raise InputError("--hard_links needs images that are files of their own")
         source = Path(self.dataset.name).resolve()
         if self.dataset.files and source in [outdir.resolve(), *outdir.resolve().parents]:
             raise InputError(f"{outdir} lies in the images' own folder; sort them into another")
@@ -131,7 +135,8 @@ class Assignments:
         if self.class_names:
             names = self.dataset.label_names
             scores["classification"] = classification_scores(names, self.predicted)
-            scores["confusion"] = confusion_of(names, self.predicted, self.class_names).tolist()
+            counts, rows = confusion_of(names, self.predicted, self.class_names)
+            scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
             return scores
         scores["clustering"] = clustering_scores(labels, self.clusters)
         error = calibration_error(labels, self.responsibilities)

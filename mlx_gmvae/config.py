@@ -178,10 +178,9 @@ class TrainConfig(Record):
         require_range("seed", self.seed, 0, 2**32 - 1)
         if self.early_stopping is not None:
             require_range("early_stopping", self.early_stopping, 1, 1_000_000)
-        if self.pretrain_epochs is not None:
-            require_range("pretrain_epochs", self.pretrain_epochs, 0, self.epochs - 1)
-        if self.mutual_iterations is not None:
-            require_range("mutual_iterations", self.mutual_iterations, 0, self.epochs - 1)
+        for name in STAGED_BY:
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), 0, 1_000_000)
         require_range("kl_anneal", self.kl_anneal, 0, 1_000_000)
         require_positive("lr", self.lr)
         if self.clip_grad is not None:
@@ -208,10 +207,19 @@ def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> Tra
         if model.model != owner:
             useless.append(({name}, f"model {model.model}; it is for {owner}"))
             values[name] = None
-    if model.model == "vade" and config.pretrain_epochs is None:
-        values["pretrain_epochs"] = config.epochs // 3
-    if model.model == "vae-gmm" and config.mutual_iterations is None:
-        values["mutual_iterations"] = min(4, config.epochs - 1)
+    if model.model in STAGED_BY.values():
+        useless.append(({"early_stopping"}, f"model {model.model}, which trains in stages"))
+        values["early_stopping"] = None
+    if model.model == "vade":
+        if config.epochs < 2:
+            raise InputError("vade needs at least 2 epochs: one before its mixture is fitted")
+        if config.pretrain_epochs is None:
+            values["pretrain_epochs"] = max(1, config.epochs // 3)
+        require_range("pretrain_epochs", values["pretrain_epochs"], 1, config.epochs - 1)
+    if model.model == "vae-gmm":
+        if config.mutual_iterations is None:
+            values["mutual_iterations"] = min(4, config.epochs - 1)
+        require_range("mutual_iterations", values["mutual_iterations"], 0, config.epochs - 1)
     if model.model not in PAIRED:
         why = f"model {model.model}; it is for {', '.join(PAIRED)}"
         useless.append(({"pair_weight", *PAIR_OPTIONS}, why))

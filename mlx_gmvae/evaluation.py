@@ -98,6 +98,7 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
 
     The importance bound takes 100 samples for at most the first 1,000 images, fewer large ones.
+    Always with the same noise; MLX's random state stays as it was.
     """
     names = sorted(model.elbo(as_float(images[:1])).terms)
 
@@ -105,13 +106,18 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
         values = model.elbo_terms(x, model.posterior(x))
         return mx.stack([values[name] for name in names], axis=1)
 
-    means = over_batches(terms, images).mean(axis=0)
-    scores = {name: float(value) for name, value in zip(names, means, strict=True)}
-    scores["elbo"] = -sum(scores.values())
+    def bound(x: mx.array) -> mx.array:
+        return model.importance_bound(x, IMPORTANCE_SAMPLES)
+
     affordable = max(1, IMPORTANCE_PIXELS // math.prod(images.shape[1:]))
     some = images[: min(IMPORTANCE_IMAGES, affordable)]
-    bound = over_batches(lambda x: model.importance_bound(x, IMPORTANCE_SAMPLES), some, copies=8)
-    scores["importance_bound"] = float(bound.mean())
+    with preserved_random_state():
+        mx.random.seed(0)
+        means = over_batches(terms, images).mean(axis=0)
+        bounds = over_batches(bound, some, copies=8)
+    scores = {name: float(value) for name, value in zip(names, means, strict=True)}
+    scores["elbo"] = -sum(scores.values())
+    scores["importance_bound"] = float(bounds.mean())
     scores["importance_images"] = len(some)
     scores["bits_per_dim"] = -scores["elbo"] / math.log(2) / math.prod(images.shape[1:])
     errors, similarities = reconstruction_scores(model, images)

@@ -42,7 +42,7 @@ def write_explorer(
         "cell": cell,
     }
     # A name with "</script>" in it must not end the script.
-    content = json.dumps(data).replace("</", "<\\/")
+    content = json.dumps(data).replace("<", "\\u003c")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE.read_text().replace(PLACE_OF_DATA, content))
 

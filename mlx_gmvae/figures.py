@@ -49,6 +49,22 @@ def grid(images: np.ndarray, columns: int, smallest_side: int = SMALLEST_SIDE) -
     return tile(images.repeat(factor, axis=1).repeat(factor, axis=2), columns)
 
 
+def shrunk(images: np.ndarray, longest_side: int) -> np.ndarray:
+    """Images (N, H, W, C) whose longer side is at most `longest_side`, as uint8."""
+    images = to_uint8(images)
+    scale = longest_side / max(images.shape[1:3])
+    if scale >= 1:
+        return images
+    height, width = (max(1, round(side * scale)) for side in images.shape[1:3])
+    small = [np.array(as_pillow(image).resize((width, height))) for image in images]
+    return np.stack(small).reshape(len(images), height, width, -1)
+
+
+def can_write(path: Path) -> bool:
+    """Whether the end of the name is that of a picture format."""
+    return path.suffix.lower() in Image.registered_extensions()
+
+
 def save_image(path: Path, image: np.ndarray) -> None:
     """Write one (H, W, C) image; one, three and four channels as they are, others averaged."""
     path.parent.mkdir(parents=True, exist_ok=True)

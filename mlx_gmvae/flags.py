@@ -16,6 +16,8 @@ from .config import (
     TrainConfig,
 )
 from .data.datasets import NAMES
+from .errors import InputError
+from .record import require_range
 
 Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
 CHECKED = ("latent_dims", "max_filters", "K")
@@ -25,7 +27,17 @@ def add_device_flags(parser: Parser) -> None:
     """--cpu, and --seed (None if it is not given, which means 0)."""
     group = parser.add_argument_group("device")
     group.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    group.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
+    group.add_argument("--seed", type=seed, metavar="N", help="random seed (default: 0)")
+
+
+def seed(text: str) -> int:
+    """A seed that every generator takes."""
+    number = int(text)
+    try:
+        require_range("seed", number, 0, 2**32 - 1)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return number
 
 
 def add_data_flags(parser: Parser, default_dataset: str) -> None:

@@ -1,14 +1,20 @@
 """Classes from a few labelled examples: what a clustering becomes when someone names a handful."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 from .data.splits import Dataset
 from .errors import InputError
 from .evaluation import latents, responsibilities
 from .models import LatentVariableModel, MixtureModel
 from .plots import Gaussians
+
+RIDGE = 0.01  # added to the variances of latents
+ITERATIONS = 3  # of EM: more of them drift away from what the labels said
 
 
 class ClassProbabilities(NamedTuple):
@@ -43,7 +49,7 @@ def classify(
 
     A model with components names each by the labelled examples it is responsible for. For a
     model without, a Gaussian mixture with a component per class starts from the labelled latents
-    and is fitted, without labels, to the latents of all training images.
+    and takes a few EM steps, without labels, on the latents of all training images.
     """
     rows = choose_labelled(train, num_per_class, seed)
     assert train.labels is not None
@@ -55,12 +61,30 @@ def classify(
         is_class = np.eye(len(names))[mass.argmax(axis=0)]  # (K, P)
         return ClassProbabilities(responsibilities(model, images) @ is_class, names, None)
 
-    from sklearn.mixture import GaussianMixture
-
-    of_labelled = latents(model, train.images[rows])
-    means = np.stack([of_labelled[labels == number].mean(axis=0) for number in range(len(names))])
-    mixture = GaussianMixture(len(names), means_init=means, random_state=seed)
-    mixture.fit(latents(model, train.images).astype(np.float64))
+    mixture = _mixture_of(latents(model, train.images[rows]), labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose
+        mixture.fit(latents(model, train.images).astype(np.float64))
     values = mixture.predict_proba(latents(model, images).astype(np.float64))
     gaussians = Gaussians(mixture.means_, mixture.covariances_, list(names))
     return ClassProbabilities(values, names, gaussians)
+
+
+def _mixture_of(labelled: np.ndarray, labels: np.ndarray) -> GaussianMixture:
+    """A mixture that starts with a component per class of a few latents (N, D)."""
+    dims, numbers = labelled.shape[1], range(labels.max() + 1)
+    means = np.stack([labelled[labels == number].mean(axis=0) for number in numbers])
+    # So few examples say little about a class's shape: halfway between its own and all classes'.
+    pooled = np.cov((labelled - means[labels]).T).reshape(dims, dims) + RIDGE * np.eye(dims)
+    covariances = []
+    for number in numbers:
+        members = labelled[labels == number]
+        own = np.cov(members.T).reshape(dims, dims) if len(members) > 1 else pooled
+        covariances.append(0.5 * (own + pooled))
+    return GaussianMixture(
+        len(means),
+        weights_init=np.full(len(means), 1 / len(means)),
+        means_init=means,
+        precisions_init=np.linalg.inv(np.stack(covariances)),
+        max_iter=ITERATIONS,
+    )

@@ -26,11 +26,19 @@ def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str
     }
 
 
-def confusion_of(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Counts (P, P) of images by true (rows) and predicted (columns) class, in `names`' order."""
-    from sklearn.metrics import confusion_matrix
+def confusion_of(
+    labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """Counts (R, P) of images by true (rows) and predicted (columns) class, and the rows' names.
 
-    return confusion_matrix(labels, predicted, labels=list(names))
+    `names` are the P classes that can be predicted; other true classes follow as further rows.
+    """
+    rows = [*names, *sorted(set(labels.tolist()) - set(names))]
+    counts = np.zeros((len(rows), len(names)), np.int64)
+    row_of, column_of = ({name: i for i, name in enumerate(each)} for each in (rows, names))
+    for label, guess in zip(labels.tolist(), predicted.tolist(), strict=True):
+        counts[row_of[label], column_of[guess]] += 1
+    return counts, rows
 
 
 def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:

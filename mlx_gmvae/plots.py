@@ -64,7 +64,7 @@ def save_panels(path: Path, panels: list[Panel], axis_name: str) -> None:
 def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """What (N, D) latents are projected by: a centre (D,), axes (D, 2), and the axes' name."""
     dims = latents.shape[1]
-    if dims <= 2:
+    if dims <= 2 or len(latents) < 2:
         return np.zeros(dims), np.eye(dims, 2), "z"
     from sklearn.decomposition import PCA
 
@@ -74,6 +74,8 @@ def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
 
 def tsne(latents: np.ndarray) -> np.ndarray:
     """Positions (N, 2) of latents (N, D) whose neighbourhoods resemble (van der Maaten 2008)."""
+    if len(latents) < 3:
+        return np.zeros((len(latents), 2))
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -112,8 +114,9 @@ def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: lis
         colour = "white" if shares[row, column] > 0.5 else "black"
         axis.text(column, row, str(counts[row, column]), ha="center", va="center",
                   color=colour, fontsize=7)  # fmt: skip
-    axis.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 2 else 0)
-    axis.set_yticks(range(len(rows)), rows)
+    turned = 90 if max(map(len, columns)) > 2 else 0
+    axis.set_xticks(range(len(columns)), map(_plain, columns), rotation=turned)
+    axis.set_yticks(range(len(rows)), map(_plain, rows))
     axis.set_xlabel("predicted")
     axis.set_ylabel("label")
     _save(figure, path)
@@ -141,7 +144,7 @@ def _draw_points(axis: Any, panel: Panel) -> None:
         number = int(kind) if kinds.dtype.kind in "iu" else position
         shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
         points = panel.points[panel.kinds == kind]
-        axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=str(kind))
+        axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=_plain(kind))
     if len(kinds) <= MOST_LEGEND_ENTRIES:
         axis.legend(markerscale=8 / size, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
 
@@ -159,7 +162,12 @@ def _draw_components(
             outline = centre[:, None] + sigma * ellipse
             axis.plot(*outline, color="black", linewidth=0.9 / sigma, alpha=0.7)
         box = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
-        axis.annotate(name, centre, ha="center", va="center", fontsize=8, bbox=box)
+        axis.annotate(_plain(name), centre, ha="center", va="center", fontsize=8, bbox=box)
+
+
+def _plain(name: object) -> str:
+    """A name that matplotlib does not take for mathematics."""
+    return str(name).replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Any:

@@ -26,8 +26,13 @@ LARGE_SIDE = 256
 SAMPLES_PER_COMPONENT = 10
 FRAME_COLUMNS = 10
 FRAME_IMAGES = 50
+FRAME_SIDE = 96  # of an image in the animation, at most
 MOST_FRAME_COMPONENTS = 12
-PICTURE_FOLDERS = ("reconstructions", "progress", "iterations", "summary")
+WRITTEN = (  # by a run, in its folder
+    "reconstructions", "progress", "iterations", "summary", "seed_*", "state.npz", "model.npz",
+    "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png", "curves.png",
+    "progress.gif", "elbo.png", "accuracy.png", "latent_pca.png", "latent_tsne.png",
+)  # fmt: skip
 
 
 def run_name(config: ModelConfig, dataset: str) -> str:
@@ -73,11 +78,17 @@ class RunFolder:
                     f"{path} holds a run already; continue it with --resume {path}, replace it "
                     "with --overwrite, or choose another --outdir"
                 )
-        if overwrite:
-            for stale in PICTURE_FOLDERS:
-                shutil.rmtree(path / stale, ignore_errors=True)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
+
+    def clear(self) -> None:
+        """Remove what an earlier run left here, but for its neighbour graph."""
+        for pattern in WRITTEN:
+            for stale in self.path.glob(pattern):
+                if stale.is_dir():
+                    shutil.rmtree(stale)
+                else:
+                    stale.unlink()
 
     @classmethod
     def open(cls, path: str) -> tuple["RunFolder", "SavedRun"]:
@@ -99,17 +110,22 @@ class RunFolder:
             raise InputError(f"{folder.state} does not describe a run ({error})") from None
         return folder, saved
 
-    def save(
-        self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
-    ) -> None:
+    def save(self, trainer: Trainer, data: dict[str, Any]) -> None:
         """Write the model, the history, and the state that resumes at this very step."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
         info = {"kind": "state", "model": config, "training": training, "data": data}
         save_arrays(self.state, arrays, info | {"progress": progress})
-        save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
+        self.save_model(trainer, data)
         if trainer.history:
             tables.write_csv(self.path / "history.csv", trainer.history)
+
+    def save_model(
+        self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
+    ) -> None:
+        """Write the model alone, as it is now, and what was measured of it."""
+        training = trainer.config.to_dict()
+        save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
 
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
         """Put a Trainer where the saved state left off."""
@@ -174,13 +190,15 @@ class RunFolder:
         few = figures.interleave(
             originals[:FRAME_IMAGES], reconstructions[:FRAME_IMAGES], FRAME_COLUMNS
         )
+        some = rows[: columns * MOST_FRAME_COMPONENTS]
         pictures = {
-            "reconstructions": figures.grid(few, FRAME_COLUMNS),
-            "samples": figures.grid(rows[: columns * MOST_FRAME_COMPONENTS], columns),
+            "reconstructions": figures.grid(figures.shrunk(few, FRAME_SIDE), FRAME_COLUMNS),
+            "samples": figures.grid(figures.shrunk(some, FRAME_SIDE), columns),
         }
         frames = self.path / "progress"
         figures.save_progress_frame(frames / name, list(pictures.values()), f"epoch {epoch}")
-        figures.save_animation(self.path / "progress.gif", sorted(frames.glob("*.png")))
+        in_order = sorted(frames.glob("*.png"), key=lambda path: int(path.stem.split("_")[1]))
+        figures.save_animation(self.path / "progress.gif", in_order)
         return pictures
 
     def save_iteration(
@@ -213,4 +231,5 @@ def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
 
 
 def _holds_run(path: Path) -> bool:
-    return (path / "model.npz").exists() or (path / "state.npz").exists()
+    written = [path / "model.npz", path / "state.npz", *path.glob("seed_*/state.npz")]
+    return any(file.exists() for file in written)

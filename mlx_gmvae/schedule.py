@@ -27,9 +27,10 @@ def kl_weight(config: TrainConfig, epochs_done: float) -> float:
     0 in vade's pretraining, which is then an autoencoder: a KL from one Gaussian would push the
     clusters together that the mixture is to find.
     """
-    if config.pretrain_epochs and epochs_done < config.pretrain_epochs:
+    since = epochs_done - (config.pretrain_epochs or 0)
+    if since < 0:
         return 0.0
-    ramp = min(1.0, epochs_done / config.kl_anneal) if config.kl_anneal else 1.0
+    ramp = min(1.0, since / config.kl_anneal) if config.kl_anneal else 1.0
     return config.kl_weight * ramp
 
 

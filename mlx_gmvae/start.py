@@ -15,7 +15,7 @@ from .defaults import for_set_size
 from .errors import InputError
 from .models import LatentVariableModel, build_model
 from .runs import RunFolder, run_name
-from .summary import SummaryWriter
+from .summary import SummaryWriter, require_tensorboard
 from .training import Trainer
 
 
@@ -39,6 +39,8 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     model_config = ModelConfig.from_dict(given | shape)
     for name in given:
         model_config.require_effect(name)
+    if args.summary:
+        require_tensorboard()
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = training_of(train_config, model_config, set(given))
@@ -51,9 +53,12 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
         folder = RunFolder(parent or Path())
     else:
         folder = RunFolder.create(args.outdir, name, args.overwrite)
+    trainer = make_trainer(model, splits, train_config, folder)
+    # Only now, when nothing can be refused any more, is an earlier run given up.
+    if args.overwrite and not parent and distributed.is_first():
+        folder.clear()
     if args.seeds:
         folder = folder.of_seed(train_config.seed)
-    trainer = make_trainer(model, splits, train_config, folder)
     return Run(folder, splits, data, trainer, make_summary(args, folder))
 
 
@@ -93,4 +98,8 @@ def resumed_run(args: argparse.Namespace) -> Run:
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
     trainer = make_trainer(build_model(saved.model), splits, train_config, folder)
     folder.restore(trainer, saved)
+    if trainer.is_done and (folder.path / "metrics.json").exists():
+        raise InputError(
+            f"the run in {folder.path} is finished after {trainer.epoch} epochs; give more --epochs"
+        )
     return Run(folder, splits, saved.data, trainer, make_summary(args, folder))

@@ -2,6 +2,7 @@
 
 import io
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,19 @@ from .errors import InputError
 from .figures import as_pillow
 
 
-class SummaryWriter:
-    """Writes scalars and pictures of a run into a folder that TensorBoard reads.
+def require_tensorboard() -> None:
+    """Raise InputError if tensorboard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise InputError("--summary needs TensorBoard; run: pip install tensorboard")
 
-    Raises InputError if tensorboard is not installed.
-    """
+
+class SummaryWriter:
+    """Writes scalars and pictures of a run into a folder that TensorBoard reads."""
 
     def __init__(self, folder: Path):
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError:
-            raise InputError("--summary needs TensorBoard; run: pip install tensorboard") from None
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventFileWriter(str(folder))
 

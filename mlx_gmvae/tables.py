@@ -9,7 +9,7 @@ from typing import Any
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows of equal keys as a CSV file with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

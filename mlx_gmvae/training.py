@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from . import distributed
 from .batches import as_float, over_batches
-from .config import TrainConfig
+from .config import TrainConfig, training_of
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
@@ -56,6 +56,8 @@ class Trainer:
                 f"a step of {self.batchsize} image cannot train a model with components; "
                 "give more images or a larger --batchsize"
             )
+        if config.refits and len(images) < model.config.K:
+            raise InputError(f"{len(images)} images cannot be fitted by K = {model.config.K}")
         distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
@@ -90,7 +92,7 @@ class Trainer:
         if self.epoch >= self.config.epochs:
             return True
         patience = self.config.early_stopping
-        return patience is not None and self.epoch - self.best_epoch >= patience > 0
+        return patience is not None and self.epoch - self.best_epoch >= patience
 
     @property
     def best_epoch(self) -> int:
@@ -251,7 +253,7 @@ def train(
     model: LatentVariableModel, images: np.ndarray, config: TrainConfig
 ) -> list[dict[str, float]]:
     """Train `model` in place on uint8 images (N, H, W, C); returns the history."""
-    trainer = Trainer(model, images, config)
+    trainer = Trainer(model, images, training_of(config, model.config, set()))
     for _ in trainer.run():
         pass
     model.eval()

@@ -45,7 +45,8 @@ def test_few_labels_name_the_classes_of_a_plain_vae(plane_run: Path, tmp_path: P
     rows = rows_of(tmp_path / "assignments.csv")
     right = np.mean([row["predicted"] == row["label"] for row in rows])
     assert right == pytest.approx(scores["accuracy"])
-    counts = np.array(metrics["confusion"])
+    counts = np.array(metrics["confusion"]["counts"])
+    assert metrics["confusion"]["labels"] == ["1", "4", "8"]
     assert counts.sum() == len(rows)
     assert np.trace(counts) == round(right * len(rows))
     for name in ("class_1.png", "class_4.png", "class_8.png", "confusion.png", "latent.png"):
@@ -137,6 +138,20 @@ def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Pat
     assert len(list((tmp_path / "sorted").rglob("*.png"))) == len(rows)
 
 
+def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 6), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=["a", "a", "b$x$", "b$x$"],
+             test_images=images[:1], test_labels=["unknown"])  # fmt: skip
+    data = f"--dataset {tmp_path}/few.npz"
+    small = "--arch mlp --hidden_dims 8 --latent_dims 3 --K 2 --epochs 1"
+    assert train.main([*data.split(), *small.split(), "--outdir", str(tmp_path / "run")]) == 0
+    options = f"--model {tmp_path}/run/model.npz --labelled 1 --tsne --explorer --anomalies 3"
+    assert cluster.main([*options.split(), "--outdir", str(tmp_path / "c")]) == 0
+    confusion = json.loads((tmp_path / "c/metrics.json").read_text())["confusion"]
+    assert confusion["labels"] == ["a", "b$x$", "unknown"]
+    assert np.array(confusion["counts"]).sum(axis=1).tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -144,6 +159,8 @@ def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Pat
         ("--labelled 1000", "only"),
         ("--anomalies 0", "--anomalies is 0"),
         ("--hard_links", "no effect without --sort_into"),
+        ("--hard_links --sort_into s", "files of their own"),
+        ("--seed -1", "seed is -1"),
         ("--anomaly_score elbo", "no effect without --anomalies"),
     ],
 )

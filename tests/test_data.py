@@ -150,6 +150,28 @@ def test_idx_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.labels, LABELS)
 
 
+def test_train_and_test_read_apart_share_classes_and_positions(tmp_path: Path) -> None:
+    """Classes that only one of them has keep their names, and no two images one position."""
+    images = np.zeros((6, 4, 4), np.uint8)
+    for names, train_labels, test_labels in [
+        (("ant", "bee", "cow"), ["cow", "ant", "cow", "ant", "cow", "ant"], ["bee"] * 6),
+        (("0", "1", "2", "3"), [0, 1, 2, 0, 1, 2], [3, 3, 3, 3, 0, 0]),
+    ]:
+        np.savez(tmp_path / "a.npz", images=images, labels=train_labels, test_images=images,
+                 test_labels=test_labels)  # fmt: skip
+        splits = load_dataset(str(tmp_path / "a.npz"))
+        everything = splits.named("all")
+        assert everything.class_names == names
+        assert everything.index.tolist() == list(range(12))
+        expected = [str(label) for label in [*train_labels, *test_labels]]
+        assert everything.label_names.tolist() == expected
+
+
+def test_a_home_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(InputError, match="nosuchuser"):
+        load_dataset("~nosuchuser/images.npy")
+
+
 def test_idx_folder_of_one_file_holds_out(tmp_path: Path) -> None:
     write_set(tmp_path, ("train",))
     train, test = load_dataset(str(tmp_path))

@@ -47,6 +47,15 @@ def test_unusual_channel_counts_can_still_be_saved(tmp_path: Path) -> None:
     assert (read(tmp_path / "two.png") == 128).all()
 
 
+def test_frames_of_large_images_are_shrunk() -> None:
+    images = np.zeros((2, 1000, 500, 3), np.uint8)
+    images[:, 500:] = 255
+    small = figures.shrunk(images, 96)
+    assert small.shape == (2, 96, 48, 3)
+    assert (small[:, :46] == 0).all() and (small[:, 50:] == 255).all()
+    np.testing.assert_array_equal(figures.shrunk(images[:, :90, :80], 96), images[:, :90, :80])
+
+
 def test_an_animation_shows_its_frames_in_order(tmp_path: Path) -> None:
     frames = []
     for number, shade in enumerate((0, 128, 255)):

@@ -27,6 +27,8 @@ def test_kl_annealing_rises_linearly() -> None:
     config = TrainConfig(kl_anneal=2, kl_weight=0.5)
     assert [kl_weight(config, done) for done in (0, 1, 2, 3)] == pytest.approx([0, 0.25, 0.5, 0.5])
     assert kl_weight(TrainConfig(), 0) == 1
+    staged = TrainConfig(pretrain_epochs=3, kl_anneal=2)
+    assert [kl_weight(staged, done) for done in (0, 2.9, 3, 4, 5, 6)] == [0, 0, 0, 0.5, 1, 1]
 
 
 def test_rows_are_held_out_only_for_early_stopping() -> None:
@@ -46,8 +48,15 @@ def test_stages_by_default() -> None:
     mutual = training_of(TrainConfig(epochs=10), ModelConfig(model="vae-gmm"), set())
     assert mutual.refits == [2, 4, 6, 8, 10]
     assert training_of(TrainConfig(), ModelConfig(), set()).refits == []
-    with pytest.raises(InputError, match="mutual_iterations is 10"):
-        TrainConfig(epochs=10, mutual_iterations=10)
+    assert training_of(TrainConfig(epochs=2), ModelConfig(model="vade"), set()).refits == [1]
+    for model, values, message in [
+        ("vae-gmm", {"epochs": 10, "mutual_iterations": 10}, "mutual_iterations is 10"),
+        ("vade", {"epochs": 10, "pretrain_epochs": 10}, "pretrain_epochs is 10"),
+        ("vade", {"epochs": 10, "pretrain_epochs": 0}, "pretrain_epochs is 0"),
+        ("vade", {"epochs": 1}, "at least 2 epochs"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            training_of(TrainConfig(**values), ModelConfig(model=model), set())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,8 @@ def test_stages_by_default() -> None:
         ("vae-gmm", "pretrain_epochs", "vade"),
         ("vae-gmm", "pair_weight", "gmvae, vade"),
         ("vade", "heads", "which has no classifier"),
+        ("vade", "early_stopping", "trains in stages"),
+        ("vae-gmm", "early_stopping", "trains in stages"),
     ],
 )
 def test_options_of_other_models_are_refused(model: str, option: str, owner: str) -> None:

@@ -293,6 +293,10 @@ WRONG = [
     ("generate", "--model {}/vae.npz --interpolate 0 1000", "no sample 1000"),
     ("generate", "--model {}/gmvae.npz --interpolate 0 10", "no component 10"),
     ("generate", "--model {}/vae.npz --manifold", "latent_dims 2"),
+    ("generate", "--model {}/vae.npz --outfile samples", "must end in .png"),
+    ("generate", "--model {}/vae.npz --seed -1", "seed is -1"),
+    ("train", "--dataset digits --profile --seeds 2", "no effect with --profile"),
+    ("train", "--resume {}/empty --overwrite", "no effect with --resume"),
     ("generate", "--model {}/vae.npz --manifold --cluster 1", "not allowed with"),
     ("generate", "--model {}/gmvae.npz --outfile {}/file/s.png", "cannot use"),
 ]

@@ -58,6 +58,36 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, capsys) -> None:  #
         np.testing.assert_array_equal(kept.arrays()[name], value)
 
 
+def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -> None:
+    """Measuring draws noise and, with early stopping, loads the best weights: neither may stay."""
+    options = "--model vae --lr_schedule constant --early_stopping 50 --epochs"
+    whole, parts = run(tmp_path / "whole", f"{options} 4"), run(tmp_path / "parts", f"{options} 2")
+    finished = f"--resume {parts}"
+    assert train.main(finished.split()) == 2
+    assert train.main([*finished.split(), "--epochs", "4"]) == 0
+    ours, theirs = (load_model(folder / "model.npz").model.arrays() for folder in (whole, parts))
+    for name, value in ours.items():
+        np.testing.assert_array_equal(theirs[name], value)
+
+
+def test_an_earlier_run_is_given_up_only_when_nothing_can_be_refused(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", "--epochs 2")
+    before = sorted(path.name for path in folder.rglob("*"))
+    (tmp_path / "shares.txt").write_text("1 2 3")
+    wrong = f"--overwrite --balance {tmp_path}/shares.txt --outdir {folder}"
+    assert train.main([*SMALL.split(), *wrong.split()]) == 2
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    run(folder, "--model vae --epochs 1 --overwrite")
+    assert not (folder / "reconstructions/clusters").exists()
+
+
+def test_several_seeds_are_a_run_that_is_not_overwritten_silently(tmp_path: Path) -> None:
+    (tmp_path / "run/seed_0").mkdir(parents=True)
+    (tmp_path / "run/seed_0/state.npz").write_bytes(b"")
+    options = f"--seeds 2 --epochs 1 --outdir {tmp_path}/run"
+    assert train.main([*SMALL.split(), *options.split()]) == 2
+
+
 def test_summaries_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --summary")

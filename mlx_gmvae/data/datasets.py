@@ -12,8 +12,8 @@ from .folder import load_image_folder
 from .idx import read_idx
 from .images import resize_images
 from .published import PUBLISHED, load_published
-from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, same_shape
-from .store import default_data_dir
+from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, two_sources
+from .store import default_data_dir, expanded
 
 NAMES = (*PUBLISHED, "digits")
 
@@ -48,10 +48,10 @@ def load_dataset(
         raise InputError(f"classes are {classes!r}; they must be a list of names")
     for side in sides:
         require_range("image_size", side, 1, LARGEST["image_size"])
-    kept = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    kept = expanded(data_dir) if data_dir else default_data_dir()
     size = (sides[0], sides[1]) if image_size else None
     if _is_image_folder(dataset):
-        splits = load_image_folder(Path(dataset).expanduser(), kept, size, classes)
+        splits = load_image_folder(expanded(dataset), kept, size, classes)
     else:
         splits = _load(dataset, kept)
         if classes:
@@ -65,7 +65,7 @@ def load_dataset(
 
 
 def _is_image_folder(source: str) -> bool:
-    path = Path(source).expanduser()
+    path = expanded(source)
     return source not in NAMES and path.is_dir() and not _idx_files(path)
 
 
@@ -75,14 +75,14 @@ def _load(source: str, data_dir: Path) -> Splits:
         train = make_dataset(source, *content.train, content.class_names)
         if content.test is None:
             return hold_out(train)
-        return Splits(train, make_dataset(source, *content.test, content.class_names))
+        return two_sources(train, make_dataset(source, *content.test, content.class_names))
     if source == "digits":
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
         return hold_out(make_dataset(source, images, digits.target))
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return _load_idx_folder(path)
     if path.suffix in (".npy", ".npz"):
@@ -109,7 +109,7 @@ def _load_arrays(path: Path) -> Splits:
     train = make_dataset(str(path), arrays["images"], arrays.get("labels"))
     if "test_images" not in arrays:
         return hold_out(train)
-    return same_shape(
+    return two_sources(
         train, make_dataset(str(path), arrays["test_images"], arrays.get("test_labels"))
     )
 
@@ -129,7 +129,7 @@ def _load_idx_folder(folder: Path) -> Splits:
     if len(parts) != 1:
         raise InputError(f"{folder} must hold one IDX image file, or one train and one t10k file")
     (train,) = parts.values()
-    return same_shape(train, test) if test else hold_out(train)
+    return two_sources(train, test) if test else hold_out(train)
 
 
 def _read_idx_pair(images_path: Path) -> Dataset:

@@ -101,6 +101,8 @@ def arrange(names: list[str]) -> Arrangement:
     parts = [name.split("/")[:-1] for name in names]
     first = [folders[0].lower() if folders else "" for folders in parts]
     others = set(first) - {"train"}
+    if "train" in first and "" in others and others - {""} <= TEST_NAMES:
+        raise InputError("some images lie beside the folder train, not in it; move them into it")
     if "train" in first and others and others <= TEST_NAMES:
         if len(others) > 1:
             raise InputError(

@@ -124,16 +124,31 @@ def held_out_rows(num: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[num_test:]), np.sort(order[:num_test])
 
 
-def same_shape(train: Dataset, test: Dataset) -> Splits:
-    """Both, if their images are alike; labels only where both have them. Raises InputError."""
+def two_sources(train: Dataset, test: Dataset) -> Splits:
+    """Training and test images that were read apart, as one set. Raises InputError.
+
+    Positions of test images go on after the training images', classes are those of both, and
+    labels are kept only where both have them.
+    """
     if train.image_shape != test.image_shape:
         raise InputError(
             f"{train.name}: training images are {train.image_shape}, test images "
-            f"{test.image_shape} (height, width, channels); make them alike or use --image_size"
+            f"{test.image_shape} (height, width, channels); make them alike"
         )
-    if (train.labels is None) != (test.labels is None):
-        train, test = (dataclasses.replace(part, labels=None) for part in (train, test))
-    return Splits(train, test)
+    test = dataclasses.replace(test, index=test.index + len(train))
+    if train.labels is None or test.labels is None:
+        return Splits(*(dataclasses.replace(part, labels=None) for part in (train, test)))
+    names = sorted({*train.class_names, *test.class_names}, key=_numbers_by_value)
+    return Splits(*(_with_classes(part, names) for part in (train, test)))
+
+
+def _numbers_by_value(name: str) -> tuple[bool, int, str]:
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+
+
+def _with_classes(dataset: Dataset, names: list[str]) -> Dataset:
+    numbers = np.array([names.index(name) for name in dataset.class_names], np.int64)
+    return dataclasses.replace(dataset, labels=numbers[dataset.labels], class_names=tuple(names))
 
 
 def rows_of_classes(

@@ -48,6 +48,14 @@ def default_data_dir() -> Path:
     return Path(cache) / "mlx_gmvae"
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with its ~ replaced. Raises InputError if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"cannot find {path}: {error}") from None
+
+
 class Store:
     """The set `name` in `data_dir`: files lie in `data_dir/name` or directly in `data_dir`."""
 
