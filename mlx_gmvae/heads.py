@@ -5,6 +5,8 @@ of the last layer. Twenty of them cost next to nothing, and the pair loss, which
 tells which start was lucky.
 """
 
+import math
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -15,8 +17,9 @@ MARGIN = 0.01  # nats; far below what a merged class costs, far above what heads
 class Heads(nn.Module):
     """`num` copies of a linear layer, each with a start of its own.
 
-    `running_loss` (num,) follows the loss of each head, and `chosen` is the head in use: it
-    changes only for one better by MARGIN, so that the models built on it can settle.
+    `running_loss` (num,) follows the loss of each head, and `chosen` is the head in use. It
+    changes only for one better by `margin`, and not at all after `settle`, so that what is built
+    on the clusters has time to learn which is which.
     """
 
     def __init__(self, layer: nn.Linear, num: int):
@@ -27,7 +30,8 @@ class Heads(nn.Module):
         self.bias = mx.zeros((num, outputs))
         self.running_loss = mx.zeros((num,))
         self.chosen = mx.array(0)
-        self.freeze(keys=["running_loss", "chosen"], recurse=False)
+        self.margin = mx.array(MARGIN)
+        self.freeze(keys=["running_loss", "chosen", "margin"], recurse=False)
 
     def __call__(self, features: mx.array) -> mx.array:
         """Outputs of every head: (B, inputs) -> (B, num, outputs)."""
@@ -41,7 +45,11 @@ class Heads(nn.Module):
         self.running_loss = DECAY * self.running_loss + (1 - DECAY) * losses
         best = self.running_loss.argmin()
         gain = self.running_loss[self.chosen] - self.running_loss[best]
-        self.chosen = mx.where(gain > MARGIN, best.astype(self.chosen.dtype), self.chosen)
+        self.chosen = mx.where(gain > self.margin, best.astype(self.chosen.dtype), self.chosen)
+
+    def settle(self) -> None:
+        """Keep the head in use from now on."""
+        self.margin = mx.array(math.inf)
 
     def copy_to(self, layer: nn.Linear) -> None:
         """Give `layer` the weights of the chosen head."""

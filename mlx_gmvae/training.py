@@ -28,6 +28,7 @@ from .pairing import PairObjective, draw_partners, neighbour_graph
 from .randomness import preserved_random_state, random_key
 from .schedule import divide, kl_weight, learning_rate
 
+SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
 
 
@@ -109,6 +110,8 @@ class Trainer:
         step, captured = self._compiled_step()
         while not self.is_done:
             self.trained.train()
+            if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
+                self.trained.heads.settle()
             order, partners = self._order()
             started = time.perf_counter() - self.seconds
             with tqdm(

@@ -30,6 +30,10 @@ def test_a_head_must_be_clearly_better_to_be_chosen() -> None:
         heads.record(mx.array([1.0, 0.995, 0.9]))
     assert heads.chosen.item() == 2
     np.testing.assert_allclose(heads.running_loss, [1.0, 0.995, 0.9], atol=1e-3)
+    heads.settle()
+    for _ in range(1000):
+        heads.record(mx.array([0.1, 0.995, 0.9]))
+    assert heads.chosen.item() == 2
 
 
 def test_the_model_ends_in_the_head_in_use(small_images: np.ndarray) -> None:
