@@ -5,12 +5,11 @@ of the last layer. Twenty of them cost next to nothing, and the pair loss, which
 tells which start was lucky.
 """
 
-import math
-
 import mlx.core as mx
 import mlx.nn as nn
 
 DECAY = 0.99  # of the running losses, per step
+UNREACHABLE = 1e9  # nats
 MARGIN = 0.01  # nats; far below what a merged class costs, far above what heads that agree differ
 
 
@@ -49,7 +48,7 @@ class Heads(nn.Module):
 
     def settle(self) -> None:
         """Keep the head in use from now on."""
-        self.margin = mx.array(math.inf)
+        self.margin = mx.array(UNREACHABLE)
 
     def copy_to(self, layer: nn.Linear) -> None:
         """Give `layer` the weights of the chosen head."""
