@@ -41,7 +41,6 @@ EXPERIMENTS = {
     "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(2)),
     "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5", range(2)),
     "MNIST, K=16, free balance": (f"{MNIST} --K 16 --epochs 5 --balance free", range(2)),
-    "MNIST, K=16, free, 10 epochs": (f"{MNIST} --K 16 --balance free", range(2)),
     "MNIST, K=30": (f"{MNIST} --K 30 --epochs 5", range(2)),
     "MNIST 1/4/8, K=3": (f"{MNIST} --classes 1 4 8 --K 3 --epochs 10", range(2)),
     "digits, K=10": (f"{DIGITS} --K 10", range(10)),
