@@ -69,7 +69,7 @@ class RunFolder:
         """
         if outdir is None:
             path, number = Path("results") / name, 2
-            while not overwrite and _holds_run(path):
+            while not overwrite and path.exists():  # perhaps by a run that has just begun
                 path, number = Path("results") / f"{name}-{number}", number + 1
         else:
             path = Path(outdir)

@@ -204,6 +204,7 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(digits, tmp_path
         ("--pair_weight 0 --augment none", "augment has no effect with pair_weight 0"),
         ("--pair_weight 0 --seeds 2", "--seeds needs the pair objective"),
         ("--balance free --pair_balance 3", "pair_balance has no effect with balance free"),
+        ("--balance uniform --pair_balance 1", "balance has no effect with pair_balance 1"),
         ("--neighbours 0 --descriptor hog", "descriptor has no effect with neighbours 0"),
         ("--batchsize 1", "larger --batchsize"),
         ("--seeds 0", "--seeds is 0"),
