@@ -130,6 +130,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
     from mlx_gmvae import backend
     from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.schedule import step_weights
     from mlx_gmvae.training import Trainer
 
     import mlx.core as mx
@@ -142,13 +143,13 @@ def mlx_step(fields: dict, batchsize: int, row: str):
     trainer = Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
     trainer.trained.train()
     compiled, captured = trainer._compiled_step()
-    kl_weight = mx.array(1.0)
+    weights = step_weights(trainer.config, 0)
 
     def step(number: int) -> None:
         start = number * batchsize % (len(images) - batchsize + 1)
         rows = np.arange(start, start + batchsize)
         pairs = mx.array(images[partners[rows]]) if trainer.pairs else None
-        mx.eval(compiled(mx.array(images[rows]), pairs, kl_weight), captured)
+        mx.eval(compiled(mx.array(images[rows]), pairs, weights), captured)
 
     return step, backend.describe()
 

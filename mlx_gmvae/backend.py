@@ -98,7 +98,17 @@ def _blas_version(library: ctypes.CDLL) -> str:
     except AttributeError:
         return "BLAS from " + os.environ.get(BLAS_VARIABLE, "the system")
     describe.restype = ctypes.c_char_p
-    return " ".join(describe().decode().split()[:2])
+    # The version, and the processor whose kernels are in use, as "OpenBLAS 0.3.21 Haswell".
+    return " ".join([*describe().decode().split()[:2], _kernels(library)]).strip()
+
+
+def _kernels(library: ctypes.CDLL) -> str:
+    try:
+        name = library.openblas_get_corename
+    except AttributeError:
+        return ""
+    name.restype = ctypes.c_char_p
+    return str(name().decode())
 
 
 def select_device(cpu: bool = False) -> None:

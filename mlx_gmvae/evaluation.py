@@ -13,6 +13,7 @@ from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
 from .plots import Gaussians
 from .randomness import preserved_random_state
+from .schedule import balance_weight
 
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
@@ -139,7 +140,7 @@ def pair_scores(
     some = Rows(images, rows)
     graph = neighbour_graph(some, config.neighbours, config.descriptor)
     partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
-    objective = PairObjective(model, config.balance, config.pair_balance, config.augment)
+    objective = PairObjective(model, config.balance, config.augment)
     with preserved_random_state():
         mx.random.seed(seed)
         plain = over_batches(model.log_cluster_probabilities, some)
@@ -151,7 +152,7 @@ def pair_scores(
     clusters = plain.argmax(axis=1)
     near = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
     return {
-        "pair_loss": float(objective.loss(terms)),
+        "pair_loss": float(objective.loss(terms, balance_weight(config, config.epochs))),
         "neighbour_agreement": float((clusters == near).mean()),
         "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
     }

@@ -86,21 +86,19 @@ def draw_partners(graph: np.ndarray, rows: np.ndarray, rng: np.random.Generator)
 class PairObjective:
     """The loss above on a mixture model's q(y|x), for a balance prior over K components.
 
-    `balance` is "uniform", "free" (only the entropy that mutual information asks for), or K
-    numbers with commas between them. `weight` is lambda above. With `heads`, each of them in
-    place of the classifier's last layer has terms of its own.
+    `balance` is "uniform", "free" (uniform, as long as lambda above exceeds 1), or K numbers with
+    commas between them. With `heads`, each of them in place of the classifier's last layer has
+    terms of its own.
     """
 
     def __init__(
         self,
         model: MixtureModel,
         balance: str,
-        weight: float,
         augment: str,
         heads: Heads | None = None,
     ):
         self.model = model
-        self.weight = weight
         self.log_prior = log_balance_prior(balance, model.config.K)
         self.distort = random_affine if augment == "affine" else lambda x: x
         self.heads = heads
@@ -117,17 +115,19 @@ class PairObjective:
             log_q = log_responsibilities(self.heads(self.model.classifier.features(pairs)))
         return pair_terms(log_q[: len(x)], log_q[len(x) :], self.log_prior)
 
-    def loss(self, terms: dict[str, mx.array]) -> mx.array:
-        """disagreement - entropy + (lambda - 1) KL(mean || prior).
+    def loss(self, terms: dict[str, mx.array], weight: float | mx.array) -> mx.array:
+        """disagreement - entropy + (lambda - 1) KL(mean || prior), for lambda = `weight`.
 
         For a uniform prior that is the loss above, up to a constant.
         """
-        return terms["pair"] - terms["entropy"] + (self.weight - 1) * terms["imbalance"]
+        return terms["pair"] - terms["entropy"] + (weight - 1) * terms["imbalance"]
 
-    def train_terms(self, x: mx.array, partners: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+    def train_terms(
+        self, x: mx.array, partners: mx.array, weight: mx.array
+    ) -> tuple[mx.array, dict[str, mx.array]]:
         """The scalar to minimise, a mean over heads, and the terms of the head in use."""
         terms = self.terms(x, partners)
-        losses = self.loss(terms)
+        losses = self.loss(terms, weight)
         if self.heads is None:
             return losses, terms
         if self.heads.training:
@@ -136,28 +136,25 @@ class PairObjective:
 
 
 def pair_terms(
-    log_q: mx.array, log_q_partner: mx.array, log_prior: mx.array | None
+    log_q: mx.array, log_q_partner: mx.array, log_prior: mx.array
 ) -> dict[str, mx.array]:
-    """Disagreement of pairs, entropy of the mean, and its KL from the prior (0 if None).
+    """Disagreement of pairs, entropy of the mean, and its KL from the prior.
 
     Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between.
     """
     mean = 0.5 * (mx.exp(log_q).mean(axis=0) + mx.exp(log_q_partner).mean(axis=0))
     log_mean = mx.log(mx.maximum(mean, 1e-12))
     entropy = -(mean * log_mean).sum(axis=-1)
-    imbalance = mx.zeros_like(entropy) if log_prior is None else -entropy - mean @ log_prior
     return {
         "pair": -mx.logsumexp(log_q + log_q_partner, axis=-1).mean(axis=0),
         "entropy": entropy,
-        "imbalance": imbalance,
+        "imbalance": -entropy - mean @ log_prior,
     }
 
 
-def log_balance_prior(balance: str, num_components: int) -> mx.array | None:
-    """log p(y), (K,), from its name or its numbers; None for "free". Raises InputError."""
-    if balance == "free":
-        return None
-    if balance == "uniform":
+def log_balance_prior(balance: str, num_components: int) -> mx.array:
+    """log p(y), (K,), from its name or its numbers. Raises InputError."""
+    if balance in ("uniform", "free"):
         return mx.full((num_components,), -math.log(num_components))
     try:
         shares = np.array([float(part) for part in balance.split(",")])

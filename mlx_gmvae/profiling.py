@@ -17,6 +17,7 @@ from .batches import as_float
 from .checkpoint import save_arrays, save_model
 from .evaluation import latents, responsibilities
 from .models import MixtureModel, build_model
+from .schedule import step_weights
 from .training import Trainer
 
 WARM_UP, REPEATS = 2, 7
@@ -33,7 +34,7 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
     with _left_as_it_was(trainer):
         batch = np.arange(trainer.batchsize)
         x, partners = _arrays(trainer, batch)
-        kl_weight = mx.array(1.0)
+        end = step_weights(trainer.config, trainer.config.epochs)
         loss = mx.compile(
             lambda *inputs: trainer._losses(*inputs)[0],
             inputs=[trainer.trained.state, mx.random.state],
@@ -53,9 +54,9 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
             )
             both = as_float(mx.concatenate([x, partners]))
             distortions = _median(lambda: [distort(both), mx.random.state])
-        forward = _median(lambda: [loss(x, partners, kl_weight), captured])
-        backward = _median(lambda: [gradients(x, partners, kl_weight), captured])
-        whole = _median(lambda: [step(x, partners, kl_weight), captured])
+        forward = _median(lambda: [loss(x, partners, end), captured])
+        backward = _median(lambda: [gradients(x, partners, end), captured])
+        whole = _median(lambda: [step(x, partners, end), captured])
         per_step = {
             "data": data,
             "distortions": distortions,
@@ -106,7 +107,7 @@ def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) ->
         trainer.trained.train()
         step, captured = trainer._compiled_step()
         x, partners = _arrays(trainer, np.arange(trainer.batchsize))
-        seconds = _median(lambda: [step(x, partners, mx.array(1.0)), captured])
+        seconds = _median(lambda: [step(x, partners, step_weights(trainer.config, 0)), captured])
         return trainer.batchsize / seconds
     finally:
         mx.set_default_device(before)

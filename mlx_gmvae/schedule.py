@@ -1,7 +1,9 @@
 """What changes from step to step and epoch to epoch, as functions of the epochs done."""
 
 import math
+from typing import NamedTuple
 
+import mlx.core as mx
 import numpy as np
 
 from .config import TrainConfig
@@ -9,6 +11,23 @@ from .errors import InputError
 
 VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
 MOST_VALIDATION_IMAGES = 5000
+SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
+
+
+class Weights(NamedTuple):
+    """Of terms of the loss in one step: arrays, since Python floats would retrace the step.
+
+    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    """
+
+    kl: mx.array  # of the KL terms of the bound
+    balance: mx.array  # lambda of the pair objective
+
+
+def step_weights(config: TrainConfig, epochs_done: float) -> Weights:
+    """All that change from step to step."""
+    kl, balance = kl_weight(config, epochs_done), balance_weight(config, epochs_done)
+    return Weights(mx.array(kl), mx.array(balance))
 
 
 def learning_rate(config: TrainConfig, epochs_done: float) -> float:
@@ -32,6 +51,18 @@ def kl_weight(config: TrainConfig, epochs_done: float) -> float:
         return 0.0
     ramp = min(1.0, since / config.kl_anneal) if config.kl_anneal else 1.0
     return config.kl_weight * ramp
+
+
+def balance_weight(config: TrainConfig, epochs_done: float) -> float:
+    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 1.
+
+    1 is what mutual information asks for. From the start it would let classes merge that a
+    first spread over all components keeps apart.
+    """
+    if config.balance != "free":
+        return config.pair_balance
+    fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
+    return config.pair_balance + fall * (1 - config.pair_balance)
 
 
 def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph
 from .randomness import preserved_random_state, random_key
-from .schedule import divide, kl_weight, learning_rate
+from .schedule import Weights, divide, learning_rate, step_weights
 
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
@@ -67,9 +67,7 @@ class Trainer:
         if config.pair_weight and isinstance(model, MixtureModel):
             if model.has_classifier and config.heads > 1:
                 heads = Heads(model.classifier.out, config.heads)
-            self.pairs = PairObjective(
-                model, config.balance, config.pair_balance, config.augment, heads
-            )
+            self.pairs = PairObjective(model, config.balance, config.augment, heads)
             if neighbours is None:
                 neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
         self.neighbours = neighbours
@@ -81,7 +79,7 @@ class Trainer:
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self.trained.eval()  # only to learn the names: batch statistics must not see this image
-        _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), mx.array(1.0))
+        _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), step_weights(config, 0))
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
@@ -127,7 +125,7 @@ class Trainer:
                     losses = step(
                         mx.array(self.images[rows]),
                         mx.array(self.images[others]) if self.pairs else None,
-                        mx.array(kl_weight(self.config, self._epochs_done())),
+                        step_weights(self.config, self._epochs_done()),
                     )
                     self.totals = self.totals + losses
                     mx.eval(self.totals, captured)
@@ -147,8 +145,8 @@ class Trainer:
         loss_and_grad = nn.value_and_grad(self.trained, self._losses)
 
         @partial(mx.compile, inputs=captured, outputs=captured)
-        def step(x: mx.array, partners: mx.array | None, kl_weight: mx.array) -> mx.array:
-            (loss, terms), grads = loss_and_grad(x, partners, kl_weight)
+        def step(x: mx.array, partners: mx.array | None, weights: Weights) -> mx.array:
+            (loss, terms), grads = loss_and_grad(x, partners, weights)
             losses = mx.stack([loss, *terms.values()])
             if distributed.size() > 1:
                 statistics = self.trained.running_statistics()
@@ -163,7 +161,7 @@ class Trainer:
         return step, captured
 
     def _losses(
-        self, x: mx.array, partners: mx.array | None, kl_weight: mx.array
+        self, x: mx.array, partners: mx.array | None, weights: Weights
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
         x = as_float(x)
@@ -175,9 +173,9 @@ class Trainer:
         loss = mx.array(0.0)
         for name, value in terms.items():
             is_reconstruction = name == "reconstruction"
-            loss = loss + (self.config.recon_weight if is_reconstruction else kl_weight) * value
+            loss = loss + (self.config.recon_weight if is_reconstruction else weights.kl) * value
         if self.pairs and partners is not None:
-            pair_loss, pair_terms = self.pairs.train_terms(x, as_float(partners))
+            pair_loss, pair_terms = self.pairs.train_terms(x, as_float(partners), weights.balance)
             loss = loss + self.config.pair_weight * pair_loss
             terms = terms | pair_terms
             if self.config.sample_weight and self.pairs.model.has_classifier:

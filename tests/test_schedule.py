@@ -2,7 +2,7 @@
 
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.schedule import divide, kl_weight, learning_rate
+from mlx_gmvae.schedule import balance_weight, divide, kl_weight, learning_rate
 
 import pytest
 
@@ -29,6 +29,13 @@ def test_kl_annealing_rises_linearly() -> None:
     assert kl_weight(TrainConfig(), 0) == 1
     staged = TrainConfig(pretrain_epochs=3, kl_anneal=2)
     assert [kl_weight(staged, done) for done in (0, 2.9, 3, 4, 5, 6)] == [0, 0, 0, 0.5, 1, 1]
+
+
+def test_free_sizes_are_spread_first_and_then_left_to_mutual_information() -> None:
+    free = TrainConfig(epochs=8, balance="free", pair_balance=3)
+    assert [balance_weight(free, done) for done in (0, 1, 2, 5)] == pytest.approx([3, 2, 1, 1])
+    assert balance_weight(TrainConfig(epochs=8, pair_balance=3), 5) == 3
+    assert balance_weight(TrainConfig(epochs=8, balance="0.5,0.5", pair_balance=3), 5) == 3
 
 
 def test_rows_are_held_out_only_for_early_stopping() -> None:

@@ -7,6 +7,7 @@ from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.schedule import Weights, step_weights
 from mlx_gmvae.training import Trainer, train
 
 import mlx.core as mx
@@ -45,10 +46,10 @@ def test_two_steps_draw_different_noise(small_images: np.ndarray) -> None:
     """A step that does not capture the generator's state repeats the first step's noise."""
     trainer = make_trainer(small_images, lr=1e-30)  # the weights stay, only the noise changes
     step, captured = trainer._compiled_step()
-    x, kl_weight = mx.array(small_images[:16]), mx.array(1.0)
+    x = mx.array(small_images[:16])
     losses = []
     for _ in range(3):
-        losses.append(step(x, x, kl_weight)[0].item())
+        losses.append(step(x, x, step_weights(trainer.config, 0))[0].item())
         mx.eval(captured)
     assert len(set(losses)) == 3
 
@@ -133,14 +134,14 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     )
     x = mx.array(small_images[:16])
     mx.random.seed(1)
-    loss, terms = plain._losses(x, None, mx.array(1.0))
+    loss, terms = plain._losses(x, None, Weights(mx.array(1.0), mx.array(2.0)))
     mx.random.seed(1)
-    weighted_loss, weighted_terms = weighted._losses(x, x, mx.array(3.0))
+    weighted_loss, weighted_terms = weighted._losses(x, x, Weights(mx.array(3.0), mx.array(1.5)))
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}
     assert loss.item() == pytest.approx(terms["reconstruction"].item() + kls, rel=1e-5)
     assert weighted.pairs is not None
-    pair_loss = weighted.pairs.loss(weighted_terms).item()
+    pair_loss = weighted.pairs.loss(weighted_terms, 1.5).item()
     expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * pair_loss
     expected += 4 * weighted_terms["sample"].item()
     assert weighted_loss.item() == pytest.approx(expected, rel=1e-5)
@@ -153,7 +154,7 @@ def test_with_pairs_the_bound_does_not_move_the_classifier(small_images: np.ndar
 
         def loss(parameters, trainer=trainer, x=x):  # type: ignore[no-untyped-def]
             trainer.model.update(parameters)
-            return trainer._losses(x, x, mx.array(1.0))[0]
+            return trainer._losses(x, x, step_weights(trainer.config, 0))[0]
 
         gradient = mx.grad(loss)(trainer.model.trainable_parameters())["classifier"]["out"]
         assert (mx.abs(gradient["weight"]).max().item() > 1e-6) == moves
