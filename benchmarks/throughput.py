@@ -5,12 +5,14 @@
 "Plain" is what one writes first in MLX: strided convolutions, nearest-neighbour upsampling before
 a convolution, automatic gradients throughout, memory as malloc handles it, and on Linux OpenBLAS
 with its own threads or the BLAS in MLX's wheel. The PyTorch rows (torch_networks.py) are left out
-where torch cannot be imported. All have the same parameters and the same function
-(tests/test_layers.py) and see the same random images. Each row runs in its own process, rows take
-turns; medians over the rounds and medians of the ratios in a round are printed and kept in
-benchmarks/results/throughput.json, by the clock and by processor time. On a machine that does other
-things too, --threads 1 and processor time are what to compare: threads that wait for each other
-(PyTorch's, OpenBLAS's) suffer most from a busy core, and count their waiting as work.
+where torch cannot be imported; they are PyTorch as installed, but for one that has OpenBLAS loaded
+before it, which then takes the place of PyTorch's own matrix products. All have the same parameters
+and the same function (tests/test_layers.py) and see the same random images. Each row runs in its
+own process, rows take turns; medians over the rounds and medians of the ratios in a round are
+printed and kept in benchmarks/results/throughput.json, by the clock and by processor time, with the
+milliseconds of our phases. On a machine that does other things too, --threads 1 and processor time
+are what to compare: threads that wait for each other (PyTorch's, OpenBLAS's) suffer most from a
+busy core, and count their waiting as work.
 """
 
 import argparse
@@ -30,13 +32,15 @@ sys.path.insert(0, str(ROOT))
 
 # MALLOC_ARENA_TEST has its default value here; a variable of malloc's turns our settings off.
 PLAIN = {"MALLOC_ARENA_TEST": "8"}
+OWN_BLAS = {"MLX_GMVAE_BLAS": "none"}
 ROWS: dict[str, dict[str, str]] = {
     "ours": {},
     "plain MLX, OpenBLAS": PLAIN,
-    "plain MLX, wheel BLAS": {**PLAIN, "MLX_GMVAE_BLAS": "none"},
-    "PyTorch": {},
-    "PyTorch, channels last": {},
-    "PyTorch, torch.compile": {},
+    "plain MLX, wheel BLAS": PLAIN | OWN_BLAS,
+    "PyTorch": OWN_BLAS,
+    "PyTorch, channels last": OWN_BLAS,
+    "PyTorch, torch.compile": OWN_BLAS,
+    "PyTorch, OpenBLAS": {},
 }
 WORKLOADS: dict[str, tuple[dict, int]] = {  # fields of ModelConfig, batch size
     "VAE conv, 64x64x1, batch 128": ({"model": "vae", "image_size": (64, 64)}, 128),
@@ -47,6 +51,7 @@ WORKLOADS: dict[str, tuple[dict, int]] = {  # fields of ModelConfig, batch size
         16,
     ),
 }
+PHASES = "phases"
 NUM_IMAGES = 1024  # the speed of a step does not depend on how many there are
 WARM_UP_STEPS, SECONDS, FEWEST_STEPS = 3, 3.0, 4
 
@@ -63,7 +68,9 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # workload, row
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(*args.one, args.quick)))
+        workload, row = args.one
+        run = phases_of(workload, args.quick) if row == PHASES else measure(*args.one, args.quick)
+        print(json.dumps(run))
         return
     workloads = [w for w in WORKLOADS if not args.only or any(text in w for text in args.only)]
     rows = [r for r in ROWS if r == "ours" or not args.rows or any(t in r for t in args.rows)]
@@ -84,15 +91,19 @@ def main() -> None:
             # Every second round backwards, so that none always comes after the same other.
             order = rows[:: -1 if number % 2 else 1]
             rounds.append({row: in_own_process(workload, row, args.quick) for row in order})
-        results[workload] = summary(rounds, rows)
-        print_table(workload, results[workload])
+        results[workload] = {"rows": summary(rounds, rows)}
+        print_table(workload, results[workload]["rows"])
+        phases = in_own_process(workload, PHASES, args.quick)
+        results[workload]["milliseconds_of_ours"] = phases
+        print("ours, ms: " + ", ".join(f"{name} {value}" for name, value in phases.items()))
     if not (args.quick or args.only or args.rows):
         keep(results, args)
 
 
 def in_own_process(workload: str, row: str, quick: bool) -> dict:
     command = [sys.executable, __file__, "--one", workload, row] + ["--quick"] * quick
-    done = subprocess.run(command, env={**os.environ, **ROWS[row]}, stdout=subprocess.PIPE)
+    environment = os.environ | ROWS.get(row, {})
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(f"the row {row!r} of {workload!r} failed")
     return json.loads(done.stdout.splitlines()[-1])
@@ -120,29 +131,50 @@ def measure(workload: str, row: str, quick: bool) -> dict:
     }
 
 
+def phases_of(workload: str, quick: bool) -> dict[str, float]:
+    """Milliseconds of our training step by phase, and of 1,000 images' evaluation, a checkpoint."""
+    from mlx_gmvae.profiling import phases
+
+    fields, batchsize = WORKLOADS[workload]
+    trainer = mlx_trainer(fields, 4 if quick else batchsize)
+    images = trainer.images[:4] if quick else trainer.images
+    seconds = phases(trainer, images)
+    once = {"evaluation": 1000 / len(images), "checkpoint": 1.0}
+    return {
+        name: round(1e3 * value * once.get(name, 1 / trainer.steps_per_epoch), 2)
+        for name, value in seconds.items()
+    }
+
+
 def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W, C) and the number of a partner for each."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (num, *shape), np.uint8), rng.integers(0, num, num)
 
 
-def mlx_step(fields: dict, batchsize: int, row: str):
-    from mlx_gmvae import backend
+def mlx_trainer(fields: dict, batchsize: int):
     from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.schedule import step_weights
     from mlx_gmvae.training import Trainer
+
+    config = ModelConfig(**fields)
+    images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
+    training = training_of(TrainConfig(batchsize=batchsize), config, set())
+    return Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
+
+
+def mlx_step(fields: dict, batchsize: int, row: str):
+    from mlx_gmvae import backend
+    from mlx_gmvae.schedule import step_weights
 
     import mlx.core as mx
 
     if row.startswith("plain"):
         use_plain_formulation()
-    config = ModelConfig(**fields)
-    images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
-    training = training_of(TrainConfig(batchsize=batchsize), config, set())
-    trainer = Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
+    trainer = mlx_trainer(fields, batchsize)
     trainer.trained.train()
     compiled, captured = trainer._compiled_step()
+    images, partners = trainer.images, trainer.neighbours[:, 0]
     weights = step_weights(trainer.config, 0)
 
     def step(number: int) -> None:

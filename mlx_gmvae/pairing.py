@@ -86,7 +86,7 @@ def draw_partners(graph: np.ndarray, rows: np.ndarray, rng: np.random.Generator)
 class PairObjective:
     """The loss above on a mixture model's q(y|x), for a balance prior over K components.
 
-    `balance` is "uniform", "free" (uniform, as long as lambda above exceeds 1), or K numbers with
+    `balance` is "uniform", "free" (uniform, and lambda falls during training), or K numbers with
     commas between them. With `heads`, each of them in place of the classifier's last layer has
     terms of its own.
     """

@@ -12,6 +12,7 @@ from .errors import InputError
 VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
 MOST_VALIDATION_IMAGES = 5000
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
+FREE_BALANCE = 0.8
 
 
 class Weights(NamedTuple):
@@ -54,15 +55,16 @@ def kl_weight(config: TrainConfig, epochs_done: float) -> float:
 
 
 def balance_weight(config: TrainConfig, epochs_done: float) -> float:
-    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 1.
+    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 0.8.
 
-    1 is what mutual information asks for. From the start it would let classes merge that a
-    first spread over all components keeps apart.
+    1 is what mutual information asks for; a little less, and components that share their
+    neighbours are given up. From the start that would let classes merge which a first spread over
+    all components keeps apart.
     """
     if config.balance != "free":
         return config.pair_balance
     fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
-    return config.pair_balance + fall * (1 - config.pair_balance)
+    return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
 
 
 def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
