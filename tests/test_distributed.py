@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mlx_gmvae import distributed
@@ -98,3 +100,25 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     done = train(*OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r"), processes=2)
     assert "use --batchsize 32" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_launch
+def test_an_interrupt_stops_all_processes_at_one_step_and_saves(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [str(LAUNCH), "-n", "2", "--", sys.executable, str(ROOT / "train.py"), *OPTIONS]
+    with subprocess.Popen(
+        [*command, "--epochs", "20", "--outdir", str(folder)],
+        cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as running:  # fmt: skip
+        while not (folder / "history.csv").exists():
+            assert running.poll() is None
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+        out, _ = running.communicate(timeout=60)
+    for rank in (0, 1):
+        assert f"rank {rank} exited with code 130" in out
+    finished = len(history(folder))
+    assert 1 <= finished < 20
+    assert train("--cpu", "--resume", str(folder)).returncode == 0
+    assert len(history(folder)) == 20
