@@ -11,7 +11,13 @@ import numpy as np
 from . import figures, tables
 from .data.splits import Dataset
 from .errors import InputError
-from .metrics import calibration_error, classification_scores, clustering_scores, confusion_of
+from .metrics import (
+    calibration_error,
+    classification_scores,
+    clustering_scores,
+    confusion_of,
+    exemplar_accuracy,
+)
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
@@ -139,6 +145,6 @@ class Assignments:
             scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
             return scores
         scores["clustering"] = clustering_scores(labels, self.clusters)
-        error = calibration_error(labels, self.responsibilities)
-        scores["clustering"]["calibration_error"] = error
+        for measure in (exemplar_accuracy, calibration_error):
+            scores["clustering"][measure.__name__] = measure(labels, self.responsibilities)
         return scores

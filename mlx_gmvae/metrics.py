@@ -54,12 +54,18 @@ def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes).
-
-    Close to the rule of Dilokthanakul et al. 2016, section 4.2, who take the class of the most
-    confident image of each cluster.
-    """
+    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes)."""
     return float(confusion(labels, clusters).max(axis=1).sum() / len(labels))
+
+
+def exemplar_accuracy(labels: np.ndarray, responsibilities: np.ndarray) -> float:
+    """Accuracy when every cluster takes the class of the image most confidently in it.
+
+    Many-to-one, of labels (N,) and responsibilities (N, K). Source: Dilokthanakul et al. 2016,
+    section 4.2.
+    """
+    classes = labels[responsibilities.argmax(axis=0)]
+    return float((classes[responsibilities.argmax(axis=1)] == labels).mean())
 
 
 def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:

@@ -26,6 +26,19 @@ def test_matching_accuracy_with_more_clusters_than_classes() -> None:
     assert metrics.majority_accuracy(labels, clusters) == 1
 
 
+def test_exemplar_accuracy_goes_by_the_most_confident_image_of_each_cluster() -> None:
+    labels = np.array([0, 0, 1, 1, 1, 2])
+    responsibilities = np.array(
+        [[0.9, 0.1, 0], [0.8, 0.2, 0], [0.4, 0.6, 0], [0.3, 0.7, 0], [0.6, 0.4, 0], [0.05, 0.95, 0]]
+    )
+    # Cluster 0 is of class 0, cluster 1 of class 2 (where the majority is not), 2 is empty.
+    assert metrics.exemplar_accuracy(labels, responsibilities) == pytest.approx(3 / 6)
+    assert metrics.majority_accuracy(labels, responsibilities.argmax(axis=1)) == pytest.approx(
+        3 / 6
+    )
+    assert metrics.exemplar_accuracy(labels, np.eye(3)[labels]) == 1
+
+
 def test_scores_of_a_relabelled_clustering_are_perfect() -> None:
     labels = rng.integers(0, 4, 50)
     scores = metrics.clustering_scores(labels, (labels + 1) % 4)
