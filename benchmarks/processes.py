@@ -2,9 +2,10 @@
 
     python benchmarks/processes.py
 
-The default GMVAE on the bundled digits at 28x28, by `train.py` alone and under `mlx.launch -n 2`,
-in turns. Images per second are those of the faster half of the epochs, by the clock; the losses
-are those of the last epoch. Kept in benchmarks/results/processes.json.
+The default GMVAE on the bundled digits at 28x28, by `train.py` alone, under `mpirun -n 2` (where
+Open MPI is installed) and under `mlx.launch -n 2`, in turns. Images per second are those of the
+faster half of the epochs, by the clock; the losses are those of the last epoch. Kept in
+benchmarks/results/processes.json.
 """
 
 import csv
@@ -18,50 +19,55 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 16"
+OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 30"
 ROUNDS = 3
+LAUNCH = shutil.which("mlx.launch", path=Path(sys.executable).parent) or "mlx.launch"
+WAYS = {
+    "one process": [],
+    "mpirun -n 2": ["mpirun", "-n", "2"],
+    "mlx.launch -n 2": [LAUNCH, "-n", "2", "--"],
+}
 
 
 def main() -> None:
-    rounds = [{processes: train(processes, seed) for processes in (1, 2)} for seed in range(ROUNDS)]
-    ratios = [each[2]["images_per_second"] / each[1]["images_per_second"] for each in rounds]
-    for seed, each in enumerate(rounds):
+    ways = [way for way in WAYS if way != "mpirun -n 2" or shutil.which("mpirun")]
+    rounds = [{way: train(WAYS[way], seed) for way in ways} for seed in range(ROUNDS)]
+    summary = {}
+    for way in ways:
+        speeds, losses = zip(*(each[way] for each in rounds), strict=True)
+        ratios = [each[way][0] / each["one process"][0] for each in rounds]
+        summary[way] = {
+            "images_per_second": speeds,
+            "ratio": round(statistics.median(ratios), 2),
+            "loss": losses,
+        }
         print(
-            f"seed {seed}: images/s {each[1]['images_per_second']:.0f} and "
-            f"{each[2]['images_per_second']:.0f} ({ratios[seed]:.2f}), "
-            f"loss {each[1]['loss']:.2f} and {each[2]['loss']:.2f}"
+            f"{way:<16} images/s {' '.join(f'{x:6.0f}' for x in speeds)}  "
+            f"{summary[way]['ratio']:.2f} times one  loss {' '.join(f'{x:7.2f}' for x in losses)}"
         )
-    print(f"two processes: {statistics.median(ratios):.2f} times the images per second of one")
     content = {
         "command": "python benchmarks/processes.py",
         "options": OPTIONS,
+        "seeds": list(range(ROUNDS)),
         "load_average_at_the_end": [round(load, 1) for load in os.getloadavg()],
-        "ratio": round(statistics.median(ratios), 2),
-        "rounds": rounds,
+        "ways": summary,
     }
     path = ROOT / "benchmarks" / "results" / "processes.json"
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def train(processes: int, seed: int) -> dict[str, float]:
-    """Speed and last loss of a run of `train.py`."""
+def train(launcher: list[str], seed: int) -> tuple[float, float]:
+    """Images per second and the last loss of a run of `train.py`."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "train.py"), *OPTIONS.split()]
+        command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS.split()]
         command += ["--seed", str(seed), "--outdir", folder, "--overwrite"]
-        if processes > 1:
-            beside = Path(sys.executable).parent
-            launch = shutil.which("mlx.launch", path=beside) or "mlx.launch"
-            command = [launch, "-n", str(processes), "--", *command]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
         with open(Path(folder) / "history.csv") as file:
             epochs = list(csv.DictReader(file))
     speeds = sorted(float(epoch["throughput"]) for epoch in epochs)
     faster = speeds[len(speeds) // 2 :]
-    return {
-        "images_per_second": round(statistics.median(faster), 1),
-        "loss": round(float(epochs[-1]["loss"]), 3),
-    }
+    return round(statistics.median(faster), 1), round(float(epochs[-1]["loss"]), 3)
 
 
 if __name__ == "__main__":

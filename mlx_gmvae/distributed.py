@@ -1,13 +1,16 @@
-"""Data-parallel training in the processes that `mlx.launch` starts; alone, everything is a no-op.
+"""Data-parallel training in several processes; alone, everything is a no-op.
 
-    mlx.launch -n 2 -- python train.py ...
+    mlx.launch -n 2 -- python train.py ...      over sockets, on one machine or several
+    mpirun -n 2 python train.py ...             Open MPI: through shared memory on one machine
 
 Every process holds the same model, takes its share of each batch, and draws its own noise;
 gradients, losses and running statistics are averaged at each step, so the models stay the same.
 """
 
 import functools
+import os
 import sys
+from ctypes.util import find_library
 from typing import Any
 
 import mlx.core as mx
@@ -20,7 +23,17 @@ from .randomness import random_key, set_random_key
 
 @functools.cache
 def _group() -> mx.distributed.Group:
-    return mx.distributed.init()
+    started = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+    if started > 1:
+        # MLX asks for libmpi.so, which on Linux only development packages bring.
+        os.environ.setdefault("MLX_MPI_LIBNAME", find_library("mpi") or "libmpi.so")
+    group = mx.distributed.init()
+    if group.size() < started:
+        raise InputError(
+            f"mpirun started {started} processes, but MLX cannot load Open MPI's library; "
+            "set MLX_MPI_LIBNAME to its libmpi.so"
+        )
+    return group
 
 
 def size() -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_gmvae import distributed
@@ -18,20 +19,35 @@ from conftest import ROOT
 
 LAUNCH = shutil.which("mlx.launch") or shutil.which("mlx.launch", path=Path(sys.executable).parent)
 needs_launch = pytest.mark.skipif(LAUNCH is None, reason="mlx.launch is not installed")
+needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="no Open MPI")
+in_two_processes = pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param([str(LAUNCH), "-n", "2", "--"], marks=needs_launch, id="mlx.launch"),
+        pytest.param(["mpirun", "-n", "2", "--oversubscribe"], marks=needs_mpi, id="mpirun"),
+    ],
+)
+# As root, as in containers, mpirun wants to be told twice.
+ENVIRONMENT = {
+    **os.environ,
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
 OPTIONS = [
     *["--cpu", "--dataset", "digits", "--K", "3", "--latent_dims", "2"],
     *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--batchsize", "64"],
 ]
 
 
-def train(*options: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *options]
-    if processes > 1:
-        command = [str(LAUNCH), "-n", str(processes), "--", *command]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+def train(
+    *options: str, launcher: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+        [*launcher, sys.executable, str(ROOT / "train.py"), *options],
+        cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
 
 
 def history(folder: Path) -> list[float]:
@@ -54,15 +70,17 @@ def test_alone_everything_is_a_no_op() -> None:
     np.testing.assert_array_equal(distributed.random_keys(), key)
 
 
-@needs_launch
-def test_two_processes_reach_the_loss_of_one_and_resume(tmp_path: Path) -> None:
+@in_two_processes
+def test_two_processes_reach_the_loss_of_one_and_resume(
+    launcher: list[str], tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert train(*OPTIONS, "--epochs", "8", "--outdir", str(one)).returncode == 0
-    done = train(*OPTIONS, "--epochs", "8", "--outdir", str(two), processes=2)
+    done = train(*OPTIONS, "--epochs", "8", "--outdir", str(two), launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Epoch    8 |") == 1  # only the first process prints
     assert history(two)[-1] == pytest.approx(history(one)[-1], rel=0.01)
-    done = train("--cpu", "--resume", str(two), "--epochs", "9", processes=2)
+    done = train("--cpu", "--resume", str(two), "--epochs", "9", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert (len(history(one)), len(history(two))) == (8, 9)
     assert (two / "model.npz").is_file() and json.loads((two / "metrics.json").read_text())
@@ -95,30 +113,41 @@ if distributed.is_first():
     assert done.stdout.strip().splitlines()[-1:] == ["2 0.0 False"], done.stderr
 
 
-@needs_launch
-def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
-    done = train(*OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r"), processes=2)
+@in_two_processes
+def test_a_batch_that_cannot_be_divided_is_refused(launcher: list[str], tmp_path: Path) -> None:
+    done = train(*OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r"), launcher=launcher)
     assert "use --batchsize 32" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-@needs_launch
-def test_an_interrupt_stops_all_processes_at_one_step_and_saves(tmp_path: Path) -> None:
+@in_two_processes
+def test_an_interrupt_stops_all_processes_at_one_step_and_saves(
+    launcher: list[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    command = [str(LAUNCH), "-n", "2", "--", sys.executable, str(ROOT / "train.py"), *OPTIONS]
+    command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS, "--epochs", "60"]
     with subprocess.Popen(
-        [*command, "--epochs", "20", "--outdir", str(folder)],
-        cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,
+        [*command, "--outdir", str(folder)],
+        cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as running:  # fmt: skip
         while not (folder / "history.csv").exists():
             assert running.poll() is None
-            time.sleep(0.1)
+            time.sleep(0.02)
         os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
         out, _ = running.communicate(timeout=60)
-    for rank in (0, 1):
-        assert f"rank {rank} exited with code 130" in out
+    if launcher[0] == LAUNCH:
+        assert all(f"rank {rank} exited with code 130" in out for rank in (0, 1))
     finished = len(history(folder))
-    assert 1 <= finished < 20
+    assert 1 <= finished < 60
     assert train("--cpu", "--resume", str(folder)).returncode == 0
-    assert len(history(folder)) == 20
+    assert len(history(folder)) == 60
+
+
+def test_processes_of_mpirun_without_its_library_are_told_so(tmp_path: Path) -> None:
+    done = train(
+        *OPTIONS, "--outdir", str(tmp_path / "r"),
+        OMPI_COMM_WORLD_SIZE="2", MLX_MPI_LIBNAME="libnowhere.so",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "set MLX_MPI_LIBNAME" in done.stderr
