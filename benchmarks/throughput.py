@@ -30,8 +30,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# MALLOC_ARENA_TEST has its default value here; a variable of malloc's turns our settings off.
-PLAIN = {"MALLOC_ARENA_TEST": "8"}
+# Default values, which turn our settings off: of a variable of malloc's, and of MLX's.
+PLAIN = {"MALLOC_ARENA_TEST": "8", "MLX_BFS_MAX_WIDTH": "20"}
 OWN_BLAS = {"MLX_GMVAE_BLAS": "none"}
 ROWS: dict[str, dict[str, str]] = {
     "ours": {},

@@ -10,6 +10,7 @@ from . import backend
 
 backend.load_fast_blas()  # before anything imports mlx.core
 backend.keep_freed_memory()
+backend.interleave_streams()
 
 __version__ = "0.1.0"
 

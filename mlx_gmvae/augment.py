@@ -12,14 +12,20 @@ SHEAR = math.radians(12)
 SHIFT = 2.5 / 28  # of the side
 
 
-def random_affine(x: mx.array) -> mx.array:
+def draw_maps(num: int) -> mx.array:
+    """What tells `num` random affine maps apart, (6, num), uniform in [-1, 1]."""
+    return mx.random.uniform(-1, 1, (6, num))
+
+
+def random_affine(x: mx.array, maps: mx.array | None = None) -> mx.array:
     """Each image (B, H, W, C) under its own rotation, scale, shear and shift; no flips.
 
     Uniform within +-15 degrees, +-15 %, +-12 degrees and +-9 % of the side. Bilinear; outside
-    the image its border continues.
+    the image its border continues. `maps` are those of `draw_maps`, drawn here if not given.
     """
     batch, height, width, _ = x.shape
-    angle, shear, scale_y, scale_x, shift_y, shift_x = mx.random.uniform(-1, 1, (6, batch))
+    maps = draw_maps(batch) if maps is None else maps
+    angle, shear, scale_y, scale_x, shift_y, shift_x = maps
     cos, sin, tan = mx.cos(ROTATION * angle), mx.sin(ROTATION * angle), mx.tan(SHEAR * shear)
     scale_y, scale_x = 1 + SCALE * scale_y, 1 + SCALE * scale_x
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 BLAS_VARIABLE = "MLX_GMVAE_BLAS"
+WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 _blas_name: str | None = None
 _blas_threads = 0
@@ -79,6 +80,17 @@ def keep_freed_memory() -> None:
     libc.mallopt(MMAP_MAX, 0)
     libc.mallopt(TOP_PAD, 64 << 20)
     libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def interleave_streams() -> None:
+    """Let MLX hand out operations of several streams in turns, so that they run at the same time.
+
+    It goes through a graph by breadth, but by depth where more than so many arrays are open, as
+    in a step with all its gradients; then one stream waits for another. Read at the first
+    evaluation.
+    """
+    if platform.system() == "Linux":
+        os.environ.setdefault(WIDTH_VARIABLE, "100")
 
 
 def cores() -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import distributed
-from .augment import random_affine
+from .augment import draw_maps, random_affine
 from .data.images import Images
 from .descriptors import describe
 from .distributions import log_responsibilities
@@ -100,15 +100,25 @@ class PairObjective:
     ):
         self.model = model
         self.log_prior = log_balance_prior(balance, model.config.K)
-        self.distort = random_affine if augment == "affine" else lambda x: x
+        self.distorts = augment == "affine"
         self.heads = heads
 
-    def terms(self, x: mx.array, partners: mx.array) -> dict[str, mx.array]:
+    def draw(self, num: int) -> mx.array | None:
+        """The distortions of `num` images and their partners, or None."""
+        return draw_maps(2 * num) if self.distorts else None
+
+    def distort(self, x: mx.array, maps: mx.array | None = None) -> mx.array:
+        """Images as the classifier sees them in training, by `draw`'s maps or new ones."""
+        return random_affine(x, maps) if self.distorts else x
+
+    def terms(
+        self, x: mx.array, partners: mx.array, maps: mx.array | None = None
+    ) -> dict[str, mx.array]:
         """The parts of the loss on float images (B, H, W, C) and their partners, nats.
 
         Scalars, or one number per head.
         """
-        pairs = self.distort(mx.concatenate([x, partners]))
+        pairs = self.distort(mx.concatenate([x, partners]), maps)
         if self.heads is None:
             log_q = self.model.log_cluster_probabilities(pairs)
         else:
@@ -123,10 +133,10 @@ class PairObjective:
         return terms["pair"] - terms["entropy"] + (weight - 1) * terms["imbalance"]
 
     def train_terms(
-        self, x: mx.array, partners: mx.array, weight: mx.array
+        self, x: mx.array, partners: mx.array, weight: mx.array, maps: mx.array | None = None
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The scalar to minimise, a mean over heads, and the terms of the head in use."""
-        terms = self.terms(x, partners)
+        terms = self.terms(x, partners, maps)
         losses = self.loss(terms, weight)
         if self.heads is None:
             return losses, terms

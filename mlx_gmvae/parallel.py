@@ -1,45 +1,69 @@
-"""Work on the CPU's cores side by side: parts of a batch, each on a stream of its own.
+"""Work on the CPU's cores side by side, each on a stream of its own.
 
-MLX runs all but its matrix products on one core. Streams of the CPU run at the same time, so a
-network that treats images one by one is given the batch in parts. On a GPU the batch stays whole.
+MLX runs a stream of the CPU on one thread, and streams run at the same time. So terms of a loss
+that need nothing of each other take half of the cores each, and a network that treats images one by
+one is given the batch in parts. On a GPU everything stays whole.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import TypeVar
 
 import mlx.core as mx
 
 from .backend import cores
 
-_inside = False  # a part is not divided again
+T = TypeVar("T")
+
 SMALLEST_PART = 8  # images; the gradients of parts must be added, which costs as much for each
+_own: Sequence[mx.Stream] | None = None  # the streams that a part of the work may use; None: all
+
+
+def side_by_side(*functions: Callable[[], T]) -> list[T]:
+    """The answers of functions that need nothing of each other, each on its share of the cores."""
+    streams = streams_to_use()
+    if len(streams) < len(functions):
+        return [function() for function in functions]
+    answers = []
+    for number, function in enumerate(functions):
+        with _only(streams[number :: len(functions)]):
+            answers.append(function())
+    return answers
 
 
 def over_batch(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
     """`function(*arrays)`, which must treat the rows of axis 0 one by one, (B, ...) each."""
-    global _inside
-    num = 1 if _inside else number_of_parts(len(arrays[0]))
-    if num == 1:
+    batch = len(arrays[0])
+    streams = streams_to_use()[: batch // SMALLEST_PART]
+    if len(streams) < 2:
         return function(*arrays)
-    borders = [len(arrays[0]) * part // num for part in range(num + 1)]
+    borders = [batch * part // len(streams) for part in range(len(streams) + 1)]
     results = []
-    _inside = True
-    try:
-        for stream, (start, end) in zip(_streams(num), pairwise(borders), strict=True):
-            with mx.stream(stream):
-                # Slices, since mx.compile fails where one array goes through mx.split twice.
-                results.append(function(*(array[start:end] for array in arrays)))
-    finally:
-        _inside = False
+    for stream, (start, end) in zip(streams, pairwise(borders), strict=True):
+        with _only([stream]):
+            # Slices, since mx.compile fails where one array goes through mx.split twice.
+            results.append(function(*(array[start:end] for array in arrays)))
     return mx.concatenate(results)
 
 
-def number_of_parts(batch: int) -> int:
-    """How many parts a batch is worth: one on a GPU, at most one a core."""
+def streams_to_use() -> Sequence[mx.Stream]:
+    """One for each core that the work at hand may use; none on a GPU."""
     if not on_cpu():
-        return 1
-    return max(1, min(cores(), batch // SMALLEST_PART))
+        return []
+    return _streams(cores()) if _own is None else _own
+
+
+@contextmanager
+def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
+    global _own
+    before, _own = _own, streams
+    try:
+        with mx.stream(streams[0]):
+            yield
+    finally:
+        _own = before
 
 
 def on_cpu() -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
+from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
@@ -24,7 +24,9 @@ from .config import TrainConfig, training_of
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
+from .optimizer import Adam
 from .pairing import PairObjective, draw_partners, neighbour_graph
+from .parallel import side_by_side
 from .randomness import preserved_random_state, random_key
 from .schedule import Weights, divide, learning_rate, step_weights
 
@@ -72,7 +74,7 @@ class Trainer:
                 neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
         self.neighbours = neighbours
         self.trained = Trained(model, heads)
-        self.optimizer = optim.Adam(learning_rate=config.lr, bias_correction=True)
+        self.optimizer = Adam(config.lr)
         self.optimizer.init(self.trained.trainable_parameters())
         self.epoch = 0
         self.step = 0
@@ -153,7 +155,7 @@ class Trainer:
                 grads, losses, statistics = distributed.average((grads, losses, statistics))
                 self.trained.update(statistics)
             if self.config.clip_grad is not None:
-                grads, _ = optim.clip_grad_norm(grads, self.config.clip_grad)
+                grads, _ = clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
             self.trained.use_chosen_head()
             return losses
@@ -165,6 +167,24 @@ class Trainer:
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
         x = as_float(x)
+        if self.pairs is None or partners is None:
+            return self._bound_losses(x, weights)
+        # Drawn before, so that the pairs need not wait for what the bound draws.
+        maps = self.pairs.draw(len(x))
+        halves = [
+            partial(self._bound_losses, x, weights),
+            partial(self._pair_losses, x, as_float(partners), weights, self.pairs, maps),
+        ]
+        # Convolutions gain more from parts of the batch, and exchanges between processes must
+        # keep their order.
+        together = self.model.config.arch == "mlp" and distributed.size() == 1
+        (loss, terms), (pair_loss, pair_terms) = (
+            side_by_side(*halves) if together else [half() for half in halves]
+        )
+        return loss + pair_loss, terms | pair_terms
+
+    def _bound_losses(self, x: mx.array, weights: Weights) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted bound and, with pairs, how well samples are recognised."""
         q = self.model.posterior(x)
         if self.pairs:
             # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
@@ -174,16 +194,24 @@ class Trainer:
         for name, value in terms.items():
             is_reconstruction = name == "reconstruction"
             loss = loss + (self.config.recon_weight if is_reconstruction else weights.kl) * value
-        if self.pairs and partners is not None:
-            pair_loss, pair_terms = self.pairs.train_terms(x, as_float(partners), weights.balance)
-            loss = loss + self.config.pair_weight * pair_loss
-            terms = terms | pair_terms
-            if self.config.sample_weight and self.pairs.model.has_classifier:
-                num = max(1, len(x) // BATCH_PER_SAMPLE)
-                disagreement = self.pairs.model.sample_disagreement(num)
-                loss = loss + self.config.sample_weight * disagreement
-                terms = terms | {"sample": disagreement}
+        if self.pairs and self.config.sample_weight and self.pairs.model.has_classifier:
+            num = max(1, len(x) // BATCH_PER_SAMPLE)
+            disagreement = self.pairs.model.sample_disagreement(num)
+            loss = loss + self.config.sample_weight * disagreement
+            terms = terms | {"sample": disagreement}
         return loss, terms
+
+    def _pair_losses(
+        self,
+        x: mx.array,
+        partners: mx.array,
+        weights: Weights,
+        pairs: PairObjective,
+        maps: mx.array | None,
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted pair objective and its terms."""
+        loss, terms = pairs.train_terms(x, partners, weights.balance, maps)
+        return self.config.pair_weight * loss, terms
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch

@@ -134,13 +134,14 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     )
     x = mx.array(small_images[:16])
     mx.random.seed(1)
+    assert weighted.pairs is not None
+    weighted.pairs.draw(16)  # as the weighted loss does first
     loss, terms = plain._losses(x, None, Weights(mx.array(1.0), mx.array(2.0)))
     mx.random.seed(1)
     weighted_loss, weighted_terms = weighted._losses(x, x, Weights(mx.array(3.0), mx.array(1.5)))
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}
     assert loss.item() == pytest.approx(terms["reconstruction"].item() + kls, rel=1e-5)
-    assert weighted.pairs is not None
     pair_loss = weighted.pairs.loss(weighted_terms, 1.5).item()
     expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * pair_loss
     expected += 4 * weighted_terms["sample"].item()
