@@ -137,10 +137,11 @@ def add_training_flags(parser: Parser) -> None:
     group = parser.add_argument_group("clustering", "Neighbour pairs, for gmvae and vade.")
     fields = [
         ("pair_weight", "weight of the pair objective; 0 leaves the plain ELBO", {"type": float}),
-        ("pair_balance", "weight of the balance between clusters in it", {"type": float}),
+        ("pair_balance", "weight of the balance in it (free: at the start)", {"type": float}),
         (
             "balance",
-            "cluster sizes to expect: uniform, free, or a file of K numbers",
+            "cluster sizes to expect: uniform, free (for a K that is not the number of classes, or "
+            "classes of unequal size), or a file of K numbers",
             {"metavar": "uniform|free|FILE"},
         ),
         ("neighbours", "nearest neighbours to pair an image with", {"type": int, "metavar": "N"}),
