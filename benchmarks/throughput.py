@@ -180,7 +180,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
     def step(number: int) -> None:
         start = number * batchsize % (len(images) - batchsize + 1)
         rows = np.arange(start, start + batchsize)
-        pairs = mx.array(images[partners[rows]]) if trainer.pairs else None
+        pairs = mx.array(images[partners[rows]]) if trainer.objective.pairs else None
         mx.eval(compiled(mx.array(images[rows]), pairs, weights), captured)
 
     return step, backend.describe()

@@ -36,21 +36,21 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         x, partners = _arrays(trainer, batch)
         end = step_weights(trainer.config, trainer.config.epochs)
         loss = mx.compile(
-            lambda *inputs: trainer._losses(*inputs)[0],
+            lambda *inputs: trainer.objective.losses(*inputs)[0],
             inputs=[trainer.trained.state, mx.random.state],
             outputs=[trainer.trained.state, mx.random.state],
         )
         gradients = mx.compile(
-            nn.value_and_grad(trainer.trained, trainer._losses),
+            nn.value_and_grad(trainer.trained, trainer.objective.losses),
             inputs=[trainer.trained.state, mx.random.state],
             outputs=[trainer.trained.state, mx.random.state],
         )
         step, captured = trainer._compiled_step()
         data = _median(lambda: _arrays(trainer, batch))
         distortions = 0.0
-        if trainer.pairs and partners is not None:
+        if trainer.objective.pairs and partners is not None:
             distort = mx.compile(
-                trainer.pairs.distort, inputs=mx.random.state, outputs=mx.random.state
+                trainer.objective.pairs.distort, inputs=mx.random.state, outputs=mx.random.state
             )
             both = as_float(mx.concatenate([x, partners]))
             distortions = _median(lambda: [distort(both), mx.random.state])
@@ -115,7 +115,7 @@ def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) ->
 
 def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[mx.array, mx.array | None]:
     images = trainer.images
-    return mx.array(images[rows]), mx.array(images[rows]) if trainer.pairs else None
+    return mx.array(images[rows]), mx.array(images[rows]) if trainer.objective.pairs else None
 
 
 def _evaluation(trainer: Trainer, images: np.ndarray) -> Any:

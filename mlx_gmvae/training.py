@@ -19,19 +19,18 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
 from . import distributed
-from .batches import as_float, over_batches
+from .batches import over_batches
 from .config import TrainConfig, training_of
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
+from .objective import Objective
 from .optimizer import Adam
-from .pairing import PairObjective, draw_partners, neighbour_graph
-from .parallel import side_by_side
+from .pairing import draw_partners, neighbour_graph
 from .randomness import preserved_random_state, random_key
 from .schedule import Weights, divide, learning_rate, step_weights
 
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
-BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
 
 
 class Trainer:
@@ -64,16 +63,11 @@ class Trainer:
         distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
-        self.pairs: PairObjective | None = None
-        heads = None
-        if config.pair_weight and isinstance(model, MixtureModel):
-            if model.has_classifier and config.heads > 1:
-                heads = Heads(model.classifier.out, config.heads)
-            self.pairs = PairObjective(model, config.balance, config.augment, heads)
-            if neighbours is None:
-                neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
+        self.objective = Objective(model, config)
+        if self.objective.pairs and neighbours is None:
+            neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
         self.neighbours = neighbours
-        self.trained = Trained(model, heads)
+        self.trained = Trained(model, self.objective.heads)
         self.optimizer = Adam(config.lr)
         self.optimizer.init(self.trained.trainable_parameters())
         self.epoch = 0
@@ -81,7 +75,8 @@ class Trainer:
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self.trained.eval()  # only to learn the names: batch statistics must not see this image
-        _, terms = self._losses(mx.array(images[:1]), mx.array(images[:1]), step_weights(config, 0))
+        first = mx.array(images[:1])
+        _, terms = self.objective.losses(first, first, step_weights(config, 0))
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
@@ -126,7 +121,7 @@ class Trainer:
                     rows, others = (distributed.share(each[batch]) for each in (order, partners))
                     losses = step(
                         mx.array(self.images[rows]),
-                        mx.array(self.images[others]) if self.pairs else None,
+                        mx.array(self.images[others]) if self.objective.pairs else None,
                         step_weights(self.config, self._epochs_done()),
                     )
                     self.totals = self.totals + losses
@@ -144,7 +139,7 @@ class Trainer:
     def _compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
         # The generator's state must be captured too, or every step repeats the first's noise.
         captured = [self.trained.state, self.optimizer.state, mx.random.state]
-        loss_and_grad = nn.value_and_grad(self.trained, self._losses)
+        loss_and_grad = nn.value_and_grad(self.trained, self.objective.losses)
 
         @partial(mx.compile, inputs=captured, outputs=captured)
         def step(x: mx.array, partners: mx.array | None, weights: Weights) -> mx.array:
@@ -161,57 +156,6 @@ class Trainer:
             return losses
 
         return step, captured
-
-    def _losses(
-        self, x: mx.array, partners: mx.array | None, weights: Weights
-    ) -> tuple[mx.array, dict[str, mx.array]]:
-        """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
-        x = as_float(x)
-        if self.pairs is None or partners is None:
-            return self._bound_losses(x, weights)
-        # Drawn before, so that the pairs need not wait for what the bound draws.
-        maps = self.pairs.draw(len(x))
-        halves = [
-            partial(self._bound_losses, x, weights),
-            partial(self._pair_losses, x, as_float(partners), weights, self.pairs, maps),
-        ]
-        # Convolutions gain more from parts of the batch, and exchanges between processes must
-        # keep their order.
-        together = self.model.config.arch == "mlp" and distributed.size() == 1
-        (loss, terms), (pair_loss, pair_terms) = (
-            side_by_side(*halves) if together else [half() for half in halves]
-        )
-        return loss + pair_loss, terms | pair_terms
-
-    def _bound_losses(self, x: mx.array, weights: Weights) -> tuple[mx.array, dict[str, mx.array]]:
-        """The weighted bound and, with pairs, how well samples are recognised."""
-        q = self.model.posterior(x)
-        if self.pairs:
-            # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
-            q = self.pairs.model.given_clusters(q)
-        terms = self.model.elbo(x, q).terms
-        loss = mx.array(0.0)
-        for name, value in terms.items():
-            is_reconstruction = name == "reconstruction"
-            loss = loss + (self.config.recon_weight if is_reconstruction else weights.kl) * value
-        if self.pairs and self.config.sample_weight and self.pairs.model.has_classifier:
-            num = max(1, len(x) // BATCH_PER_SAMPLE)
-            disagreement = self.pairs.model.sample_disagreement(num)
-            loss = loss + self.config.sample_weight * disagreement
-            terms = terms | {"sample": disagreement}
-        return loss, terms
-
-    def _pair_losses(
-        self,
-        x: mx.array,
-        partners: mx.array,
-        weights: Weights,
-        pairs: PairObjective,
-        maps: mx.array | None,
-    ) -> tuple[mx.array, dict[str, mx.array]]:
-        """The weighted pair objective and its terms."""
-        loss, terms = pairs.train_terms(x, partners, weights.balance, maps)
-        return self.config.pair_weight * loss, terms
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch

@@ -114,14 +114,14 @@ def test_a_partial_last_batch_is_dropped_and_a_large_batch_shrinks(small_images)
 def test_kl_annealing_needs_no_second_trace(small_images) -> None:  # type: ignore[no-untyped-def]
     trainer = make_trainer(small_images, epochs=3, kl_anneal=2, kl_weight=0.5)
     traces = 0
-    losses = trainer._losses
+    losses = trainer.objective.losses
 
     def counted(*inputs):  # type: ignore[no-untyped-def]
         nonlocal traces
         traces += 1
         return losses(*inputs)
 
-    trainer._losses = counted
+    trainer.objective.losses = counted
     for _ in trainer.run():
         pass
     assert traces == (1 if backend.compiles() else 3 * trainer.steps_per_epoch)
@@ -134,15 +134,16 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     )
     x = mx.array(small_images[:16])
     mx.random.seed(1)
-    assert weighted.pairs is not None
-    weighted.pairs.draw(16)  # as the weighted loss does first
-    loss, terms = plain._losses(x, None, Weights(mx.array(1.0), mx.array(2.0)))
+    assert weighted.objective.pairs is not None
+    weighted.objective.pairs.draw(16)  # as the weighted loss does first
+    loss, terms = plain.objective.losses(x, None, Weights(mx.array(1.0), mx.array(2.0)))
     mx.random.seed(1)
-    weighted_loss, weighted_terms = weighted._losses(x, x, Weights(mx.array(3.0), mx.array(1.5)))
+    weights = Weights(mx.array(3.0), mx.array(1.5))
+    weighted_loss, weighted_terms = weighted.objective.losses(x, x, weights)
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}
     assert loss.item() == pytest.approx(terms["reconstruction"].item() + kls, rel=1e-5)
-    pair_loss = weighted.pairs.loss(weighted_terms, 1.5).item()
+    pair_loss = weighted.objective.pairs.loss(weighted_terms, 1.5).item()
     expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * pair_loss
     expected += 4 * weighted_terms["sample"].item()
     assert weighted_loss.item() == pytest.approx(expected, rel=1e-5)
@@ -155,7 +156,7 @@ def test_with_pairs_the_bound_does_not_move_the_classifier(small_images: np.ndar
 
         def loss(parameters, trainer=trainer, x=x):  # type: ignore[no-untyped-def]
             trainer.model.update(parameters)
-            return trainer._losses(x, x, step_weights(trainer.config, 0))[0]
+            return trainer.objective.losses(x, x, step_weights(trainer.config, 0))[0]
 
         gradient = mx.grad(loss)(trainer.model.trainable_parameters())["classifier"]["out"]
         assert (mx.abs(gradient["weight"]).max().item() > 1e-6) == moves
