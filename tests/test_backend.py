@@ -73,3 +73,18 @@ def test_cores_follow_the_threads_that_openblas_may_use() -> None:
         pytest.skip("no OpenBLAS on this machine")
     assert cores == "1"
     assert int(python(show).rsplit(" ", 1)[1]) == len(os.sched_getaffinity(0))
+
+
+@linux_only
+def test_the_device_line_names_the_kernels_in_use() -> None:
+    code = "from mlx_gmvae import backend; print(backend.describe())"
+    if "OpenBLAS" not in python(code):
+        pytest.skip("OpenBLAS is not installed")
+    assert " Prescott," in python(code, OPENBLAS_CORETYPE="Prescott")
+
+
+@linux_only
+def test_streams_are_served_in_turns_unless_the_width_is_given() -> None:
+    code = "import os, mlx_gmvae; print(os.environ['MLX_BFS_MAX_WIDTH'])"
+    assert python(code) == "100"
+    assert python(code, MLX_BFS_MAX_WIDTH="7") == "7"
