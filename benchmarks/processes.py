@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 30"
-ROUNDS = 3
+OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 100"
+ROUNDS = 2
 LAUNCH = shutil.which("mlx.launch", path=Path(sys.executable).parent) or "mlx.launch"
 WAYS = {
     "one process": [],
