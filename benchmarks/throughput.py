@@ -81,6 +81,9 @@ def main() -> None:
     if not torch_is_there():
         print("torch cannot be imported: no PyTorch rows")
         rows = [row for row in rows if "PyTorch" not in row]
+    # Every library chooses its kernels for this processor itself, as it does where no shell
+    # has set this; PyTorch's have no such variable.
+    os.environ.pop("OPENBLAS_CORETYPE", None)
     results = {}
     all_rows = rows
     for workload in workloads:
