@@ -38,6 +38,7 @@ MNIST = "--dataset mnist --latent_dims 8"
 DIGITS = "--dataset digits --latent_dims 8"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
+    "MNIST, K=10, repeated": (f"{MNIST} --K 10", range(2)),  # by later code than the row above
     "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(2)),
     "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5", range(2)),
     "MNIST, K=16, free balance": (f"{MNIST} --K 16 --balance free", range(4)),
