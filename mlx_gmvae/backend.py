@@ -9,62 +9,29 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
-BLAS_VARIABLE = "MLX_GMVAE_BLAS"
+from . import blas
+from .blas import Blas
+
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
-_blas_name: str | None = None
-_blas_threads = 0
-_too_late = False
+SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
+NO_FUSE, FUSE = 2, 3
+_loaded = Blas()
 
 
 def load_fast_blas() -> None:
-    """Put OpenBLAS ahead of the reference BLAS in MLX's Linux wheel (35 times faster).
-
-    MLX binds `cblas_sgemm` by name when it is imported, so a library already in the global
-    symbol scope wins. Tried in order: the file named by the environment variable
-    MLX_GMVAE_BLAS ("none" tries nothing), the system's OpenBLAS, the active conda
-    environment's. On macOS MLX uses Accelerate already, and this does nothing.
-    """
-    global _blas_name, _blas_threads, _too_late
-    if platform.system() != "Linux" or _blas_name:
-        return
-    _too_late = "mlx.core" in sys.modules
-    if _too_late:
-        return
-    for candidate in _blas_candidates():
-        try:
-            library = ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        if hasattr(library, "cblas_sgemm"):
-            _blas_name = _blas_version(library)
-            _blas_threads = _take_threads(library)
-            return
+    """Put a fast BLAS ahead of the reference BLAS in MLX's Linux wheel; see `blas`."""
+    global _loaded
+    if platform.system() == "Linux" and not _loaded.name:
+        _loaded = blas.load()
 
 
-def _blas_candidates() -> list[str]:
-    chosen = os.environ.get(BLAS_VARIABLE)
-    if chosen:
-        return [] if chosen.lower() == "none" else [chosen]
-    candidates = ["libopenblas.so.0"]
-    conda = os.environ.get("CONDA_PREFIX")
-    if conda:
-        candidates.append(str(Path(conda) / "lib" / "libopenblas.so.0"))
-    return candidates
-
-
-def _take_threads(library: ctypes.CDLL) -> int:
-    """How many threads OpenBLAS would use; from now on it uses one, and `parallel` the cores."""
-    try:
-        threads = int(library.openblas_get_num_threads())
-        library.openblas_set_num_threads(1)
-    except AttributeError:
-        return 0
-    return threads
+def require_usable_blas() -> None:
+    """Raise InputError if MLX_GMVAE_BLAS names a library that cannot be used."""
+    _loaded.require_usable()
 
 
 def keep_freed_memory() -> None:
@@ -99,36 +66,38 @@ def cores() -> int:
     So OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything. One where the BLAS brings threads
     of its own, as on macOS.
     """
-    if _blas_name:
-        return max(1, _blas_threads)
+    if _loaded.name:
+        return max(1, _loaded.threads)
     return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else 1
 
 
-def _blas_version(library: ctypes.CDLL) -> str:
-    try:
-        describe = library.openblas_get_config
-    except AttributeError:
-        return "BLAS from " + os.environ.get(BLAS_VARIABLE, "the system")
-    describe.restype = ctypes.c_char_p
-    # The version, and the processor whose kernels are in use, as "OpenBLAS 0.3.21 Haswell".
-    return " ".join([*describe().decode().split()[:2], _kernels(library)]).strip()
-
-
-def _kernels(library: ctypes.CDLL) -> str:
-    try:
-        name = library.openblas_get_corename
-    except AttributeError:
-        return ""
-    name.restype = ctypes.c_char_p
-    return str(name().decode())
-
-
 def select_device(cpu: bool = False) -> None:
-    """Use MLX's default device (the GPU where there is one), or the CPU if asked."""
+    """Use MLX's default device (the GPU where there is one), or the CPU if asked.
+
+    Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used.
+    """
     import mlx.core as mx
 
+    require_usable_blas()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
+
+
+def choose_fusing() -> None:
+    """Let `mx.compile` fuse operations on a GPU, and not on the CPU.
+
+    On the CPU each kind of fused operation goes through g++ once: a minute of waiting for the
+    hundred of a training step, which then gains 4 %. What tracing and simplifying a step saves, it
+    saves without. Call this before a compiled function is first called.
+    """
+    import mlx.core as mx
+
+    if os.environ.get("MLX_DISABLE_COMPILE"):
+        return
+    library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
+    set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
+    if set_mode:  # Python has only all or nothing
+        set_mode(NO_FUSE if mx.default_device().type == mx.cpu else FUSE)
 
 
 def has_gpu() -> bool:
@@ -167,11 +136,7 @@ def describe() -> str:
 def _blas() -> str:
     if platform.system() != "Linux":
         return "Accelerate"
-    if _blas_name:
-        return _blas_name
-    if _too_late:
-        return "reference BLAS (slow: import mlx_gmvae before mlx)"
-    return "reference BLAS (slow: apt install libopenblas0-pthread)"
+    return _loaded.name or f"reference BLAS (slow: {_loaded.problem})"
 
 
 def _processor() -> str:

@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
 from . import distributed
+from .backend import choose_fusing
 from .batches import over_batches
 from .config import TrainConfig, training_of
 from .errors import InputError
@@ -137,6 +138,7 @@ class Trainer:
             yield self.history[-1]
 
     def _compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+        choose_fusing()
         # The generator's state must be captured too, or every step repeats the first's noise.
         captured = [self.trained.state, self.optimizer.state, mx.random.state]
         loss_and_grad = nn.value_and_grad(self.trained, self.objective.losses)

@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import ROOT
 
 PACKAGE = ROOT / "mlx_gmvae"
-LEAVES = {"errors", "metrics", "randomness", "backend", "figures"}
+LEAVES = {"errors", "metrics", "randomness", "figures"}
 SCRIPTS = {"train", "reconstruct", "generate", "cluster"}
 
 

@@ -1,6 +1,5 @@
-"""The device line, and BLAS loaded before MLX."""
+"""The device line, and what is set up before MLX is imported."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -37,50 +36,10 @@ def test_select_cpu() -> None:
 
 
 @linux_only
-def test_blas_can_be_turned_off_named_or_come_too_late() -> None:
-    show = "from mlx_gmvae import backend; print(backend.describe())"
-    assert "reference BLAS" in python(show, MLX_GMVAE_BLAS="none")
-    assert "reference BLAS" in python(show, MLX_GMVAE_BLAS="/nonexistent.so")
-    assert "import mlx_gmvae before mlx" in python(f"import mlx.core; {show}")
-
-
-@linux_only
 @pytest.mark.parametrize("script", ["train", "reconstruct", "generate", "cluster"])
 def test_every_script_loads_blas_before_mlx(script: str) -> None:
-    code = f"import {script}; from mlx_gmvae import backend; print(backend._too_late)"
-    assert python(code) == "False"
-
-
-@linux_only
-def test_openblas_is_used_and_gives_the_same_numbers() -> None:
-    code = (
-        "import mlx_gmvae, mlx.core as mx; from mlx_gmvae import backend; mx.random.seed(0);"
-        "a = mx.random.normal((200, 300)); print(backend._blas_name);"
-        "print(float((a @ a.T).sum()))"
-    )
-    fast, slow = (python(code, MLX_GMVAE_BLAS=blas).split("\n") for blas in ("", "none"))
-    if fast[0] == "None":
-        pytest.skip("no OpenBLAS on this machine")
-    assert slow[0] == "None"
-    assert float(fast[1]) == pytest.approx(float(slow[1]), rel=1e-4)
-
-
-@linux_only
-def test_cores_follow_the_threads_that_openblas_may_use() -> None:
-    show = "from mlx_gmvae import backend; print(backend._blas_name, backend.cores())"
-    name, cores = python(show, OPENBLAS_NUM_THREADS="1").rsplit(" ", 1)
-    if name == "None":
-        pytest.skip("no OpenBLAS on this machine")
-    assert cores == "1"
-    assert int(python(show).rsplit(" ", 1)[1]) == len(os.sched_getaffinity(0))
-
-
-@linux_only
-def test_the_device_line_names_the_kernels_in_use() -> None:
-    code = "from mlx_gmvae import backend; print(backend.describe())"
-    if platform.machine() != "x86_64" or "OpenBLAS" not in python(code):
-        pytest.skip("no OpenBLAS for x86-64")
-    assert " Prescott," in python(code, OPENBLAS_CORETYPE="Prescott")
+    code = f"import {script}; from mlx_gmvae import backend; print(backend.describe())"
+    assert "import mlx_gmvae before mlx" not in python(code)
 
 
 @linux_only

@@ -1,0 +1,205 @@
+"""The BLAS that MLX is given on Linux: scipy's under ordinary names, the system's, or one named."""
+
+import ctypes.util
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+SHOW = "from mlx_gmvae import backend; print(backend.describe())"
+
+
+def python(code: str, **environment: str) -> str:
+    """What a fresh process prints, in an environment of nothing but `environment`."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "MLX_GMVAE_BLAS": "scipy", **environment},
+        capture_output=True, text=True, check=True, timeout=120,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder in which a first process has made the copy; skips where none can be."""
+    folder = tmp_path_factory.mktemp("cache")
+    python(SHOW, XDG_CACHE_HOME=str(folder))
+    if not list(folder.glob("mlx_gmvae/blas/*.so")):  # as in conda
+        pytest.skip("this scipy brings no OpenBLAS of its own")
+    yield folder
+
+
+def copies(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "mlx_gmvae/blas").iterdir())
+
+
+def test_scipys_openblas_is_used_and_kept_under_a_name_with_its_hash(cache: Path) -> None:
+    scipy = importlib.util.find_spec("scipy")
+    assert scipy is not None and scipy.origin is not None
+    (original,) = Path(scipy.origin).parents[1].glob("scipy.libs/libscipy_openblas-*.so")
+    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    name = original.stem.replace("libscipy_openblas", "libopenblas")
+    assert copy.name == f"{name}-{copy.stat().st_size}.so"
+    assert "OpenBLAS 0." in python(SHOW, XDG_CACHE_HOME=str(cache))
+
+
+def test_the_copy_is_made_once(cache: Path) -> None:
+    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    before = copy.stat().st_mtime_ns
+    python(SHOW, XDG_CACHE_HOME=str(cache))
+    assert copy.stat().st_mtime_ns == before
+
+
+def test_processes_that_start_together_share_one_whole_copy(cache: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        lines = list(pool.map(lambda _: python(SHOW, XDG_CACHE_HOME=str(tmp_path)), range(3)))
+    assert all("OpenBLAS" in line for line in lines)
+    assert copies(tmp_path) == copies(cache)
+
+
+@pytest.mark.parametrize("damage", ["cut", "elsewhere"])
+def test_a_copy_that_cannot_be_loaded_is_made_anew(
+    cache: Path, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(cache, tmp_path / "cache")
+    (copy,) = (tmp_path / "cache/mlx_gmvae/blas").iterdir()
+    if damage == "cut":
+        copy.write_bytes(copy.read_bytes()[:100_000])
+    else:  # as if made in an environment that is gone: nothing it needs is found
+        import lief
+
+        library = lief.ELF.parse(str(copy))
+        assert library is not None
+        library.remove(lief.ELF.DynamicEntry.TAG.RUNPATH)
+        library.write(str(copy))
+        copy.rename(copy.with_name(f"{copy.stem.rpartition('-')[0]}-{copy.stat().st_size}.so"))
+    assert "OpenBLAS" in python(SHOW, XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+
+def test_without_a_place_for_the_copy_the_line_names_the_problem(
+    cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = python(SHOW, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert "reference BLAS (slow: " in line and "apt install" in line
+    assert "Not a directory" in line or "File exists" in line
+
+
+def test_without_lief_the_line_names_it(cache: Path, tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['lief'] = None; "
+    assert "pip install lief" in python(hidden + SHOW, XDG_CACHE_HOME=str(tmp_path))
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_what_the_system_has_goes_first(cache: Path) -> None:
+    line = python(SHOW, XDG_CACHE_HOME=str(cache), MLX_GMVAE_BLAS="")
+    if ctypes.util.find_library("openblas") is None:
+        assert "OpenBLAS 0." in line  # scipy's, without being asked for
+
+
+def test_none_and_too_late_leave_mlx_its_own() -> None:
+    assert "reference BLAS (slow: MLX_GMVAE_BLAS is none)" in python(SHOW, MLX_GMVAE_BLAS="none")
+    assert "import mlx_gmvae before mlx" in python(f"import mlx.core; {SHOW}")
+
+
+def test_a_named_library_is_the_one_in_use(cache: Path) -> None:
+    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    assert "OpenBLAS 0." in python(SHOW, MLX_GMVAE_BLAS=str(copy))
+
+
+UNUSABLE = [
+    ("{}/nowhere.so", "No such file"),
+    ("{}/text.so", "invalid ELF header"),
+    ("{}/lacking.so", "cannot open shared object file"),
+    ("libm.so.6", "no cblas_sgemm"),
+]
+
+
+@pytest.mark.parametrize(("named", "reason"), UNUSABLE)
+def test_an_unusable_library_is_one_line_and_status_2(
+    cache: Path, tmp_path: Path, named: str, reason: str
+) -> None:
+    (tmp_path / "text.so").write_text("not a library" * 1000)
+    import lief
+
+    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    library = lief.ELF.parse(str(copy))
+    assert library is not None
+    library.remove(lief.ELF.DynamicEntry.TAG.RUNPATH)  # its Fortran library is not found then
+    library.write(str(tmp_path / "lacking.so"))
+    model = ROOT / "pretrained" / "gmvae_digits_K10_dims_0008.npz"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "generate.py"), "--model", str(model)],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "MLX_GMVAE_BLAS": named.replace("{}", str(tmp_path))},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and reason in done.stderr, done.stderr
+    assert "MLX_GMVAE_BLAS" in done.stderr and not (tmp_path / "samples.png").exists()
+
+
+def test_the_library_interface_refuses_it_too() -> None:
+    code = (
+        "import mlx_gmvae\n"
+        "try:\n    mlx_gmvae.load_model\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    assert "MLX_GMVAE_BLAS names" in python(code, MLX_GMVAE_BLAS="/nowhere.so")
+
+
+def test_products_and_linear_algebra_agree_with_numpy(cache: Path) -> None:
+    """LAPACK goes through the library as well as products do."""
+    code = """
+import mlx_gmvae, mlx.core as mx, numpy as np
+from mlx_gmvae import backend
+assert "OpenBLAS" in backend.describe()
+mx.set_default_device(mx.cpu)
+a = np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
+s = a @ a.T + 60 * np.eye(60, dtype=np.float32)
+x, y = mx.array(a), mx.array(s)
+q, r = mx.linalg.qr(x)
+u, d, v = mx.linalg.svd(x)
+w, e = mx.linalg.eigh(y)
+l = mx.linalg.cholesky(y)
+for found, wanted in [
+    (x @ x.T, a @ a.T), (mx.linalg.inv(y), np.linalg.inv(s)), (l, np.linalg.cholesky(s)),
+    (d, np.linalg.svd(a)[1]), ((u * d) @ v, a), (q @ r, a), (q.T @ q, np.eye(60)),
+    (w, np.linalg.eigvalsh(s)), ((e * w) @ e.T, s),
+]:
+    print(float(np.abs(np.array(found) - wanted).max() / np.abs(wanted).max()))
+"""
+    errors = python(code, XDG_CACHE_HOME=str(cache)).split()
+    assert len(errors) == 9
+    np.testing.assert_array_less(np.array(errors, float), 1e-5)
+
+
+def test_openblas_gives_the_same_numbers_as_the_reference(cache: Path) -> None:
+    code = (
+        "import mlx_gmvae, mlx.core as mx; mx.random.seed(0);"
+        "a = mx.random.normal((200, 300)); print(float((a @ a.T).sum()))"
+    )
+    fast = python(code, XDG_CACHE_HOME=str(cache))
+    slow = python(code, MLX_GMVAE_BLAS="none")
+    assert float(fast) == pytest.approx(float(slow), rel=1e-4)
+
+
+def test_cores_follow_the_threads_that_openblas_may_use(cache: Path) -> None:
+    show = "from mlx_gmvae import backend; print(backend.cores())"
+    place = str(cache)
+    assert python(show, XDG_CACHE_HOME=place, OPENBLAS_NUM_THREADS="1") == "1"
+    assert int(python(show, XDG_CACHE_HOME=place)) == len(os.sched_getaffinity(0))
+
+
+def test_the_device_line_names_the_kernels_in_use(cache: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("kernels of x86-64 are asked for")
+    line = python(SHOW, XDG_CACHE_HOME=str(cache), OPENBLAS_CORETYPE="Haswell")
+    assert " Haswell," in line
