@@ -19,6 +19,7 @@ WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
+GET_COMPILER = "a tenth slower than with g++"
 _loaded = Blas()
 
 
@@ -92,8 +93,8 @@ def choose_fusing() -> None:
     """
     import mlx.core as mx
 
-    if os.environ.get("MLX_DISABLE_COMPILE"):
-        return
+    if not compiles():
+        return  # as somebody wanted it
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
     if set_mode:  # Python has only all or nothing
@@ -108,22 +109,33 @@ def has_gpu() -> bool:
 
 
 def compiles() -> bool:
-    """Whether `mx.compile` fuses kernels on the current device, or runs eagerly instead."""
+    """Whether `mx.compile` traces a function once here, or runs it as Python each time.
+
+    It does the latter where it is disabled, and on the CPU of a machine without g++.
+    """
     import mlx.core as mx
 
-    if os.environ.get("MLX_DISABLE_COMPILE"):
-        return False
-    on_cpu = mx.default_device().type == mx.cpu
-    return not on_cpu or shutil.which("g++") is not None
+    calls = 0
+
+    @mx.compile
+    def counted(x: mx.array) -> mx.array:
+        nonlocal calls
+        calls += 1
+        return mx.abs(x)
+
+    for _ in range(3):  # a process's very first call is traced twice
+        counted(mx.array(0))
+    return calls < 3
 
 
 def describe() -> str:
     """One line: device, chip, BLAS, compiled or eager, and the remedy for what is slow."""
     import mlx.core as mx
 
-    mode = "compiled" if compiles() else "eager (install g++ to compile)"
-    if os.environ.get("MLX_DISABLE_COMPILE"):
-        mode = "eager (MLX_DISABLE_COMPILE is set)"
+    mode = "compiled"
+    if not compiles():
+        disabled = os.environ.get("MLX_DISABLE_COMPILE") or shutil.which("g++")
+        mode = "eager (compiling is disabled)" if disabled else f"eager ({GET_COMPILER})"
     if mx.default_device().type != mx.cpu:
         chip = mx.device_info().get("device_name", "GPU")
         return f"device: gpu, {chip}, {mode}, mlx {version('mlx')}"

@@ -1,0 +1,38 @@
+"""Batch sizes and epochs that nobody gave, for small sets and large images."""
+
+from mlx_gmvae.config import TrainConfig
+from mlx_gmvae.data.splits import make_dataset
+from mlx_gmvae.defaults import for_set_size
+
+import numpy as np
+import pytest
+
+
+def chosen(num: int, height: int, width: int, **given: int) -> tuple[int, int]:
+    """(batchsize, epochs) for `num` images."""
+    images = np.broadcast_to(np.zeros(1, np.uint8), (num, height, width, 1))
+    config = TrainConfig.from_dict(dict(given))
+    fitted = for_set_size(config, make_dataset("some", images), set(given))
+    return fitted.batchsize, fitted.epochs
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((60_000, 28, 28), (256, 10)),  # MNIST: as configured
+        ((1438, 28, 28), (64, 73)),  # the digits: 1,600 steps
+        ((25, 64, 64), (32, 500)),  # 31 photographs: no more than 500 passes
+        ((58, 256, 256), (32, 282)),  # 72 of 256 x 256: no more than 2^30 pixels
+        ((58, 1024, 1024), (2, 17)),
+        ((10_000, 256, 256), (32, 10)),  # never fewer than 10
+    ],
+)
+def test_by_steps_by_passes_and_by_pixels(
+    shape: tuple[int, int, int], expected: tuple[int, int]
+) -> None:
+    assert chosen(*shape) == expected
+
+
+def test_what_is_given_stays() -> None:
+    assert chosen(25, 64, 64, epochs=1600) == (32, 1600)
+    assert chosen(58, 256, 256, batchsize=4) == (4, 115)
