@@ -176,7 +176,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
         use_plain_formulation()
     trainer = mlx_trainer(fields, batchsize)
     trainer.trained.train()
-    compiled, captured = trainer._compiled_step()
+    compiled, captured = trainer.compiled_step
     images, partners = trainer.images, trainer.neighbours[:, 0]
     weights = step_weights(trainer.config, 0)
 

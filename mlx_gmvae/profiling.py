@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from . import distributed
 from .backend import has_gpu
 from .batches import as_float
 from .checkpoint import save_arrays, save_model
@@ -45,7 +46,7 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
             inputs=[trainer.trained.state, mx.random.state],
             outputs=[trainer.trained.state, mx.random.state],
         )
-        step, captured = trainer._compiled_step()
+        step, captured = trainer.compiled_step
         data = _median(lambda: _arrays(trainer, batch))
         distortions = 0.0
         if trainer.objective.pairs and partners is not None:
@@ -68,6 +69,15 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         seconds["evaluation"] = _median(lambda: _evaluation(trainer, test_images), repeats=1)
         seconds["checkpoint"] = _median(lambda: _checkpoint(trainer), repeats=3)
     return {name: value for name, value in seconds.items() if value or name != "distortions"}
+
+
+def seconds_per_step(trainer: Trainer) -> float:
+    """What a training step takes once it is compiled. The trainer is left as it was."""
+    with _left_as_it_was(trainer):
+        step, captured = trainer.compiled_step
+        x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
+        weights = step_weights(trainer.config, 0)
+        return _median(lambda: [step(x, partners, weights), captured], repeats=2)
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:
@@ -105,7 +115,7 @@ def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) ->
     try:
         trainer = make_trainer()
         trainer.trained.train()
-        step, captured = trainer._compiled_step()
+        step, captured = trainer.compiled_step
         x, partners = _arrays(trainer, np.arange(trainer.batchsize))
         seconds = _median(lambda: [step(x, partners, step_weights(trainer.config, 0)), captured])
         return trainer.batchsize / seconds

@@ -6,9 +6,10 @@ the same device.
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import mlx.core as mx
@@ -22,6 +23,7 @@ from . import distributed
 from .backend import choose_fusing
 from .batches import over_batches
 from .config import TrainConfig, training_of
+from .duration import duration
 from .errors import InputError
 from .heads import Heads
 from .models.base import LatentVariableModel, MixtureModel
@@ -31,6 +33,7 @@ from .pairing import draw_partners, neighbour_graph
 from .randomness import preserved_random_state, random_key
 from .schedule import Weights, divide, learning_rate, step_weights
 
+RECENT_EPOCHS = 3  # by which the time to come is estimated
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
 
 
@@ -103,7 +106,7 @@ class Trainer:
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
         again. Raises InputError if the loss is no longer finite.
         """
-        step, captured = self._compiled_step()
+        step, captured = self.compiled_step
         while not self.is_done:
             self.trained.train()
             if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
@@ -112,7 +115,8 @@ class Trainer:
             started = time.perf_counter() - self.seconds
             with tqdm(
                 total=self.steps_per_epoch, initial=self.step, leave=False, disable=None,
-                desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
+                desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
+                postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip
                 while self.step < self.steps_per_epoch:
                     batch = slice(self.step * self.batchsize, (self.step + 1) * self.batchsize)
@@ -137,7 +141,15 @@ class Trainer:
             self._finish_epoch()
             yield self.history[-1]
 
-    def _compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+    @property
+    def seconds_left(self) -> float:
+        """What the epochs to come will take, going by the last few."""
+        recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
+        return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
+
+    @cached_property
+    def compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+        """A step, (images, partners, weights) -> losses, and the arrays that it changes."""
         choose_fusing()
         # The generator's state must be captured too, or every step repeats the first's noise.
         captured = [self.trained.state, self.optimizer.state, mx.random.state]
@@ -217,9 +229,12 @@ class Trainer:
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
         """Continue from `state`'s answer, in a Trainer of the same model, data and config."""
         self.trained.load_weights(_below("trained.", arrays))
-        self.optimizer.state = tree_unflatten(_below("optimizer.", arrays))
+        # In place, since the compiled step holds this very dictionary.
+        self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
+        self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
         self.totals = arrays["totals"]
         distributed.set_random_keys(arrays["random_key"])
+        self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
 

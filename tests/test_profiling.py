@@ -27,6 +27,23 @@ def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray)
         np.testing.assert_array_equal(np.array(value), before[name], err_msg=name)
 
 
+def test_training_goes_on_as_if_a_step_had_not_been_timed(small_images: np.ndarray) -> None:
+    config = ModelConfig(image_size=(9, 6), channels=3, K=3, latent_dims=2, max_filters=8)
+    training = TrainConfig(batchsize=16, epochs=2, neighbours=3)
+    trained = []
+    for timed in (False, True):
+        mx.random.seed(0)
+        trainer = Trainer(build_model(config), small_images, training)
+        epochs = trainer.run()
+        next(epochs)
+        if timed:
+            assert 0 < profiling.seconds_per_step(trainer) < 60
+        next(epochs)
+        trained.append({name: np.array(value) for name, value in trainer.model.arrays().items()})
+    for name, value in trained[0].items():
+        np.testing.assert_array_equal(value, trained[1][name], err_msg=name)
+
+
 def test_flags_of_train(capsys, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     options = "--dataset digits --model vae --arch mlp --hidden_dims 8 --latent_dims 2 --cpu"

@@ -45,7 +45,7 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> N
 def test_two_steps_draw_different_noise(small_images: np.ndarray) -> None:
     """A step that does not capture the generator's state repeats the first step's noise."""
     trainer = make_trainer(small_images, lr=1e-30)  # the weights stay, only the noise changes
-    step, captured = trainer._compiled_step()
+    step, captured = trainer.compiled_step
     x = mx.array(small_images[:16])
     losses = []
     for _ in range(3):
@@ -259,3 +259,11 @@ def test_cpu_and_gpu_agree(small_images: np.ndarray) -> None:
             results.append(finish(make_trainer(small_images)).history[-1]["loss"])
     mx.set_default_device(mx.Device(mx.gpu))
     assert results[0] == pytest.approx(results[1], rel=1e-2)
+
+
+def test_the_time_left_is_that_of_the_last_epochs_for_each_to_come(small_images) -> None:  # type: ignore[no-untyped-def]
+    trainer = make_trainer(small_images, epochs=10)
+    assert np.isnan(trainer.seconds_left)
+    trainer.history = [{"seconds": seconds} for seconds in (9.0, 2.0, 4.0, 3.0)]
+    trainer.epoch = 4
+    assert trainer.seconds_left == 6 * 3.0
