@@ -13,6 +13,7 @@ import pytest
 def test_measuring_leaves_the_random_state_as_it_was(kind: str, small_images: np.ndarray) -> None:
     config = ModelConfig(model=kind, arch="mlp", image_size=(9, 6), channels=3, hidden_dims=8)
     model = build_model(config)
+    model.eval()
     before = np.array(random_key())
     scores = generative_scores(model, small_images)
     np.testing.assert_array_equal(np.array(random_key()), before)
