@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +60,22 @@ class Assignments:
 
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
-        if not self.class_names:
-            return f"cluster_{cluster:02d}"
-        names = [name.replace("/", "_").replace(os.sep, "_") for name in self.class_names]
-        name = names[cluster]
-        return f"class_{name}" if names.count(name) == 1 else f"class_{name}_{cluster}"
+        return self._names[cluster] if self.class_names else f"cluster_{cluster:02d}"
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What files of each class are called; numbered where names would share a file."""
+        names = [f"class_{_as_file_name(name)}" for name in self.class_names]
+        same = Counter(map(_compared, names))
+        taken = {key for key, num in same.items() if num == 1}
+        for number, name in enumerate(names):
+            if same[_compared(name)] > 1:
+                name = f"{name}_{number}"
+                while _compared(name) in taken:
+                    name += "_"
+                taken.add(_compared(name))
+                names[number] = name
+        return names
 
     def write_csv(self, path: Path) -> None:
         """One row per image: index in the source, file, cluster, confidence, label."""
@@ -148,3 +162,12 @@ class Assignments:
         for measure in (exemplar_accuracy, calibration_error):
             scores["clustering"][measure.__name__] = measure(labels, self.responsibilities)
         return scores
+
+
+def _as_file_name(name: str) -> str:
+    return name.replace("/", "_").replace(os.sep, "_")
+
+
+def _compared(name: str) -> str:
+    """What macOS compares of a file's name: neither case nor how an accent is written counts."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import cluster
 import train
@@ -94,6 +95,17 @@ def test_anomaly_scores_are_saved_and_the_worst_shown(digits_run: Path, tmp_path
     assert max(scores) > np.median(scores) > 0
     with Image.open(tmp_path / "anomalies.png") as sheet:
         assert sheet.width > sheet.height
+
+
+def test_classes_keep_files_of_their_own_where_case_and_accents_do_not_count() -> None:
+    names = ("Bird", "bird", "caf\u00e9", "cafe\u0301", "bird_1", "a/b", "a_b", "fish")
+    dataset = Dataset("few", np.zeros((8, 2, 2, 1), np.uint8), None, np.arange(8))
+    found = Assignments(dataset, np.eye(8), names)
+    files = [found.name(number) for number in range(8)]
+    assert files[0] == "class_Bird_0" and files[4] == "class_bird_1" and files[7] == "class_fish"
+    as_macos_compares = [normalize("NFD", name).casefold() for name in files]
+    assert len(set(as_macos_compares)) == 8
+    assert not any("/" in name for name in files)
 
 
 def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -> None:
