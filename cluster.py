@@ -112,26 +112,25 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def assign(
     args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
-) -> tuple[Assignments, Gaussians | None]:
+) -> tuple[Assignments, Gaussians]:
     """Clusters, or classes from a few labels, and the components' Gaussians over z."""
     model, seed = loaded.model, args.seed or 0
     anomaly = None
     if args.anomalies:
         anomaly = anomaly_scores(model, dataset.images, args.anomaly_score or "importance", seed)
-    gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     if not args.labelled:
         assert isinstance(model, MixtureModel)
         found = Assignments(dataset, responsibilities(model, dataset.images), anomaly=anomaly)
-        return found, gaussians
+        return found, component_gaussians(model)
     from mlx_gmvae.labelled import classify  # brings scikit-learn's mixtures, seldom needed
 
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
     found = Assignments(dataset, classes.values, classes.names, anomaly)
-    return found, classes.gaussians or gaussians
+    return found, classes.gaussians
 
 
 def save_latent_pictures(
-    args: argparse.Namespace, found: Assignments, z: np.ndarray, gaussians: Gaussians | None
+    args: argparse.Namespace, found: Assignments, z: np.ndarray, gaussians: Gaussians
 ) -> None:
     """latent.png and, if asked for, latent_tsne.png: by cluster and, if there are any, by label."""
     if found.class_names:

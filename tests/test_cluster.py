@@ -12,8 +12,9 @@ from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import anomaly_scores
-from mlx_gmvae.labelled import choose_labelled
+from mlx_gmvae.evaluation import anomaly_scores, responsibilities
+from mlx_gmvae.labelled import choose_labelled, classify
+from mlx_gmvae.models import MixtureModel
 
 import numpy as np
 import pytest
@@ -60,6 +61,20 @@ def test_few_labels_name_the_components_of_a_mixture(digits_run: Path, tmp_path:
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["classification"]["accuracy"] > 0.5
     assert (tmp_path / "latent_tsne.png").stat().st_size > 500
+
+
+def test_components_are_shown_under_the_names_of_their_classes(
+    digits_run: Path, digits: Splits
+) -> None:
+    model = load_model(digits_run / "model.npz").model
+    assert isinstance(model, MixtureModel)
+    images = digits.test.images
+    classes = classify(model, digits.train, images, num_per_class=5, seed=0)
+    assert len(classes.gaussians.names) == 10
+    clusters = responsibilities(model, images).argmax(axis=1)
+    predicted = np.array(classes.names)[classes.values.argmax(axis=1)]
+    by_component = np.array(classes.gaussians.names)[clusters]
+    assert (by_component == predicted).mean() > 0.9  # all, but where two components share a class
 
 
 def test_labelled_examples_are_as_many_of_each_class(digits: Splits) -> None:
