@@ -7,7 +7,7 @@ import numpy as np
 
 from .batches import batch_size, over_batches
 from .config import TrainConfig
-from .data.images import Rows
+from .data.images import Images, Rows
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
@@ -54,7 +54,7 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     return np.concatenate([np.array(model.sample(each, component)) for each in nums])
 
 
-def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
+def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
     """Means of q(z|x), (N, D)."""
     return over_batches(lambda x: model.encode(x).mean, images)
 

@@ -1,12 +1,15 @@
 """What cluster.py does with a trained model: tables, folders, few labels, anomalies."""
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 from unicodedata import normalize
 
 import cluster
 import train
+from mlx_gmvae import plots, sorting
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.data.datasets import load_dataset
@@ -135,7 +138,8 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
     dataset = Dataset(str(tmp_path / "in"), photos, None, np.arange(6), files=tuple(files))
     found = Assignments(dataset, np.eye(3)[[0, 1, 0, 0, 1, 0]])
     for links in (False, True):
-        found.sort_into(tmp_path / f"out_{links}", hard_links=links)
+        sorting.prepare(dataset, tmp_path / f"out_{links}", hard_links=links)
+        sorting.sort_into(found, tmp_path / f"out_{links}", hard_links=links)
         names = {
             folder.name: sorted(path.name for path in folder.iterdir())
             for folder in (tmp_path / f"out_{links}").iterdir()
@@ -148,9 +152,81 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
         assert copy.samefile(files[4]) == links
     assert all(Path(path).exists() for path in files)
     with pytest.raises(InputError, match="not an empty folder"):
-        found.sort_into(tmp_path / "out_True")
+        sorting.prepare(dataset, tmp_path / "out_True")
     with pytest.raises(InputError, match="own folder"):
-        found.sort_into(tmp_path / "in" / "sorted")
+        sorting.prepare(dataset, tmp_path / "in" / "sorted")
+
+
+def test_a_folder_that_cannot_hold_links_is_refused(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def refuse(source: str, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    image = np.zeros((1, 2, 2, 1), np.uint8)
+    dataset = Dataset(str(tmp_path / "in"), image, None, np.arange(1), files=("in/a.png",))
+    with pytest.raises(InputError, match=r"cannot hold hard links to in/a.png .*leave out"):
+        sorting.prepare(dataset, tmp_path / "out", hard_links=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sorting_is_refused_before_anything_is_scored(
+    digits_run, tmp_path, monkeypatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    def score(*args: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(cluster, "responsibilities", score)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/full"
+    assert cluster.main(options.split()) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_in_what_takes_long_loses_nothing(digits_run, tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "assignments.csv").write_text("index,cluster,confidence\n")
+    (tmp_path / "latent_tsne.png").touch()  # of an earlier call, which knew other clusters
+    monkeypatch.setattr(plots, "tsne", interrupt)
+    options = f"--model {digits_run}/model.npz --tsne --explorer --outdir {tmp_path}"
+    assert cluster.main([*options.split(), "--sort_into", str(tmp_path / "sorted")]) == 130
+    assert len(rows_of(tmp_path / "assignments.csv")) == 359
+    assert "clustering" in json.loads((tmp_path / "metrics.json").read_text())
+    assert len(list((tmp_path / "sorted").rglob("*.png"))) == 359
+    assert (tmp_path / "latent.png").exists() and not (tmp_path / "latent_tsne.png").exists()
+    assert "test: accuracy" in capsys.readouterr().out
+
+
+def test_results_of_an_earlier_call_go_and_everything_else_stays(
+    digits_run, tmp_path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "c"
+    out.mkdir()
+    of_others = {"cluster_1.png", "cluster_001.png", "cluster_12.png.bak", "my_cluster_12.png",
+                 "class_photo.png", "explorer.htm", "Anomalies.txt"}  # fmt: skip
+    for name in of_others | {"explorer.html", "cluster_12.png"}:
+        (out / name).write_text("the user's own")
+    model = f"--model {digits_run}/model.npz --outdir {out}"
+    every = "--labelled 5 --anomalies 4 --tsne --explorer"
+    assert cluster.main([*model.split(), *every.split()]) == 0
+    ours = {path.name for path in out.iterdir()} - of_others
+    assert ours >= {"confusion.png", "anomalies.png", "latent_tsne.png", "class_7.png"}
+    assert (out / "cluster_12.png").exists()  # nothing said that it was ours
+    saved = [line for line in capsys.readouterr().out.splitlines() if line.startswith("saved ")]
+    sheets = len(list(out.glob("class_?.png")))
+    for name in ours - {"cluster_12.png"}:
+        listed = f"class_*.png ({sheets})" if name.startswith("class_") else name
+        assert any(listed in line for line in saved), name
+
+    assert cluster.main(model.split()) == 0
+    left = {path.name for path in out.iterdir()} - of_others
+    sizes = json.loads((out / "metrics.json").read_text())["cluster_sizes"]
+    sheet_names = {f"cluster_{k:02d}.png" for k, size in enumerate(sizes) if size}
+    assert left == {"assignments.csv", "metrics.json", "latent.png", *sheet_names}
+    assert of_others <= {path.name for path in out.iterdir()}
 
 
 def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Path) -> None:
