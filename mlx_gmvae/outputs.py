@@ -17,6 +17,18 @@ def alike(pattern: str, num: int) -> list[str]:
     return [f"{pattern} ({num:,})"] if num else []
 
 
+def names_in(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """The files in `folder` of glob patterns, and the folders with the number of files in each."""
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    names = []
+    for path in found:
+        if path.is_dir():
+            names.append(f"{path.name}/ ({sum(each.is_file() for each in path.rglob('*')):,})")
+        else:
+            names.append(path.name)
+    return names
+
+
 def files_named(folder: Path, pattern: str) -> list[Path]:
     """The files directly in `folder`, if it exists, whose whole names fit a regular expression."""
     if not folder.is_dir():
