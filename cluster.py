@@ -169,7 +169,7 @@ def save_anomalies(
     found.write_csv(outdir / TABLE)
     tables.write_json(outdir / "metrics.json", scores | {"anomaly": spread})
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
-    print(saved_line(outdir, ["anomalies.png", f"the scores in {TABLE}"]))
+    print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 
 
 def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
