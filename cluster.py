@@ -6,11 +6,13 @@ python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from mlx_gmvae import backend, cli, flags, options, plots, tables
-from mlx_gmvae.assignments import Assignments
+from mlx_gmvae import backend, cli, flags, options, plots, sorting, tables
+from mlx_gmvae.assignments import TABLE, Assignments, earlier_results
 from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
+from mlx_gmvae.data.images import Rows
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import (
@@ -22,6 +24,7 @@ from mlx_gmvae.evaluation import (
 )
 from mlx_gmvae.explorer import write_explorer
 from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.outputs import alike, remove_outdated, saved_line
 from mlx_gmvae.plots import Gaussians
 
 import numpy as np
@@ -44,20 +47,25 @@ def main(argv: list[str] | None = None) -> int:
         )
     splits = options.load_model_data(args, loaded)
     dataset = splits.named(args.split)
+    if args.sort_into:
+        sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
 
     found, gaussians = assign(args, loaded, splits, dataset)
-    outdir = Path(args.outdir)
+    scores = save_results(args, loaded, found, gaussians)
     if args.sort_into:
-        found.sort_into(Path(args.sort_into), args.hard_links)
-    found.write_csv(outdir / "assignments.csv")
-    found.save_contact_sheets(outdir)
-    save_latent_pictures(args, found, latents(loaded.model, dataset.images), gaussians)
+        sorting.sort_into(found, Path(args.sort_into), args.hard_links)
+        print(f"saved {len(dataset)} images in folders of {args.sort_into}")
+    # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
-        found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+        save_anomalies(args, loaded, found, scores)
+    if args.tsne:
+        panels, some = found.colourings(TSNE_POINTS)
+        z = latents(loaded.model, Rows(dataset.images, some))
+        plots.save_tsne(Path(args.outdir) / "latent_tsne.png", z, panels)
+        print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
     if args.explorer:
         save_explorer(args, loaded, found)
-    report(args, loaded, found)
     return 0
 
 
@@ -112,43 +120,56 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def assign(
     args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
-) -> tuple[Assignments, Gaussians | None]:
+) -> tuple[Assignments, Gaussians]:
     """Clusters, or classes from a few labels, and the components' Gaussians over z."""
     model, seed = loaded.model, args.seed or 0
-    anomaly = None
-    if args.anomalies:
-        anomaly = anomaly_scores(model, dataset.images, args.anomaly_score or "importance", seed)
-    gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     if not args.labelled:
         assert isinstance(model, MixtureModel)
-        found = Assignments(dataset, responsibilities(model, dataset.images), anomaly=anomaly)
-        return found, gaussians
+        found = Assignments(dataset, responsibilities(model, dataset.images))
+        return found, component_gaussians(model)
     from mlx_gmvae.labelled import classify  # brings scikit-learn's mixtures, seldom needed
 
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
-    found = Assignments(dataset, classes.values, classes.names, anomaly)
-    return found, classes.gaussians or gaussians
+    return Assignments(dataset, classes.values, classes.names), classes.gaussians
 
 
-def save_latent_pictures(
-    args: argparse.Namespace, found: Assignments, z: np.ndarray, gaussians: Gaussians | None
-) -> None:
-    """latent.png and, if asked for, latent_tsne.png: by cluster and, if there are any, by label."""
-    if found.class_names:
-        kinds = {"by predicted class": found.predicted}
-    else:
-        kinds = {"by cluster": found.clusters}
-    if found.dataset.labels is not None:
-        kinds["by label"] = found.dataset.label_names
-    order = np.random.default_rng(0).permutation(len(z))
-    some = order[:SCATTER_POINTS]
-    colourings = {title: each[some] for title, each in kinds.items()}
+def save_results(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, gaussians: Gaussians
+) -> dict[str, Any]:
+    """The table, the sheets, the scores and latent.png, in the place of an earlier call's."""
     outdir = Path(args.outdir)
-    plots.save_latent_plane(outdir / "latent.png", z[some], colourings, gaussians)
-    if args.tsne:
-        some = order[:TSNE_POINTS]
-        panels = {title: each[some] for title, each in kinds.items()}
-        plots.save_tsne(outdir / "latent_tsne.png", z[some], panels)
+    earlier = earlier_results(outdir)
+    found.write_csv(outdir / TABLE)
+    sheets = found.save_contact_sheets(outdir)
+    scores = report(args, loaded, found)
+    panels, some = found.colourings(SCATTER_POINTS)
+    z = latents(loaded.model, Rows(found.dataset.images, some))
+    plots.save_latent_plane(outdir / "latent.png", z, panels, gaussians)
+    names = [TABLE, "metrics.json", "latent.png"]
+    if "confusion" in scores:
+        counts, rows = (scores["confusion"][name] for name in ("counts", "labels"))
+        classes = list(found.class_names)
+        plots.save_confusion(outdir / "confusion.png", np.array(counts), rows, classes)
+        names.append("confusion.png")
+    remove_outdated(earlier, [*sheets, *(outdir / name for name in names)])
+    pattern = "class_*.png" if found.class_names else "cluster_*.png"
+    print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
+    return scores
+
+
+def save_anomalies(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
+) -> None:
+    """Score every image: a column of the table, figures in metrics.json, anomalies.png."""
+    outdir = Path(args.outdir)
+    kind = args.anomaly_score or "importance"
+    found.anomaly = anomaly_scores(loaded.model, found.dataset.images, kind, args.seed or 0)
+    spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
+    cli.print_scores("anomaly score, nats", spread)
+    found.write_csv(outdir / TABLE)
+    tables.write_json(outdir / "metrics.json", scores | {"anomaly": spread})
+    found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+    print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 
 
 def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
@@ -164,25 +185,21 @@ def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignment
         )
     else:
         anomaly = found.anomaly[rows]
-    columns: dict[str, list] = {"cluster": [found.name(each) for each in found.clusters[rows]]}
-    if found.dataset.labels is not None:
-        columns["label"] = [str(name) for name in found.dataset.label_names[rows]]
-    columns["confidence"] = np.round(found.confidence[rows].astype(float), 4).tolist()
-    columns["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
     write_explorer(
         Path(args.outdir) / "explorer.html",
         f"{found.dataset.name}, {args.split} images",
         (z - centre) @ axes,
         images,
         [found.dataset.source_of(row) for row in rows],
-        columns,
+        found.properties(rows, anomaly),
     )
+    print(saved_line(Path(args.outdir), ["explorer.html"]))
 
 
-def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
+def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> dict[str, Any]:
     """Print the scores and keep them in metrics.json."""
-    dataset, outdir = found.dataset, Path(args.outdir)
-    scores = found.scores()
+    dataset = found.dataset
+    scores = {"split": args.split, **found.scores()}
     what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
     sizes = ", ".join(map(str, found.sizes))
     print(f"{len(dataset)} {args.split} images of {dataset.name} in {what} of {sizes}")
@@ -191,24 +208,13 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> N
         scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         cli.print_scores("without labels", without_labels)
-    if found.anomaly is not None:
-        spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
-        scores["anomaly"] = spread
-        cli.print_scores("anomaly score, nats", spread)
     if "classification" in scores:
         title = f"{args.split}, from {args.labelled} labelled examples per class"
         cli.print_scores(title, scores["classification"])
-        counts, rows = (np.array(scores["confusion"][name]) for name in ("counts", "labels"))
-        plots.save_confusion(
-            outdir / "confusion.png", counts, rows.tolist(), list(found.class_names)
-        )
     if "clustering" in scores:
         cli.print_scores(args.split, scores["clustering"])
-    tables.write_json(outdir / "metrics.json", {"split": args.split, **scores})
-    sheets = "class_*.png" if found.class_names else "cluster_*.png"
-    print(f"saved assignments.csv, {sheets}, latent.png and metrics.json in {outdir}")
-    if args.sort_into:
-        print(f"sorted the images into folders in {args.sort_into}")
+    tables.write_json(Path(args.outdir) / "metrics.json", scores)
+    return scores
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from mlx_gmvae import backend, cli, figures, flags, options
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import samples
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
+from mlx_gmvae.outputs import alike, files_named, remove_outdated, saved_line
 from mlx_gmvae.traversal import interpolation, manifold
 
 import mlx.core as mx
@@ -29,8 +30,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     flags.add_model_file_flags(parser)
     group = parser.add_argument_group("output")
-    group.add_argument("--outfile", default="samples.png", help="(default: samples.png)")
-    group.add_argument("--outdir", metavar="DIR", help="also write each sample as a file here")
+    group.add_argument(
+        "--outfile", help="the grid (default: samples.png, in --outdir if that is given)"
+    )
+    group.add_argument(
+        "--outdir", metavar="DIR",
+        help="also write each sample as a file here, in the place of earlier ones of its component",
+    )  # fmt: skip
     group.add_argument(
         "--num", type=int, help="number of samples in the grid (default: "
         f"{GRID_COLUMNS**2}) or in each row (default: {PER_COMPONENT}); side of the manifold "
@@ -50,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
-    if not figures.can_write(Path(args.outfile)):
+    outfile = Path(args.outfile or Path(args.outdir or "") / "samples.png")
+    if not figures.can_write(outfile):
         raise InputError(f"--outfile is {args.outfile}; its name must end in .png or the like")
     backend.select_device(args.cpu)
 
@@ -59,11 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     mx.random.seed(args.seed or 0)
     if args.interpolate or args.manifold:
         images, columns = path_or_plane(args, model)
-        figures.save_grid(Path(args.outfile), images, columns)
-        print(f"saved {len(images)} images in {args.outfile}")
+        figures.save_grid(outfile, images, columns)
+        print(f"saved {outfile} ({len(images)} images)")
         if args.outdir:
             save_files(Path(args.outdir), [None], [images])
-            print(f"saved each as a file in {args.outdir}")
         return 0
     components = chosen_components(args, model)
     in_rows = len(components) > 1
@@ -72,12 +78,11 @@ def main(argv: list[str] | None = None) -> int:
 
     drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
-    figures.save_grid(Path(args.outfile), np.concatenate(drawn), columns)
-    print(f"saved {len(drawn) * num} samples in {args.outfile}"
-          + (", a row per component" if in_rows else ""))  # fmt: skip
+    figures.save_grid(outfile, np.concatenate(drawn), columns)
+    print(f"saved {outfile} ({len(drawn) * num} samples"
+          + (", a row per component)" if in_rows else ")"))  # fmt: skip
     if args.outdir:
         save_files(Path(args.outdir), components, drawn)
-        print(f"saved each as a file in {args.outdir}")
     return 0
 
 
@@ -118,11 +123,22 @@ def chosen_components(
 
 
 def save_files(outdir: Path, components: list[int] | list[None], samples: list[np.ndarray]) -> None:
-    """One PNG per sample: cluster_03_00007.png, or sample_00007.png without components."""
+    """One PNG per sample: cluster_03_00007.png, or sample_00007.png without components.
+
+    Those of an earlier call go, but for components that are not of this call: several calls may
+    fill one folder.
+    """
+    written = []
     for component, images in zip(components, samples, strict=True):
         prefix = "sample" if component is None else f"cluster_{component:02d}"
         for number, image in enumerate(images):
-            figures.save_image(outdir / f"{prefix}_{number:05d}.png", image)
+            written.append(outdir / f"{prefix}_{number:05d}.png")
+            figures.save_image(written[-1], image)
+    if len(components) > 1:  # all there are: an earlier model may have had more
+        prefix = r"cluster_(\d\d|[1-9]\d\d+)"
+    remove_outdated(files_named(outdir, prefix + r"_(\d{5}|[1-9]\d{5,})\.png"), written)
+    pattern = "cluster_*_*.png" if len(components) > 1 else f"{prefix}_*.png"
+    print(saved_line(outdir, alike(pattern, len(written))))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlx_gmvae import backend, cli, figures, flags, options, tables
 from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
+from mlx_gmvae.outputs import saved_line
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     errors, similarities = reconstruction_scores(loaded.model, dataset.images)
     scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
 
-    stem = Path(args.outdir) / f"{split}_reconstructions"
+    outdir, stem = Path(args.outdir), f"{split}_reconstructions"
     ranked = np.argsort(-errors, kind="stable")
     shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))
     pictures = {
@@ -52,20 +53,18 @@ def main(argv: list[str] | None = None) -> int:
     for name, rows in pictures.items():
         originals = dataset.images[rows]
         shown = figures.interleave(originals, reconstruct(loaded.model, originals), COLUMNS)
-        figures.save_grid(stem.with_name(f"{split}_{name}.png"), shown, COLUMNS)
+        figures.save_grid(outdir / f"{split}_{name}.png", shown, COLUMNS)
     tables.write_csv(
-        stem.with_suffix(".csv"),
+        outdir / f"{stem}.csv",
         [
             {"index": index, "mse": f"{error:.6f}", "ssim": f"{similarity:.6f}"}
             for index, error, similarity in zip(dataset.index, errors, similarities, strict=True)
         ],
     )
-    tables.write_json(stem.with_suffix(".json"), {"split": split, "images": len(dataset), **scores})
+    tables.write_json(outdir / f"{stem}.json", {"split": split, "images": len(dataset), **scores})
     cli.print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
-    print(
-        f"saved {stem}.png (originals above their reconstructions), .csv and .json, and the worst "
-        f"and best {EXTREMES} in {split}_worst.png and {split}_best.png"
-    )
+    names = [f"{stem}.csv", f"{stem}.json", *(f"{split}_{name}.png" for name in pictures)]
+    print(saved_line(outdir, names) + " (originals above their reconstructions)")
     return 0
 
 

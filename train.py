@@ -15,7 +15,8 @@ from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.mutual import compare_iterations
-from mlx_gmvae.runs import RunFolder
+from mlx_gmvae.outputs import names_in, saved_line
+from mlx_gmvae.runs import WRITTEN, RunFolder
 from mlx_gmvae.start import Run, new_run, resumed_run
 
 SECONDS_BETWEEN_SAVES = 10
@@ -211,7 +212,7 @@ def measure(run: Run) -> dict[str, Any]:
     names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
     curves = {name: {"": [record[name] for record in history]} for name in names}
     plots.save_curves(run.folder.path / "curves.png", curves, "epoch")
-    print(f"saved model.npz, metrics.json, history.csv and pictures in {run.folder.path}")
+    print(saved_line(run.folder.path, names_in(run.folder.path, (*WRITTEN, "neighbours.npz"))))
     return metrics
 
 

@@ -1,8 +1,12 @@
-"""Which image belongs to which cluster: a table, contact sheets, sorted folders, scores."""
+"""Which image belongs to which cluster: a table, contact sheets, scores."""
 
+import csv
 import os
-import shutil
+import re
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,6 @@ import numpy as np
 
 from . import figures, tables
 from .data.splits import Dataset
-from .errors import InputError
 from .metrics import (
     calibration_error,
     classification_scores,
@@ -18,9 +21,13 @@ from .metrics import (
     confusion_of,
     exemplar_accuracy,
 )
+from .outputs import files_named
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
+TABLE = "assignments.csv"
+EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
+NOT_ALWAYS_WRITTEN = ("confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html")
 
 
 @dataclass
@@ -57,11 +64,22 @@ class Assignments:
 
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
-        if not self.class_names:
-            return f"cluster_{cluster:02d}"
-        names = [name.replace("/", "_").replace(os.sep, "_") for name in self.class_names]
-        name = names[cluster]
-        return f"class_{name}" if names.count(name) == 1 else f"class_{name}_{cluster}"
+        return self._names[cluster] if self.class_names else f"cluster_{cluster:02d}"
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What files of each class are called; numbered where names would share a file."""
+        names = [f"class_{_as_file_name(name)}" for name in self.class_names]
+        same = Counter(map(_compared, names))
+        taken = {key for key, num in same.items() if num == 1}
+        for number, name in enumerate(names):
+            if same[_compared(name)] > 1:
+                name = f"{name}_{number}"
+                while _compared(name) in taken:
+                    name += "_"
+                taken.add(_compared(name))
+                names[number] = name
+        return names
 
     def write_csv(self, path: Path) -> None:
         """One row per image: index in the source, file, cluster, confidence, label."""
@@ -79,51 +97,47 @@ class Assignments:
         rows = zip(*columns.values(), strict=True)
         tables.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
 
-    def save_contact_sheets(self, outdir: Path) -> None:
-        """cluster_<k>.png: the 100 most confident images of each cluster, best first."""
-        for cluster in range(self.responsibilities.shape[1]):
-            # A cluster that is empty now must not keep an earlier run's sheet.
-            (outdir / f"{self.name(cluster)}.png").unlink(missing_ok=True)
+    def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """What diagrams colour `num` random images by, and the images' rows.
+
+        By cluster, or class if those have names, and by label if there are any.
+        """
+        kinds = {"by cluster": self.clusters}
+        if self.class_names:
+            kinds = {"by predicted class": self.predicted}
+        if self.dataset.labels is not None:
+            kinds["by label"] = self.dataset.label_names
+        some = np.random.default_rng(0).permutation(len(self.dataset))[:num]
+        return {title: each[some] for title, each in kinds.items()}, some
+
+    def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
+        """What the explorer says of the images at `rows`, whose anomaly scores are given."""
+        found: dict[str, list] = {"cluster": [self.name(each) for each in self.clusters[rows]]}
+        if self.dataset.labels is not None:
+            found["label"] = [str(name) for name in self.dataset.label_names[rows]]
+        found["confidence"] = np.round(self.confidence[rows].astype(float), 4).tolist()
+        found["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
+        return found
+
+    def save_contact_sheets(self, outdir: Path) -> list[Path]:
+        """cluster_<k>.png: the 100 most confident images of each cluster, best first.
+
+        Returns the sheets; a cluster without images has none.
+        """
+        sheets = []
         clusters, confidence = self.clusters, self.confidence
         for cluster in np.unique(clusters):
             members = np.flatnonzero(clusters == cluster)
             members = members[np.argsort(-confidence[members], kind="stable")][:SHEET_IMAGES]
-            path = outdir / f"{self.name(cluster)}.png"
-            figures.save_grid(path, self.dataset.images[members], SHEET_COLUMNS)
+            sheets.append(outdir / f"{self.name(cluster)}.png")
+            figures.save_grid(sheets[-1], self.dataset.images[members], SHEET_COLUMNS)
+        return sheets
 
     def save_anomalies(self, path: Path, num: int) -> None:
         """The `num` images with the highest anomaly score, worst first."""
         assert self.anomaly is not None
         worst = np.argsort(-self.anomaly, kind="stable")[:num]
         figures.save_grid(path, self.dataset.images[worst], min(num, SHEET_COLUMNS))
-
-    def sort_into(self, outdir: Path, hard_links: bool = False) -> None:
-        """Put every image into a folder of its cluster: copies of the files, or hard links to them.
-
-        Images that do not come from files of their own are written as PNG. The originals stay.
-        Raises InputError if `outdir` is not empty or lies within the images' folder.
-        """
-        if hard_links and not self.dataset.files:
-            raise InputError("--hard_links needs images that are files of their own")
-        source = Path(self.dataset.name).resolve()
-        if self.dataset.files and source in [outdir.resolve(), *outdir.resolve().parents]:
-            raise InputError(f"{outdir} lies in the images' own folder; sort them into another")
-        if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
-            raise InputError(f"{outdir} is not an empty folder; sort into a new one")
-        for cluster in range(self.responsibilities.shape[1]):
-            (outdir / self.name(cluster)).mkdir(parents=True, exist_ok=True)
-        for row, (index, cluster) in enumerate(zip(self.dataset.index, self.clusters, strict=True)):
-            folder = outdir / self.name(cluster)
-            if not self.dataset.files:
-                figures.save_image(folder / f"{index:06d}.png", self.dataset.images[row])
-                continue
-            original = Path(self.dataset.files[index])
-            # Files of different folders may have the same name: the index keeps them apart.
-            copy = folder / f"{index:06d}_{original.name}"
-            if hard_links:
-                os.link(original, copy)
-            else:
-                shutil.copy2(original, copy)
 
     def scores(self) -> dict[str, Any]:
         """Cluster sizes, mean confidence and, where labels exist, how well they are met.
@@ -148,3 +162,34 @@ class Assignments:
         for measure in (exemplar_accuracy, calibration_error):
             scores["clustering"][measure.__name__] = measure(labels, self.responsibilities)
         return scores
+
+
+def earlier_results(folder: Path) -> list[Path]:
+    """What an earlier call left in `folder` that the next need not write: sheets and pictures.
+
+    The table there says that there was a call, and what classes it named: in a folder without one
+    everything is somebody else's.
+    """
+    try:
+        with (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            if not columns >= EVERY_TABLE_HAS:
+                return []
+            named = "predicted" in columns
+            classes = {(row["cluster"] or "", row["predicted"] or "") for row in reader if named}
+    except (OSError, csv.Error):
+        return []
+    patterns = [r"cluster_(\d\d|[1-9]\d\d+)\.png", *map(re.escape, NOT_ALWAYS_WRITTEN)]
+    for number, name in classes:
+        patterns.append(rf"class_{re.escape(_as_file_name(name))}(_{re.escape(number)}_*)?\.png")
+    return files_named(folder, "|".join(patterns))
+
+
+def _as_file_name(name: str) -> str:
+    return name.replace("/", "_").replace(os.sep, "_")
+
+
+def _compared(name: str) -> str:
+    """What macOS compares of a file's name: neither case nor how an accent is written counts."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -5,9 +5,9 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from .batches import as_float, batch_size, over_batches
+from .batches import batch_size, over_batches
 from .config import TrainConfig
-from .data.images import Rows
+from .data.images import Images, Rows
 from .metrics import mse, ssim
 from .models import LatentVariableModel, MixtureModel
 from .pairing import PairObjective, draw_partners, neighbour_graph, pair_terms
@@ -54,7 +54,7 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     return np.concatenate([np.array(model.sample(each, component)) for each in nums])
 
 
-def latents(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
+def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
     """Means of q(z|x), (N, D)."""
     return over_batches(lambda x: model.encode(x).mean, images)
 
@@ -101,10 +101,11 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     The importance bound takes 100 samples for at most the first 1,000 images, fewer large ones.
     Always with the same noise; MLX's random state stays as it was.
     """
-    names = sorted(model.elbo(as_float(images[:1])).terms)
+    names: list[str] = []
 
     def terms(x: mx.array) -> mx.array:
         values = model.elbo_terms(x, model.posterior(x))
+        names[:] = sorted(values)
         return mx.stack([values[name] for name in names], axis=1)
 
     def bound(x: mx.array) -> mx.array:

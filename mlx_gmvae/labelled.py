@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from .data.splits import Dataset
 from .errors import InputError
-from .evaluation import latents, responsibilities
+from .evaluation import component_gaussians, latents, responsibilities
 from .models import LatentVariableModel, MixtureModel
 from .plots import Gaussians
 
@@ -18,11 +18,11 @@ ITERATIONS = 3  # of EM: more of them drift away from what the labels said
 
 
 class ClassProbabilities(NamedTuple):
-    """p(class | x) of N images and P classes, (N, P), the names, and Gaussians over z, if any."""
+    """p(class | x) of N images and P classes, (N, P), the names, and named Gaussians over z."""
 
     values: np.ndarray
     names: tuple[str, ...]
-    gaussians: Gaussians | None
+    gaussians: Gaussians
 
 
 def choose_labelled(train: Dataset, num_per_class: int, seed: int) -> np.ndarray:
@@ -58,8 +58,10 @@ def classify(
     if isinstance(model, MixtureModel):
         mass = np.zeros((len(names), model.config.K))
         np.add.at(mass, labels, responsibilities(model, train.images[rows]))
-        is_class = np.eye(len(names))[mass.argmax(axis=0)]  # (K, P)
-        return ClassProbabilities(responsibilities(model, images) @ is_class, names, None)
+        given = mass.argmax(axis=0)  # (K,)
+        is_class = np.eye(len(names))[given]  # (K, P)
+        gaussians = component_gaussians(model)._replace(names=[names[each] for each in given])
+        return ClassProbabilities(responsibilities(model, images) @ is_class, names, gaussians)
 
     mixture = _mixture_of(latents(model, train.images[rows]), labels)
     with warnings.catch_warnings():

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SIGMAS = (1, 2, 3)
+MOST_FULL_ELLIPSES = 12  # of more components the points would disappear behind them
+LONGEST_IN_CIRCLE = 2
 CIRCLE_POINTS = 100
 MOST_LEGEND_ENTRIES = 30
+MOST_INSIDE_ENTRIES = 10
 TSNE_PERPLEXITY = 30
 
 
@@ -35,7 +38,8 @@ def save_latent_plane(
 ) -> None:
     """Latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
 
-    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their names.
+    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their names; more than 12 as
+    1 sigma behind the points.
     """
     centre, axes, axis_name = plane_of(latents)
     panels = [Panel(title, (latents - centre) @ axes, kinds) for title, kinds in colourings.items()]
@@ -126,43 +130,62 @@ def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> 
     """Panels side by side, and their axes."""
     figure = _figure(5.5 * len(panels), 5)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=share, sharey=share)[0]
+    # A name has one colour in all panels, even if some of them lack it.
+    names = sorted({str(kind) for panel in panels for kind in panel.kinds if not _is_number(kind)})
     for axis, panel in zip(axes, panels, strict=True):
-        _draw_points(axis, panel)
+        _draw_points(axis, panel, names)
         axis.set_title(panel.title)
         axis.set_xlabel(f"{axis_name} 1")
     axes[0].set_ylabel(f"{axis_name} 2")
     return figure, axes
 
 
-def _draw_points(axis: Any, panel: Panel) -> None:
+def _draw_points(axis: Any, panel: Panel, names: list[str]) -> None:
+    """The points; each kind in the colour of its number, or of its position in `names`."""
     from matplotlib import colormaps
 
     size = 4 if len(panel.points) > 1000 else 14
     kinds = np.unique(panel.kinds)
-    for position, kind in enumerate(kinds):
+    for kind in kinds:
         # Clusters keep their own colour even when others are empty.
-        number = int(kind) if kinds.dtype.kind in "iu" else position
+        number = int(kind) if _is_number(kind) else names.index(str(kind))
         shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
         points = panel.points[panel.kinds == kind]
         axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=_plain(kind))
     if len(kinds) <= MOST_LEGEND_ENTRIES:
-        axis.legend(markerscale=8 / size, fontsize=7, loc="best", ncols=1 + len(kinds) // 11)
+        place: dict[str, Any] = {"loc": "best"}
+        if len(kinds) > MOST_INSIDE_ENTRIES:  # a longer legend would lie over the points
+            place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": 1 + len(kinds) // 16}
+        axis.legend(markerscale=4 / np.sqrt(size), fontsize=7, **place)
+
+
+def _is_number(kind: Any) -> bool:
+    return isinstance(kind, (int, np.integer))
 
 
 def _draw_components(
     axis: Any, centres: np.ndarray, covariances: np.ndarray, names: list[str]
 ) -> None:
-    """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3."""
+    """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3; of many, 1."""
+    from matplotlib.patheffects import withStroke
+
+    are_many = len(centres) > MOST_FULL_ELLIPSES
     turn = np.linspace(0, 2 * np.pi, CIRCLE_POINTS)
     circle = np.stack([np.cos(turn), np.sin(turn)])
     for centre, covariance, name in zip(centres, covariances, names, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         ellipse = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * circle)
-        for sigma in SIGMAS:
+        for sigma in SIGMAS[:1] if are_many else SIGMAS:
             outline = centre[:, None] + sigma * ellipse
-            axis.plot(*outline, color="black", linewidth=0.9 / sigma, alpha=0.7)
-        box = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
-        axis.annotate(_plain(name), centre, ha="center", va="center", fontsize=8, bbox=box)
+            style = {"linewidth": 0.6, "zorder": 0.5} if are_many else {"linewidth": 0.9 / sigma}
+            axis.plot(*outline, color="black", alpha=0.7, **style)
+        shown: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7 if are_many else 8}
+        if are_many or len(name) > LONGEST_IN_CIRCLE:
+            # A circle around that would cover too much.
+            shown["path_effects"] = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
+        else:
+            shown["bbox"] = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
+        axis.annotate(_plain(name), centre, **shown)
 
 
 def _plain(name: object) -> str:

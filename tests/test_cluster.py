@@ -1,18 +1,23 @@
 """What cluster.py does with a trained model: tables, folders, few labels, anomalies."""
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
+from unicodedata import normalize
 
 import cluster
 import train
+from mlx_gmvae import plots, sorting
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import anomaly_scores
-from mlx_gmvae.labelled import choose_labelled
+from mlx_gmvae.evaluation import anomaly_scores, responsibilities
+from mlx_gmvae.labelled import choose_labelled, classify
+from mlx_gmvae.models import MixtureModel
 
 import numpy as np
 import pytest
@@ -61,6 +66,20 @@ def test_few_labels_name_the_components_of_a_mixture(digits_run: Path, tmp_path:
     assert (tmp_path / "latent_tsne.png").stat().st_size > 500
 
 
+def test_components_are_shown_under_the_names_of_their_classes(
+    digits_run: Path, digits: Splits
+) -> None:
+    model = load_model(digits_run / "model.npz").model
+    assert isinstance(model, MixtureModel)
+    images = digits.test.images
+    classes = classify(model, digits.train, images, num_per_class=5, seed=0)
+    assert len(classes.gaussians.names) == 10
+    clusters = responsibilities(model, images).argmax(axis=1)
+    predicted = np.array(classes.names)[classes.values.argmax(axis=1)]
+    by_component = np.array(classes.gaussians.names)[clusters]
+    assert (by_component == predicted).mean() > 0.9  # all, but where two components share a class
+
+
 def test_labelled_examples_are_as_many_of_each_class(digits: Splits) -> None:
     rows = choose_labelled(digits.train, 7, seed=3)
     assert digits.train.labels is not None
@@ -96,6 +115,17 @@ def test_anomaly_scores_are_saved_and_the_worst_shown(digits_run: Path, tmp_path
         assert sheet.width > sheet.height
 
 
+def test_classes_keep_files_of_their_own_where_case_and_accents_do_not_count() -> None:
+    names = ("Bird", "bird", "caf\u00e9", "cafe\u0301", "bird_1", "a/b", "a_b", "fish")
+    dataset = Dataset("few", np.zeros((8, 2, 2, 1), np.uint8), None, np.arange(8))
+    found = Assignments(dataset, np.eye(8), names)
+    files = [found.name(number) for number in range(8)]
+    assert files[0] == "class_Bird_0" and files[4] == "class_bird_1" and files[7] == "class_fish"
+    as_macos_compares = [normalize("NFD", name).casefold() for name in files]
+    assert len(set(as_macos_compares)) == 8
+    assert not any("/" in name for name in files)
+
+
 def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -> None:
     photos = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3), np.uint8)
     files = []
@@ -108,7 +138,8 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
     dataset = Dataset(str(tmp_path / "in"), photos, None, np.arange(6), files=tuple(files))
     found = Assignments(dataset, np.eye(3)[[0, 1, 0, 0, 1, 0]])
     for links in (False, True):
-        found.sort_into(tmp_path / f"out_{links}", hard_links=links)
+        sorting.prepare(dataset, tmp_path / f"out_{links}", hard_links=links)
+        sorting.sort_into(found, tmp_path / f"out_{links}", hard_links=links)
         names = {
             folder.name: sorted(path.name for path in folder.iterdir())
             for folder in (tmp_path / f"out_{links}").iterdir()
@@ -121,9 +152,81 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
         assert copy.samefile(files[4]) == links
     assert all(Path(path).exists() for path in files)
     with pytest.raises(InputError, match="not an empty folder"):
-        found.sort_into(tmp_path / "out_True")
+        sorting.prepare(dataset, tmp_path / "out_True")
     with pytest.raises(InputError, match="own folder"):
-        found.sort_into(tmp_path / "in" / "sorted")
+        sorting.prepare(dataset, tmp_path / "in" / "sorted")
+
+
+def test_a_folder_that_cannot_hold_links_is_refused(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def refuse(source: str, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    image = np.zeros((1, 2, 2, 1), np.uint8)
+    dataset = Dataset(str(tmp_path / "in"), image, None, np.arange(1), files=("in/a.png",))
+    with pytest.raises(InputError, match=r"cannot hold hard links to in/a.png .*leave out"):
+        sorting.prepare(dataset, tmp_path / "out", hard_links=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sorting_is_refused_before_anything_is_scored(
+    digits_run, tmp_path, monkeypatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    def score(*args: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(cluster, "responsibilities", score)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/full"
+    assert cluster.main(options.split()) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_in_what_takes_long_loses_nothing(digits_run, tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "assignments.csv").write_text("index,cluster,confidence\n")
+    (tmp_path / "latent_tsne.png").touch()  # of an earlier call, which knew other clusters
+    monkeypatch.setattr(plots, "tsne", interrupt)
+    options = f"--model {digits_run}/model.npz --tsne --explorer --outdir {tmp_path}"
+    assert cluster.main([*options.split(), "--sort_into", str(tmp_path / "sorted")]) == 130
+    assert len(rows_of(tmp_path / "assignments.csv")) == 359
+    assert "clustering" in json.loads((tmp_path / "metrics.json").read_text())
+    assert len(list((tmp_path / "sorted").rglob("*.png"))) == 359
+    assert (tmp_path / "latent.png").exists() and not (tmp_path / "latent_tsne.png").exists()
+    assert "test: accuracy" in capsys.readouterr().out
+
+
+def test_results_of_an_earlier_call_go_and_everything_else_stays(
+    digits_run, tmp_path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "c"
+    out.mkdir()
+    of_others = {"cluster_1.png", "cluster_001.png", "cluster_12.png.bak", "my_cluster_12.png",
+                 "class_photo.png", "explorer.htm", "Anomalies.txt"}  # fmt: skip
+    for name in of_others | {"explorer.html", "cluster_12.png"}:
+        (out / name).write_text("the user's own")
+    model = f"--model {digits_run}/model.npz --outdir {out}"
+    every = "--labelled 5 --anomalies 4 --tsne --explorer"
+    assert cluster.main([*model.split(), *every.split()]) == 0
+    ours = {path.name for path in out.iterdir()} - of_others
+    assert ours >= {"confusion.png", "anomalies.png", "latent_tsne.png", "class_7.png"}
+    assert (out / "cluster_12.png").exists()  # nothing said that it was ours
+    saved = [line for line in capsys.readouterr().out.splitlines() if line.startswith("saved ")]
+    sheets = len(list(out.glob("class_?.png")))
+    for name in ours - {"cluster_12.png"}:
+        listed = f"class_*.png ({sheets})" if name.startswith("class_") else name
+        assert any(listed in line for line in saved), name
+
+    assert cluster.main(model.split()) == 0
+    left = {path.name for path in out.iterdir()} - of_others
+    sizes = json.loads((out / "metrics.json").read_text())["cluster_sizes"]
+    sheet_names = {f"cluster_{k:02d}.png" for k, size in enumerate(sizes) if size}
+    assert left == {"assignments.csv", "metrics.json", "latent.png", *sheet_names}
+    assert of_others <= {path.name for path in out.iterdir()}
 
 
 def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Path) -> None:

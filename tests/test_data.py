@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.decode import decode
 from mlx_gmvae.data.download import DownloadError, fetch, sha256
 from mlx_gmvae.data.idx import parse_idx
 from mlx_gmvae.data.images import resize_images
@@ -14,6 +15,7 @@ from mlx_gmvae.errors import InputError
 
 import numpy as np
 import pytest
+from PIL import Image
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (20, 5, 4), dtype=np.uint8)
@@ -121,9 +123,27 @@ def test_array_file_with_its_own_test_split_and_named_classes(tmp_path: Path) ->
     np.testing.assert_array_equal(test.labels, [1, 0, 1])
 
 
+@pytest.mark.parametrize("plain", [1, 3])
+def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain: int) -> None:
+    images = rng.integers(0, 256, (20, 5, 4, plain + 1), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "b.npy", images / 255)
+    loaded = load_dataset(str(tmp_path / "a.npy")).test
+    assert loaded.image_shape == (5, 4, plain)
+    assert f"last of {plain + 1} channels" in loaded.notes[0]
+    for row, image in zip(loaded.index, loaded.images, strict=True):
+        Image.fromarray(images[row]).save(tmp_path / "a.png")
+        of_file = decode(str(tmp_path / "a.png"), plain, (5, 4), resize=False)
+        assert np.abs(image.astype(int) - of_file).max() <= 1
+    np.testing.assert_array_equal(load_dataset(str(tmp_path / "b.npy")).test.images, loaded.images)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ({"images": np.zeros((9, 3, 32, 32))}, r"channel-first; save images.transpose\(0, 2, 3, 1"),
+        ({"images": np.zeros((9, 1, 28, 20), np.uint8)}, "channel-first"),
+        ({"images": np.zeros((9, 28, 28, 28), np.uint8)}, "28 channels; they must have 1"),
         ({"x": IMAGES}, "no array named images"),
         ({"images": IMAGES[0]}, "shape"),
         ({"images": np.full((3, 2, 2), np.nan)}, "rescale"),

@@ -38,6 +38,33 @@ def test_ellipses_lie_at_one_two_and_three_sigma() -> None:
         np.testing.assert_allclose(distance, sigma, rtol=1e-6)
 
 
+def test_many_components_hide_no_points() -> None:
+    axis = plots._figure(3, 3).subplots()
+    plots._draw_points(axis, plots.Panel("", rng.normal(size=(20, 2)), np.zeros(20, int)), [])
+    centres, names = rng.normal(size=(30, 2)), [str(k) for k in range(30)]
+    plots._draw_components(axis, centres, np.stack([np.eye(2)] * 30), names)
+    assert len(axis.lines) == 30  # one sigma alone
+    assert max(line.zorder for line in axis.lines) < axis.collections[0].zorder
+    assert all(text.get_bbox_patch() is None for text in axis.texts)
+
+
+def test_a_name_has_one_colour_in_both_panels_and_a_cluster_that_of_its_number() -> None:
+    points = rng.normal(size=(3, 2))
+    panels = [
+        plots.Panel("by predicted class", points, np.array(["cat", "eel", "eel"])),
+        plots.Panel("by label", points, np.array(["bee", "cat", "eel"])),
+        plots.Panel("by cluster", points, np.array([1, 2, 2])),
+    ]
+    _, axes = plots._scatter_figure(panels, "z")
+    colours = [
+        {dots.get_label(): tuple(dots.get_facecolor()[0]) for dots in axis.collections}
+        for axis in axes
+    ]
+    assert colours[0]["cat"] == colours[1]["cat"] == colours[2]["1"]
+    assert colours[0]["eel"] == colours[1]["eel"] == colours[2]["2"]
+    assert len(set(colours[1].values())) == 3
+
+
 def test_the_plane_is_that_of_the_largest_variance() -> None:
     z = rng.normal(size=(500, 4)) * [1, 10, 0.1, 5]
     centre, axes, name = plots.plane_of(z)

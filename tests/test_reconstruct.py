@@ -13,10 +13,13 @@ from PIL import Image
 
 
 def test_worst_and_best_are_those_of_the_table(
-    digits_run: Path, digits: Splits, tmp_path: Path
+    digits_run: Path, digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = f"--model {digits_run}/model.npz --rec_testdata --outdir {tmp_path} --num 24"
     assert reconstruct.main(options.split()) == 0
+    saved = capsys.readouterr().out.splitlines()[-1]
+    assert len(list(tmp_path.iterdir())) == 5
+    assert all(path.name in saved for path in tmp_path.iterdir())
     with (tmp_path / "test_reconstructions.csv").open() as file:
         rows = list(csv.DictReader(file))
     errors = np.array([float(row["mse"]) for row in rows])

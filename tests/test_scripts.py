@@ -63,9 +63,16 @@ def test_train_writes_a_whole_run(digits_run: Path) -> None:
 
 
 def test_train_prints_options_device_parameters_and_epochs(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").touch()
     options = f"--dataset digits --epochs 1 --model vae --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
     output = capsys.readouterr().out
+    saved = output.splitlines()[-1]
+    assert saved.startswith("saved ") and saved.endswith(f" in {tmp_path}/run")
+    for path in (tmp_path / "run").iterdir():
+        assert (path.name in saved) == (path.name != "notes.txt"), path.name
+    assert "reconstructions/ (3)" in saved
     for part in (
         "latent_dims",
         "device: ",
@@ -113,6 +120,38 @@ def test_generate_one_cluster_as_files(digits_run: Path, tmp_path: Path) -> None
     files = sorted((tmp_path / "files").iterdir())
     assert [path.name for path in files] == [f"cluster_03_{n:05d}.png" for n in range(5)]
     assert picture_size(files[0]) == (8, 8)
+
+
+def test_generate_into_a_folder_replaces_what_it_wrote_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the series it writes anew: another component's files are another call's."""
+    monkeypatch.chdir(tmp_path)
+    config = ModelConfig(arch="mlp", hidden_dims=8, image_size=(8, 8), K=3)
+    save_model(tmp_path / "m.npz", build_model(config))
+    files = tmp_path / "files"
+    files.mkdir()
+    kept = {"cluster_01_1.png", "cluster_01_000001.png", "cluster_01_00001.txt", "photo.png",
+            "my_cluster_01_00001.png", "sample_00001.png"}  # fmt: skip
+    for name in kept | {"cluster_07_00000.png"}:
+        (files / name).touch()
+    for component, num in ((1, 6), (2, 4), (1, 2)):
+        options = f"--model m.npz --cluster {component} --num {num} --outdir files"
+        assert generate.main(options.split()) == 0
+        assert f"cluster_{component:02d}_*.png ({num}) in files" in capsys.readouterr().out
+    series = {f"cluster_{k:02d}_{n:05d}.png" for k, num in ((1, 2), (2, 4)) for n in range(num)}
+    left = {path.name for path in files.iterdir()}
+    assert left == kept | series | {"cluster_07_00000.png", "samples.png"}
+    assert not (tmp_path / "samples.png").exists()  # the grid lies with its files
+
+    assert generate.main(["--model", "m.npz", "--num", "1", "--outdir", "files"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "saved files/samples.png (3 samples, a row per component)",
+        "saved cluster_*_*.png (3) in files",
+    ]
+    left = {path.name for path in files.iterdir()}
+    assert left == kept | {f"cluster_{k:02d}_00000.png" for k in range(3)} | {"samples.png"}
 
 
 def test_generate_repeats_itself_for_a_seed(digits_run: Path, tmp_path: Path) -> None:

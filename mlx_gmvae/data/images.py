@@ -7,17 +7,43 @@ from PIL import Image
 
 from ..errors import InputError
 
+CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
+
 
 def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
-    """(N, H, W) or (N, H, W, C), uint8 or floats in [0, 1], as uint8 (N, H, W, C)."""
+    """(N, H, W) or (N, H, W, C), uint8 or floats in [0, 1], as uint8 (N, H, W, 1 or 3).
+
+    C is 1 or 3, or with an alpha channel 2 or 4: those are put on white, as image files are.
+    Raises InputError, which for channels before height and width names the transpose to use.
+    """
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise InputError(
             f"{name}: images have shape {images.shape}; they must be (N, H, W) or (N, H, W, C)"
         )
+    _require_channels(images.shape, name)
+    images = _in_eight_bits(images, name)
+    return np.ascontiguousarray(images) if images.shape[-1] in (1, 3) else _on_white(images)
+
+
+def _require_channels(shape: tuple[int, ...], name: str) -> None:
+    """Raise InputError unless (N, H, W, C) ends in a number of channels that pictures have."""
+    if shape[-1] in CHANNELS:
+        return
+    if shape[1] in CHANNELS:
+        raise InputError(
+            f"{name}: images of shape {shape} look channel-first; save images.transpose(0, 2, 3, 1)"
+        )
+    raise InputError(
+        f"{name}: images of shape {shape} have {shape[-1]} channels; they must have 1 (grey) or 3 "
+        "(colour), or 2 or 4 with alpha"
+    )
+
+
+def _in_eight_bits(images: np.ndarray, name: str) -> np.ndarray:
     if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
+        return images
     if images.dtype.kind == "b":
         return images.astype(np.uint8) * 255
     if images.dtype.kind not in "fiu":
@@ -30,6 +56,15 @@ def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
             f"[{low:g}, {high:g}]; rescale them"
         )
     return np.rint(images * (255 / largest)).astype(np.uint8)
+
+
+def _on_white(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W, C + 1), the last channel alpha, on white as (N, H, W, C)."""
+    flat = np.empty((*images.shape[:-1], images.shape[-1] - 1), np.uint8)
+    for image, out in zip(images, flat, strict=True):  # one at a time, for the memory's sake
+        darkness = (255 - image[..., :-1]).astype(np.uint16) * image[..., -1:]
+        out[...] = 255 - (darkness + 127) // 255
+    return flat
 
 
 def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

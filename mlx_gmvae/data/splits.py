@@ -90,9 +90,13 @@ def make_dataset(
     Labels are whole numbers or names; `class_names` are the names of the numbers, if those have
     any. Raises InputError.
     """
+    found = images.shape
     images = as_uint8_images(images, name)
+    notes: tuple[str, ...] = ()
+    if len(found) == 4 and found[-1] != images.shape[-1]:
+        notes = (f"the last of {found[-1]} channels of {name} is taken for alpha, put on white",)
     if labels is None:
-        return Dataset(name, images, None, np.arange(len(images)))
+        return Dataset(name, images, None, np.arange(len(images)), notes=notes)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iubUS":
         raise InputError(
             f"{name}: labels have shape {labels.shape} and type {labels.dtype}; they must be "
@@ -106,7 +110,7 @@ def make_dataset(
     else:
         values, numbers = np.unique(labels, return_inverse=True)
         class_names = tuple(str(value) for value in values)
-    return Dataset(name, images, numbers, np.arange(len(images)), class_names)
+    return Dataset(name, images, numbers, np.arange(len(images)), class_names, notes=notes)
 
 
 def hold_out(dataset: Dataset) -> Splits:
