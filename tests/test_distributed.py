@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_gmvae import distributed
+from mlx_gmvae.errors import InputError
+from train import main
 
 import mlx.core as mx
 import numpy as np
@@ -68,6 +70,53 @@ def test_alone_everything_is_a_no_op() -> None:
     distributed.separate_noise()
     distributed.set_random_keys(key)
     np.testing.assert_array_equal(distributed.random_keys(), key)
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As if nothing were known yet of other processes; `init` must not be called."""
+
+    def init() -> None:
+        raise AssertionError("MLX was asked for other processes")
+
+    monkeypatch.setattr(mx.distributed, "init", init)
+    for name in (distributed.MLX_LAUNCH, distributed.OPEN_MPI, distributed.OTHER_MPI):
+        monkeypatch.delenv(name, raising=False)
+    distributed._group.cache_clear()
+    yield monkeypatch
+    distributed._group.cache_clear()
+
+
+def test_an_ordinary_run_never_looks_for_other_processes(no_launcher, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = str(tmp_path / "run")
+    assert main([*OPTIONS, "--epochs", "1", "--outdir", folder]) == 0
+    assert main(["--cpu", "--resume", folder, "--epochs", "2"]) == 0
+
+
+@pytest.mark.parametrize("variable", [distributed.MLX_LAUNCH, distributed.OPEN_MPI])
+def test_under_a_launcher_they_are_looked_for(no_launcher, variable: str) -> None:  # type: ignore[no-untyped-def]
+    no_launcher.setenv("MLX_MPI_LIBNAME", "libmpi.so")
+    no_launcher.setenv(variable, "2")
+    with pytest.raises(AssertionError, match="other processes"):
+        distributed.size()
+
+
+def test_another_mpi_than_open_mpi_is_named(no_launcher) -> None:  # type: ignore[no-untyped-def]
+    no_launcher.setenv(distributed.OTHER_MPI, "2")
+    with pytest.raises(InputError, match="install Open MPI"):
+        distributed.size()
+
+
+def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(distributed.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(distributed, "find_library", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert distributed._mpi_library() == "libmpi.dylib"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "bin/mpirun").touch(mode=0o755)
+    (tmp_path / "lib/libmpi.dylib").touch()
+    assert distributed._mpi_library() == str(tmp_path / "lib/libmpi.dylib")
 
 
 @in_two_processes
