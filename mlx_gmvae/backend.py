@@ -5,6 +5,7 @@ inside functions and `mlx_gmvae/__init__.py` calls it first.
 """
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
@@ -144,15 +145,25 @@ def compiles() -> bool:
 
     if os.environ.get("MLX_DISABLE_COMPILE"):
         return False
-    on_cpu = mx.default_device().type == mx.cpu
-    return not on_cpu or shutil.which("g++") is not None
+    return mx.default_device().type != mx.cpu or _has_compiler()
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    """Whether there is a g++ that compiles: without Apple's tools macOS has one that only asks."""
+    if shutil.which("g++") is None:
+        return False
+    if platform.system() != "Darwin":
+        return True
+    return subprocess.run(["xcode-select", "-p"], capture_output=True, check=False).returncode == 0
 
 
 def describe() -> str:
     """One line: device, chip, BLAS, compiled or eager, and the remedy for what is slow."""
     import mlx.core as mx
 
-    mode = "compiled" if compiles() else "eager (install g++ to compile)"
+    remedy = "xcode-select --install" if platform.system() == "Darwin" else "install g++"
+    mode = "compiled" if compiles() else f"eager ({remedy} to compile)"
     if os.environ.get("MLX_DISABLE_COMPILE"):
         mode = "eager (MLX_DISABLE_COMPILE is set)"
     if mx.default_device().type != mx.cpu:

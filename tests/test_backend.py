@@ -88,3 +88,24 @@ def test_streams_are_served_in_turns_unless_the_width_is_given() -> None:
     code = "import os, mlx_gmvae; print(os.environ['MLX_BFS_MAX_WIDTH'])"
     assert python(code) == "100"
     assert python(code, MLX_BFS_MAX_WIDTH="7") == "7"
+
+
+def test_the_stub_that_macs_have_for_a_compiler_is_not_taken_for_one(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """/usr/bin/g++ is always there; whether it works, xcode-select says, which is asked once."""
+    answers = iter([0, 2])
+
+    def asked(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        code = next(answers) if command == ["xcode-select", "-p"] else 0
+        return subprocess.CompletedProcess(command, code, "Apple", "")
+
+    (tmp_path / "g++").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("MLX_DISABLE_COMPILE", raising=False)
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(subprocess, "run", asked)
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
+    for expected in (True, False):
+        backend._has_compiler.cache_clear()
+        assert backend.compiles() == backend.compiles() == expected
+    assert "eager (xcode-select --install to compile)" in backend.describe()
+    backend._has_compiler.cache_clear()
