@@ -7,7 +7,6 @@ inside functions and `mlx_gmvae/__init__.py` calls it first.
 import ctypes
 import os
 import platform
-import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,6 @@ WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
-GET_COMPILER = "a tenth slower than with g++"
 _loaded = Blas()
 
 
@@ -97,8 +95,11 @@ def choose_fusing() -> None:
         return  # as somebody wanted it
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
-    if set_mode:  # Python has only all or nothing
-        set_mode(NO_FUSE if mx.default_device().type == mx.cpu else FUSE)
+    on_cpu = mx.default_device().type == mx.cpu
+    if set_mode:
+        set_mode(NO_FUSE if on_cpu else FUSE)
+    elif on_cpu:  # Python has only all or nothing
+        mx.disable_compile()
 
 
 def has_gpu() -> bool:
@@ -111,7 +112,7 @@ def has_gpu() -> bool:
 def compiles() -> bool:
     """Whether `mx.compile` traces a function once here, or runs it as Python each time.
 
-    It does the latter where it is disabled, and on the CPU of a machine without g++.
+    It does the latter where it is disabled, and on the CPU of a machine where `g++ --version` fails.
     """
     import mlx.core as mx
 
@@ -128,14 +129,20 @@ def compiles() -> bool:
     return calls < 3
 
 
+def _why_eager() -> str:
+    if os.environ.get("MLX_DISABLE_COMPILE"):
+        return "MLX_DISABLE_COMPILE is set"
+    # What macOS has for a g++ without Apple's tools only asks for them.
+    return "xcode-select --install" if platform.system() == "Darwin" else "install g++"
+
+
 def describe() -> str:
     """One line: device, chip, BLAS, compiled or eager, and the remedy for what is slow."""
     import mlx.core as mx
 
     mode = "compiled"
     if not compiles():
-        disabled = os.environ.get("MLX_DISABLE_COMPILE") or shutil.which("g++")
-        mode = "eager (compiling is disabled)" if disabled else f"eager ({GET_COMPILER})"
+        mode = f"eager, a tenth slower ({_why_eager()})"
     if mx.default_device().type != mx.cpu:
         chip = mx.device_info().get("device_name", "GPU")
         return f"device: gpu, {chip}, {mode}, mlx {version('mlx')}"

@@ -230,8 +230,8 @@ def training_of(config: TrainConfig, model: ModelConfig, given: set[str]) -> Tra
         why = "model vade" if model.model == "vade" else "posterior bayes"
         useless.append(({"heads", "sample_weight"}, f"{why}, which has no classifier"))
         values |= {"heads": 1, "sample_weight": 0.0}
-    if config.pair_balance == 1 and config.balance != "free":
-        useless.append(({"balance"}, "pair_balance 1, which asks nothing of the sizes"))
+    if config.pair_balance == 0 and config.balance != "free":
+        useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
     if config.neighbours == 0:
         useless.append(({"descriptor"}, "neighbours 0"))
     for names, why in useless:

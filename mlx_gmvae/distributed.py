@@ -9,8 +9,11 @@ gradients, losses and running statistics are averaged at each step, so the model
 
 import functools
 import os
+import platform
+import shutil
 import sys
 from ctypes.util import find_library
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -20,30 +23,64 @@ from mlx.nn.utils import average_gradients
 from .errors import InputError
 from .randomness import random_key, set_random_key
 
+MLX_LAUNCH = "MLX_RANK"  # set by mlx.launch, whichever way it connects the processes
+OPEN_MPI = "OMPI_COMM_WORLD_SIZE"
+OTHER_MPI = "PMI_SIZE"  # MPICH and its relatives
+
 
 @functools.cache
-def _group() -> mx.distributed.Group:
-    started = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+def _group() -> mx.distributed.Group | None:
+    """The processes that were launched together; None where no launcher says that there are any.
+
+    Without one MLX would look for an MPI library, and one found by accident may end the program.
+    """
+    started = int(os.environ.get(OPEN_MPI, "1"))
+    if started == 1 and int(os.environ.get(OTHER_MPI, "1")) > 1:
+        raise InputError(
+            "this mpirun is not Open MPI's, the only one that MLX knows; install Open MPI or use "
+            "mlx.launch"
+        )
+    if started == 1 and MLX_LAUNCH not in os.environ:
+        return None
     if started > 1:
-        # MLX asks for libmpi.so, which on Linux only development packages bring.
-        os.environ.setdefault("MLX_MPI_LIBNAME", find_library("mpi") or "libmpi.so")
+        os.environ.setdefault("MLX_MPI_LIBNAME", _mpi_library())
     group = mx.distributed.init()
     if group.size() < started:
         raise InputError(
             f"mpirun started {started} processes, but MLX cannot load Open MPI's library; "
-            "set MLX_MPI_LIBNAME to its libmpi.so"
+            f"set MLX_MPI_LIBNAME to its {_mpi_library_name()}"
         )
     return group
 
 
+def _mpi_library() -> str:
+    """Open MPI's library: beside mpirun on macOS, as Homebrew lays it, or where the system looks.
+
+    MLX asks for libmpi.so, which on Linux only development packages bring.
+    """
+    name = _mpi_library_name()
+    mpirun = shutil.which("mpirun")
+    if platform.system() == "Darwin" and mpirun:
+        beside = Path(mpirun).parent.parent / "lib" / name
+        if beside.is_file():
+            return str(beside)
+    return find_library("mpi") or name
+
+
+def _mpi_library_name() -> str:
+    return "libmpi.dylib" if platform.system() == "Darwin" else "libmpi.so"
+
+
 def size() -> int:
     """How many processes train together."""
-    return int(_group().size())
+    group = _group()
+    return group.size() if group else 1
 
 
 def rank() -> int:
     """The number of this one; 0 is the one that writes and prints."""
-    return int(_group().rank())
+    group = _group()
+    return group.rank() if group else 0
 
 
 def is_first() -> bool:

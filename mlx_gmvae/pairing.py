@@ -4,8 +4,10 @@ The ELBO alone penalises the information that clustering needs: averaged over im
 KL(q(y|x) || 1/K) = I(x;y) + KL(mean q(y|x) || 1/K). This term keeps the balance and rewards
 agreement instead. An image x and one of its nearest neighbours x' are distorted, and
 
-    L_pair = mean[-log sum_y q(y|Tx) q(y|T'x')] - balance * H(mean q(y|.))
+    L_pair = mean[-log sum_y q(y|Tx) q(y|T'x')] + balance * KL(mean q(y|.) || p(y)) - log K
 
+where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)), so that a
+balance of 1 makes it the disagreement less the entropy of the mean, as in mutual information.
 No labels are used. Neighbours come from pixels and gradients (`descriptors`).
 """
 
@@ -126,9 +128,9 @@ class PairObjective:
         return pair_terms(log_q[: len(x)], log_q[len(x) :], self.log_prior)
 
     def loss(self, terms: dict[str, mx.array], weight: float | mx.array) -> mx.array:
-        """disagreement - entropy + (lambda - 1) KL(mean || prior), for lambda = `weight`.
+        """The loss above, for balance = `weight`.
 
-        For a uniform prior that is the loss above, up to a constant.
+        Of its KL terms one comes with the constant, as the entropy that `pair_terms` explains.
         """
         return terms["pair"] - terms["entropy"] + (weight - 1) * terms["imbalance"]
 
@@ -148,16 +150,21 @@ class PairObjective:
 def pair_terms(
     log_q: mx.array, log_q_partner: mx.array, log_prior: mx.array
 ) -> dict[str, mx.array]:
-    """Disagreement of pairs, entropy of the mean, and its KL from the prior.
+    """Disagreement of pairs, entropy of the mean, and its KL from the prior, nats.
+
+    The entropy is relative to the prior, log K - KL(mean || prior), so that it is largest where the
+    mean is the prior; for a uniform prior it is the plain one, H(mean).
 
     Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between.
     """
     mean = 0.5 * (mx.exp(log_q).mean(axis=0) + mx.exp(log_q_partner).mean(axis=0))
     log_mean = mx.log(mx.maximum(mean, 1e-12))
     entropy = -(mean * log_mean).sum(axis=-1)
+    # Exactly 0 for a uniform prior, which so trains as if there were no other.
+    log_skew = log_prior + math.log(log_prior.size)
     return {
         "pair": -mx.logsumexp(log_q + log_q_partner, axis=-1).mean(axis=0),
-        "entropy": entropy,
+        "entropy": entropy + mean @ log_skew,
         "imbalance": -entropy - mean @ log_prior,
     }
 

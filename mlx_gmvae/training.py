@@ -160,9 +160,12 @@ class Trainer:
             (loss, terms), grads = loss_and_grad(x, partners, weights)
             losses = mx.stack([loss, *terms.values()])
             if distributed.size() > 1:
-                statistics = self.trained.running_statistics()
-                grads, losses, statistics = distributed.average((grads, losses, statistics))
-                self.trained.update(statistics)
+                shared = {"gradients": grads, "losses": losses}
+                shared["statistics"] = self.trained.running_statistics()
+                shared = distributed.average(shared)
+                grads, losses = shared["gradients"], shared["losses"]
+                # A model without any has an empty tree, which no exchange gives back.
+                self.trained.update(shared.get("statistics", {}))
             if self.config.clip_grad is not None:
                 grads, _ = clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
@@ -264,7 +267,7 @@ class Trained(nn.Module):
         learned = dict(tree_flatten(self.trainable_parameters()))
         everything: Any = tree_flatten(self.parameters())
         names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
-        return tree_unflatten([(k, v) for k, v in everything if k in names])  # type: ignore[return-value]
+        return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
 
     def use_chosen_head(self) -> None:
         """Let the model's classifier end in the best head."""

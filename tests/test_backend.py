@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 from mlx_gmvae import backend
 
@@ -47,3 +48,37 @@ def test_streams_are_served_in_turns_unless_the_width_is_given() -> None:
     code = "import os, mlx_gmvae; print(os.environ['MLX_BFS_MAX_WIDTH'])"
     assert python(code) == "100"
     assert python(code, MLX_BFS_MAX_WIDTH="7") == "7"
+
+
+def stub_for_a_compiler(folder: Path, status: int) -> str:
+    """A PATH whose g++ says its version, or fails to, and notes whatever else it is asked."""
+    (folder / "bin").mkdir()
+    stub = folder / "bin/g++"
+    stub.write_text(f'#!/bin/sh\n[ "$1" = --version ] || touch {folder}/started\nexit {status}\n')
+    stub.chmod(0o755)
+    return f"{folder}/bin:/usr/bin:/bin"
+
+
+def test_a_g_plus_plus_that_only_asks_for_apples_tools_is_none(tmp_path: Path) -> None:
+    path = stub_for_a_compiler(tmp_path, status=1)
+    code = (
+        "from mlx_gmvae import backend; backend.select_device(cpu=True);"
+        "import platform; platform.system = lambda: 'Darwin'; print(backend.describe())"
+    )
+    assert "eager, a tenth slower (xcode-select --install)" in python(code, PATH=path)
+
+
+def test_a_step_on_the_cpu_starts_no_compiler(tmp_path: Path) -> None:
+    """A fresh machine does not wait for g++."""
+    path = stub_for_a_compiler(tmp_path, status=0)
+    code = """
+import mlx_gmvae, numpy as np, mlx.core as mx
+from mlx_gmvae.backend import compiles, select_device
+select_device(cpu=True)
+images = np.zeros((8, 8, 8, 1), np.uint8)
+model = mlx_gmvae.build_model(mlx_gmvae.ModelConfig(image_size=(8, 8), K=2))
+mlx_gmvae.train(model, images, mlx_gmvae.TrainConfig(epochs=1, batchsize=4, neighbours=2))
+print(compiles())
+"""
+    assert python(code, PATH=path, TMPDIR=str(tmp_path)) == "True"
+    assert not (tmp_path / "started").exists()

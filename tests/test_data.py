@@ -1,6 +1,13 @@
 """Every way in for images: IDX files, arrays, downloads from a real server, and wrong files."""
 
 import gzip
+import platform
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mlx_gmvae.data import published
@@ -292,3 +299,46 @@ def test_real_mnist(data_dir: str) -> None:
     assert test.labels is not None and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     subset, _ = load_dataset(f"{data_dir}/mnist", classes=["1", "4", "8"])
     assert len(subset) == 18435
+
+
+@pytest.fixture
+def untrusted_server(tmp_path: Path) -> Iterator[str]:
+    """A real HTTPS server on loopback whose certificate nobody has signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *args: object) -> None:
+            pass
+
+    with Quiet(("127.0.0.1", 0), SimpleHTTPRequestHandler) as httpd:
+        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"https://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("system", "remedy"),
+    [("Darwin", "/Install Certificates.command"), ("Linux", "install ca-certificates, or set SSL")],
+)
+def test_where_no_certificate_can_be_verified_the_remedy_is_named(
+    untrusted_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, remedy: str
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    with pytest.raises(DownloadError) as refused:
+        fetch([untrusted_server + "file"], tmp_path / "got/file")
+    message = str(refused.value)
+    assert "cannot be verified, self" in message and remedy in message and "\n" not in message
+    assert list((tmp_path / "got").iterdir()) == []

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_gmvae import distributed
+from mlx_gmvae.errors import InputError
+from train import main
 
 import mlx.core as mx
 import numpy as np
@@ -70,6 +72,53 @@ def test_alone_everything_is_a_no_op() -> None:
     np.testing.assert_array_equal(distributed.random_keys(), key)
 
 
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As if nothing were known yet of other processes; `init` must not be called."""
+
+    def init() -> None:
+        raise AssertionError("MLX was asked for other processes")
+
+    monkeypatch.setattr(mx.distributed, "init", init)
+    for name in (distributed.MLX_LAUNCH, distributed.OPEN_MPI, distributed.OTHER_MPI):
+        monkeypatch.delenv(name, raising=False)
+    distributed._group.cache_clear()
+    yield monkeypatch
+    distributed._group.cache_clear()
+
+
+def test_an_ordinary_run_never_looks_for_other_processes(no_launcher, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = str(tmp_path / "run")
+    assert main([*OPTIONS, "--epochs", "1", "--outdir", folder]) == 0
+    assert main(["--cpu", "--resume", folder, "--epochs", "2"]) == 0
+
+
+@pytest.mark.parametrize("variable", [distributed.MLX_LAUNCH, distributed.OPEN_MPI])
+def test_under_a_launcher_they_are_looked_for(no_launcher, variable: str) -> None:  # type: ignore[no-untyped-def]
+    no_launcher.setenv("MLX_MPI_LIBNAME", "libmpi.so")
+    no_launcher.setenv(variable, "2")
+    with pytest.raises(AssertionError, match="other processes"):
+        distributed.size()
+
+
+def test_another_mpi_than_open_mpi_is_named(no_launcher) -> None:  # type: ignore[no-untyped-def]
+    no_launcher.setenv(distributed.OTHER_MPI, "2")
+    with pytest.raises(InputError, match="install Open MPI"):
+        distributed.size()
+
+
+def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(distributed.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(distributed, "find_library", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert distributed._mpi_library() == "libmpi.dylib"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "bin/mpirun").touch(mode=0o755)
+    (tmp_path / "lib/libmpi.dylib").touch()
+    assert distributed._mpi_library() == str(tmp_path / "lib/libmpi.dylib")
+
+
 @in_two_processes
 def test_two_processes_reach_the_loss_of_one_and_resume(
     launcher: list[str], tmp_path: Path
@@ -86,31 +135,59 @@ def test_two_processes_reach_the_loss_of_one_and_resume(
     assert (two / "model.npz").is_file() and json.loads((two / "metrics.json").read_text())
 
 
-@needs_launch
-def test_the_models_of_all_processes_stay_the_same() -> None:
-    code = """
+CONFIGURATIONS = [
+    f"{model} {arch}"
+    for model in ("vae", "gmvae", "gmvae-bayes", "vade", "vae-gmm")
+    for arch in ("conv", "mlp")
+]
+# Prints, for each configuration, how many processes there are, the largest difference between
+# their arrays, and whether they drew any noise in common.
+TRAIN_ALL = """
+import sys
 import mlx_gmvae
 from mlx_gmvae import distributed
-from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.models import build_model
 from mlx_gmvae.training import Trainer
 import mlx.core as mx, numpy as np
-mx.random.seed(0)
-images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
-config = ModelConfig(K=3, latent_dims=2, w_dims=2, arch="mlp", image_size=(8, 8), hidden_dims=16)
-trainer = Trainer(build_model(config), images, TrainConfig(epochs=3, batchsize=16, heads=3))
-for _ in trainer.run(): pass
-flat = mx.concatenate([v.flatten().astype(mx.float32) for v in trainer.state()[0].values()
-                       if v.dtype != mx.uint32])
-other = mx.distributed.all_gather(flat[None], stream=mx.cpu)
-noise = mx.distributed.all_gather(mx.random.normal((1, 4)), stream=mx.cpu)
-mx.eval(other, noise)
-if distributed.is_first():
-    print(len(other), float(mx.abs(other[0] - other[1]).max()), bool((noise[0] == noise[1]).any()))
+images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
+for configuration in sys.argv[1:]:
+    model, arch = configuration.split()
+    config = ModelConfig(
+        model=model.removesuffix("-bayes"), arch=arch,
+        posterior="bayes" if model.endswith("-bayes") else "amortised",
+        K=3, latent_dims=2, w_dims=2, image_size=(8, 8), hidden_dims=16, max_filters=16)
+    training = training_of(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
+    mx.random.seed(0)
+    trainer = Trainer(build_model(config), images, training)
+    for _ in trainer.run(): pass
+    flat = mx.concatenate([v.flatten().astype(mx.float32) for v in trainer.state()[0].values()
+                           if v.dtype != mx.uint32])
+    other = mx.distributed.all_gather(flat[None], stream=mx.cpu)
+    noise = mx.distributed.all_gather(mx.random.normal((1, 4)), stream=mx.cpu)
+    mx.eval(other, noise)
+    if distributed.is_first():
+        difference = float(mx.abs(other[0] - other[1]).max())
+        shared = bool((noise[0] == noise[1]).any())
+        print("trained", configuration, len(other), difference, shared, flush=True)
 """
-    command = [str(LAUNCH), "-n", "2", "--", sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip().splitlines()[-1:] == ["2 0.0 False"], done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained_in_two() -> str:
+    """What two processes print that train every model, one after the other."""
+    command = [str(LAUNCH), "-n", "2", "--", sys.executable, "-c", TRAIN_ALL, *CONFIGURATIONS]
+    eager = ENVIRONMENT | {"MLX_DISABLE_COMPILE": "1"}  # to build ten models' kernels takes minutes
+    done = subprocess.run(command, cwd=ROOT, env=eager, capture_output=True, text=True, timeout=300)
+    return done.stdout + done.stderr
+
+
+@needs_launch
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_model_stays_the_same_in_all_processes(
+    trained_in_two: str, configuration: str
+) -> None:
+    assert f"trained {configuration} 2 0.0 False" in trained_in_two, trained_in_two
 
 
 @in_two_processes

@@ -107,15 +107,50 @@ def test_pair_loss_is_its_formula() -> None:
     terms = pair_terms(
         *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("1,2,3,4", 4)
     )
+    divergence = np.sum(mean * np.log(mean / prior))
+    objective = pairing.PairObjective.__new__(pairing.PairObjective)
     assert terms["pair"].item() == pytest.approx(disagreement, rel=1e-5)
-    assert terms["entropy"].item() == pytest.approx(entropy, rel=1e-5)
-    assert terms["imbalance"].item() == pytest.approx(np.sum(mean * np.log(mean / prior)), abs=1e-5)
+    assert terms["entropy"].item() == pytest.approx(np.log(4) - divergence, rel=1e-5)
+    assert terms["imbalance"].item() == pytest.approx(divergence, abs=1e-5)
+    for weight in (0.0, 0.8, 1.0, 2.0):
+        expected = disagreement + weight * divergence - np.log(4)
+        assert objective.loss(terms, weight).item() == pytest.approx(expected, rel=1e-5)
     uniform = pair_terms(
         *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("uniform", 4)
     )
-    objective = pairing.PairObjective.__new__(pairing.PairObjective)
     expected = disagreement - 2 * entropy + np.log(4)
     assert objective.loss(uniform, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    assert uniform["entropy"].item() == pytest.approx(entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.8, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+def test_the_sizes_aimed_at_are_those_of_the_prior(share: float, weight: float) -> None:
+    """Whatever the balance weighs, the mean that it pulls to is p(y) itself."""
+    prior = log_balance_prior(f"{share},{1 - share}", 2)
+    objective = pairing.PairObjective.__new__(pairing.PairObjective)
+    shares = np.arange(1, 100) / 100
+    losses = []
+    for first in shares:
+        log_mean = mx.log(mx.array([[first, 1 - first]]))
+        terms = pair_terms(log_mean, log_mean, prior) | {"pair": mx.array(0.0)}
+        losses.append(objective.loss(terms, weight).item())
+    assert shares[np.argmin(losses)] == pytest.approx(share)
+
+
+def test_the_balance_of_a_uniform_prior_is_the_entropy_bit_for_bit() -> None:
+    """So that a prior to expect, which few give, does not move the rounding of all other runs."""
+    log_q = mx.log(mx.softmax(mx.random.normal((2, 64, 10)), axis=-1))
+
+    def entropy(log_q: mx.array) -> mx.array:
+        mean = 0.5 * (mx.exp(log_q[0]).mean(axis=0) + mx.exp(log_q[1]).mean(axis=0))
+        return -(mean * mx.log(mx.maximum(mean, 1e-12))).sum(axis=-1)
+
+    def term(log_q: mx.array) -> mx.array:
+        return pair_terms(log_q[0], log_q[1], log_balance_prior("uniform", 10))["entropy"]
+
+    assert mx.array_equal(term(log_q), entropy(log_q))
+    assert mx.array_equal(mx.grad(term)(log_q), mx.grad(entropy)(log_q))
 
 
 def test_balance_prior_by_name_and_by_numbers() -> None:
@@ -202,7 +237,7 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(digits, tmp_path
         ("--model vae --neighbours 3", "neighbours has no effect"),
         ("--pair_weight 0 --augment none", "augment has no effect with pair_weight 0"),
         ("--pair_weight 0 --seeds 2", "--seeds needs the pair objective"),
-        ("--balance uniform --pair_balance 1", "balance has no effect with pair_balance 1"),
+        ("--balance uniform --pair_balance 0", "balance has no effect with pair_balance 0"),
         ("--neighbours 0 --descriptor hog", "descriptor has no effect with neighbours 0"),
         ("--batchsize 1", "larger --batchsize"),
         ("--seeds 0", "--seeds is 0"),

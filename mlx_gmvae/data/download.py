@@ -3,6 +3,9 @@
 import contextlib
 import hashlib
 import os
+import platform
+import ssl
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -34,8 +37,21 @@ def fetch(mirrors: list[str], path: Path, largest_bytes: int = 1 << 30) -> None:
             _fetch_one(address, path, largest_bytes)
             return
         except (OSError, HTTPException, ValueError) as error:
-            reason = str(getattr(error, "reason", error))
+            reason = _reason(error)
     raise DownloadError(f"cannot download {path.name} ({reason})")
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, with the remedy where Python knows no authorities to trust."""
+    cause = getattr(error, "reason", error)  # urllib's errors wrap those of the connection
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return str(cause)
+    # Python from python.org brings a script for that, which has to be run once.
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    script = f'open "/Applications/Python {version}/Install Certificates.command"'
+    other = "install ca-certificates, or set SSL_CERT_FILE to a file of root certificates"
+    remedy = f"run: {script}" if platform.system() == "Darwin" else other
+    return f"the server's certificate cannot be verified, {cause.verify_message}; {remedy}"
 
 
 def _fetch_one(address: str, path: Path, largest_bytes: int) -> None:
