@@ -112,7 +112,7 @@ def has_gpu() -> bool:
 def compiles() -> bool:
     """Whether `mx.compile` traces a function once here, or runs it as Python each time.
 
-    It does the latter where it is disabled, and on the CPU of a machine where `g++ --version` fails.
+    It does the latter where it is disabled, and on the CPU where `g++ --version` fails.
     """
     import mlx.core as mx
 

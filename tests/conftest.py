@@ -7,6 +7,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads that wait for each other would cost more than they bring.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import train
 from mlx_gmvae import backend
 from mlx_gmvae.data.datasets import load_dataset
