@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, flags, options, plots, tables
+from mlx_gmvae import backend, cli, flags, interrupts, options, plots, tables
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     dataset = splits.named(args.split)
     print(backend.describe())
 
+    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, splits, dataset)
     outdir = Path(args.outdir)
     if args.sort_into:
