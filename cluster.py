@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, flags, options, plots, sorting, tables
+from mlx_gmvae import backend, cli, flags, interrupts, options, plots, sorting, tables
 from mlx_gmvae.assignments import TABLE, Assignments, earlier_results
 from mlx_gmvae.checkpoint import ModelFile
 from mlx_gmvae.config import TrainConfig
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
 
+    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, splits, dataset)
     scores = save_results(args, loaded, found, gaussians)
     if args.sort_into:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, flags, options
+from mlx_gmvae import backend, cli, figures, flags, interrupts, options
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import samples
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     model = options.load_checked_model(args).model
     check_channels(args, model)
     mx.random.seed(args.seed or 0)
+    interrupts.say("what was written may not be whole; run the same command again")
     if args.interpolate or args.manifold:
         images, columns = path_or_plane(args, model)
         figures.save_grid(outfile, images, columns)

@@ -6,7 +6,7 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, flags, options, tables
+from mlx_gmvae import backend, cli, figures, flags, interrupts, options, tables
 from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
 from mlx_gmvae.outputs import saved_line
 
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     errors, similarities = reconstruction_scores(loaded.model, dataset.images)
     scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
 
+    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     outdir, stem = Path(args.outdir), f"{split}_reconstructions"
     ranked = np.argsort(-errors, kind="stable")
     shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))

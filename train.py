@@ -4,20 +4,24 @@ python train.py --latent_dims 8 --K 10
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, distributed, flags, memory, plots, profiling, tables
+from mlx_gmvae import backend, cli, distributed, flags, interrupts, memory, plots, profiling
 from mlx_gmvae.assignments import Assignments
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.mutual import compare_iterations
 from mlx_gmvae.outputs import names_in, saved_line
-from mlx_gmvae.runs import WRITTEN, RunFolder
+from mlx_gmvae.runs import WRITTEN
+from mlx_gmvae.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.start import Run, new_run, resumed_run
+from mlx_gmvae.tables import write_json
 
 SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
@@ -28,27 +32,42 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
     distributed.quieten()
-    if args.seeds:
-        return train_seeds(args)
     if args.profile or args.benchmark_devices:
         return measure_speed(args)
+    if args.seeds or (args.resume and is_cut_short(args.resume)):
+        return train_seeds(args)
+    if args.resume:
+        interrupts.say(f"continue with: {resume_command(args, args.resume)}")
     run = resumed_run(args) if args.resume else new_run(args)
+    command = resume_command(args, run.folder.path)
+    interrupts.say(f"continue with: {command}")
     print_summary(run)
     train(run, args.save_every)
-    if not run.trainer.is_done:
-        print(f"interrupted; continue with: python train.py --resume {run.folder.path}")
-        return cli.EXIT_INTERRUPTED
+    interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
         measure(run)
     return 0
 
 
+def resume_command(args: argparse.Namespace, path: str | Path) -> str:
+    """What to type to go on with the run in `path`, with the flags that no file keeps."""
+    words = ["python", "train.py", "--resume", str(path)]
+    for name in ("data_dir", "save_every"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", str(getattr(args, name))]
+    words += [f"--{name}" for name in ("cpu", "summary") if getattr(args, name)]
+    return shlex.join(words)
+
+
 def train(run: Run, save_every: int | None) -> None:
-    """Train to the last epoch or to Ctrl-C; what was reached is saved either way."""
+    """Train to the last epoch or to Ctrl-C; what was reached is saved either way.
+
+    Raises KeyboardInterrupt after Ctrl-C, when all is saved.
+    """
     trainer, test_images = run.trainer, run.splits.test.images
     saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
-    with cli.stop_on_interrupt() as stopped:
+    with interrupts.noticed() as stopped:
         for record in trainer.run(stopped):
             if not distributed.is_first():
                 continue
@@ -68,8 +87,11 @@ def train(run: Run, save_every: int | None) -> None:
                 saved = time.monotonic()
         if distributed.is_first():
             run.folder.save(trainer, run.data)
+        interrupted = stopped() or not trainer.is_done
     if run.summary:
         run.summary.close()
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def save_iteration(run: Run) -> None:
@@ -98,23 +120,21 @@ def measure_speed(args: argparse.Namespace) -> int:
 
 def train_seeds(args: argparse.Namespace) -> int:
     """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
-    losses: dict[int, float] = {}
-    parent = None
-    first = args.seed or 0
-    for seed in range(first, first + args.seeds):
-        run = new_run(argparse.Namespace(**vars(args) | {"seed": seed}), parent)
-        parent = parent or run.folder.path.parent
+    if distributed.size() > 1:
+        raise InputError("--seeds trains in one process; start it without mlx.launch")
+    if args.resume:
+        interrupts.say(f"continue with: {resume_command(args, args.resume)}")
+    seeds = resumed_seeds(args) if args.resume else new_seeds(args)
+    interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
+    for run in seeds.unfinished(args):
         print_summary(run)
         train(run, args.save_every)
-        if not run.trainer.is_done:
-            print(f"interrupted; the runs so far are in {parent}")
-            return cli.EXIT_INTERRUPTED
-        losses[seed] = measure(run)["pairs"]["pair_loss"]
-    ranked = sorted(losses, key=losses.__getitem__)
-    assert parent is not None
-    RunFolder(parent).adopt(ranked[0])
-    print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in ranked))
-    print(f"kept seed {ranked[0]} as {parent}/model.npz")
+        measure(run)
+    losses = seeds.pair_losses()
+    best, *_ = losses
+    seeds.folder.adopt(best)
+    print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in losses))
+    print(f"kept seed {best} as {seeds.folder.model}")
     return 0
 
 
@@ -130,7 +150,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--save_every", type=int, metavar="EPOCHS",
         help="write pictures every so many epochs and at the end (default: ten times a run)",
     )  # fmt: skip
-    group.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    group.add_argument("--resume", metavar="RUN", help="continue the run, or the --seeds, in it")
     group.add_argument(
         "--seeds", type=int, metavar="N",
         help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
@@ -158,10 +178,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         cli.require_at_least("save_every", args.save_every, 1)
     if args.seeds is not None:
         cli.require_at_least("seeds", args.seeds, 1)
-        if distributed.size() > 1:
-            raise InputError("--seeds trains in one process; start it without mlx.launch")
         if args.resume:
-            raise InputError("--seeds cannot be resumed; --resume one of its runs")
+            raise InputError("--seeds has no effect with --resume, which knows how many there are")
     return args
 
 
@@ -186,8 +204,8 @@ def epoch_line(record: dict[str, float]) -> str:
     )
 
 
-def measure(run: Run) -> dict[str, Any]:
-    """Measure the trained model; write metrics.json and the curves. Returns the metrics."""
+def measure(run: Run) -> None:
+    """Measure the trained model; write metrics.json and the curves."""
     model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
     if config.early_stopping:
@@ -208,12 +226,11 @@ def measure(run: Run) -> dict[str, Any]:
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
     run.folder.save_model(run.trainer, run.data, metrics)
-    tables.write_json(run.folder.path / "metrics.json", metrics)
     names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
     curves = {name: {"": [record[name] for record in history]} for name in names}
     plots.save_curves(run.folder.path / "curves.png", curves, "epoch")
+    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(run.folder.path, names_in(run.folder.path, (*WRITTEN, "neighbours.npz"))))
-    return metrics
 
 
 if __name__ == "__main__":

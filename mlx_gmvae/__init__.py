@@ -3,10 +3,14 @@
 Public names are imported on first use, so that a script pays only for what it needs.
 """
 
-from importlib import import_module
-from typing import Any
+from . import interrupts
 
-from . import backend
+interrupts.guard_imports()  # before all that takes time
+
+from importlib import import_module  # noqa: E402
+from typing import Any  # noqa: E402
+
+from . import backend  # noqa: E402
 
 backend.load_fast_blas()  # before anything imports mlx.core
 backend.keep_freed_memory()

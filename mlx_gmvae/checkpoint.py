@@ -7,6 +7,7 @@ before a model is built from it.
 """
 
 import ast
+import contextlib
 import json
 import os
 import tempfile
@@ -93,7 +94,8 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # where it was renamed just before
+            os.unlink(temporary)
         raise
 
 

@@ -3,17 +3,15 @@
 import argparse
 import functools
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import interrupts
 from .errors import InputError
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,8 +46,12 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
+        interrupts.say(interrupts.NOTHING_YET)
         try:
-            return main(argv)
+            with interrupts.as_exceptions():
+                status = main(argv)
+                sys.stdout.flush()
+                return status
         except InputError as error:
             message = str(error)
         except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
@@ -59,33 +61,17 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
             place = f"cannot use {error.filename}: " if error.filename else ""
             message = f"{place}{error.strerror or error}"
         except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
+            message = ""  # said below, when no frame keeps a progress bar on the screen
+        finally:
+            last_words = interrupts.line()
+            interrupts.finished()
+        if not message:
+            print(last_words, flush=True)
+            return interrupts.STATUS
         print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
     return wrapped
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM makes the yielded function answer True.
-
-    A second one interrupts at once.
-    """
-    stop = False
-
-    def request(signum: int, frame: Any) -> None:
-        nonlocal stop
-        if stop:
-            raise KeyboardInterrupt
-        stop = True
-
-    previous = {name: signal.signal(name, request) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stop
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)
 
 
 def print_options(options: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +31,9 @@ FRAME_IMAGES = 50
 FRAME_SIDE = 96  # of an image in the animation, at most
 MOST_FRAME_COMPONENTS = 12
 WRITTEN = (  # by a run, in its folder
-    "reconstructions", "progress", "iterations", "summary", "seed_*", "state.npz", "model.npz",
-    "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png", "curves.png",
-    "progress.gif", "elbo.png", "accuracy.png", "latent_pca.png", "latent_tsne.png",
+    "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
+    "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png",
+    "curves.png", "progress.gif", "elbo.png", "accuracy.png", "latent_pca.png", "latent_tsne.png",
 )  # fmt: skip
 
 
@@ -60,26 +62,33 @@ class RunFolder:
         self.state = path / "state.npz"
         self.neighbours = path / "neighbours.npz"
         self.best = path / "best.npz"
+        self.metrics = path / "metrics.json"
+        self.seeds = path / "seeds.json"
 
     @classmethod
-    def create(cls, outdir: str | None, name: str, overwrite: bool) -> "RunFolder":
+    @contextmanager
+    def create(cls, outdir: str | None, name: str, overwrite: bool) -> Iterator["RunFolder"]:
         """`outdir`, or results/<name>, numbered if that exists; never over an existing run.
 
+        A folder that was made here is removed again if what is done within fails or is interrupted.
         Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
         """
-        if outdir is None:
-            path, number = Path("results") / name, 2
-            while not overwrite and path.exists():  # perhaps by a run that has just begun
-                path, number = Path("results") / f"{name}-{number}", number + 1
-        else:
-            path = Path(outdir)
-            if _holds_run(path) and not overwrite:
-                raise InputError(
-                    f"{path} holds a run already; continue it with --resume {path}, replace it "
-                    "with --overwrite, or choose another --outdir"
-                )
-        path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        path, number = Path(outdir or Path("results") / name), 2
+        while outdir is None and not overwrite and path.exists():  # perhaps by a run just begun
+            path, number = Path("results") / f"{name}-{number}", number + 1
+        if _holds_run(path) and not overwrite:
+            raise InputError(
+                f"{path} holds a run already; continue it with --resume {path}, replace it with "
+                "--overwrite, or choose another --outdir"
+            )
+        is_new = not path.exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            yield cls(path)
+        except BaseException:
+            if is_new:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
     def clear(self) -> None:
         """Remove what an earlier run left here, but for its neighbour graph."""
@@ -112,13 +121,17 @@ class RunFolder:
 
     def save(self, trainer: Trainer, data: dict[str, Any]) -> None:
         """Write the model, the history, and the state that resumes at this very step."""
+        self.save_state(trainer, data)
+        self.save_model(trainer, data)
+        if trainer.history:
+            tables.write_csv(self.path / "history.csv", trainer.history)
+
+    def save_state(self, trainer: Trainer, data: dict[str, Any]) -> None:
+        """Write what `open` and `restore` read."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
         info = {"kind": "state", "model": config, "training": training, "data": data}
         save_arrays(self.state, arrays, info | {"progress": progress})
-        self.save_model(trainer, data)
-        if trainer.history:
-            tables.write_csv(self.path / "history.csv", trainer.history)
 
     def save_model(
         self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
@@ -142,13 +155,19 @@ class RunFolder:
         return folder
 
     def adopt(self, seed: int) -> None:
-        """Copy a seed's files up into this folder, which becomes a run like any other."""
-        source = self.of_seed(seed).path
-        for entry in source.iterdir():
+        """Copy a seed's files up into this folder, which becomes a run like any other.
+
+        Its state comes last, and at once: a folder with a state is a run that is whole.
+        """
+        source = self.of_seed(seed)
+        for entry in source.path.iterdir():
             if entry.is_dir():
                 shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
-            else:
+            elif entry != source.state:
                 shutil.copy2(entry, self.path / entry.name)
+        half_copied = self.path / ".saving-state.npz"
+        shutil.copy2(source.state, half_copied)
+        half_copied.replace(self.state)
 
     def load_neighbours(self, images: np.ndarray, config: TrainConfig) -> np.ndarray:
         """The neighbour graph of a run's training images: built once, then read back."""
@@ -231,5 +250,6 @@ def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
 
 
 def _holds_run(path: Path) -> bool:
-    written = [path / "model.npz", path / "state.npz", *path.glob("seed_*/state.npz")]
+    names = ("model.npz", "state.npz", "seeds.json")
+    written = [*(path / name for name in names), *path.glob("seed_*/state.npz")]
     return any(file.exists() for file in written)

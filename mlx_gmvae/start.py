@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -13,8 +13,8 @@ from .config import ModelConfig, TrainConfig, training_of
 from .data.splits import Splits
 from .defaults import for_set_size
 from .errors import InputError
-from .models import LatentVariableModel, build_model
-from .runs import RunFolder, run_name
+from .models import build_model
+from .runs import RunFolder, SavedRun, run_name
 from .summary import SummaryWriter, require_tensorboard
 from .training import Trainer
 
@@ -30,8 +30,22 @@ class Run:
     summary: SummaryWriter | None = None
 
 
-def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
-    """A run in its own folder or, of several seeds, in a folder of its seed below `parent`."""
+class Plan(NamedTuple):
+    """What a run is to be, from the command line or from a file."""
+
+    splits: Splits
+    data: dict[str, Any]
+    model: ModelConfig
+    training: TrainConfig
+
+    def trainer(self) -> Trainer:
+        """A new model, untrained. Raises InputError if it cannot be trained as planned."""
+        mx.random.seed(self.training.seed)
+        return Trainer(build_model(self.model), self.splits.train.images, self.training)
+
+
+def planned(args: argparse.Namespace) -> Plan:
+    """The images and options on the command line. Raises InputError if they cannot be used."""
     splits, data = options.load_or_fall_back(args)
     *image_size, channels = splits.train.image_shape
     given = options.given_fields(ModelConfig, args)
@@ -44,22 +58,23 @@ def new_run(args: argparse.Namespace, parent: Path | None = None) -> Run:
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = training_of(train_config, model_config, set(given))
-    mx.random.seed(train_config.seed)
-    model = build_model(model_config)
-    if args.seeds and not train_config.pair_weight:
-        raise InputError("--seeds needs the pair objective, which compares runs without labels")
-    name = run_name(model_config, data["dataset"])
-    if parent or not distributed.is_first():  # only the first process writes
-        folder = RunFolder(parent or Path())
-    else:
-        folder = RunFolder.create(args.outdir, name, args.overwrite)
-    trainer = make_trainer(model, splits, train_config, folder)
-    # Only now, when nothing can be refused any more, is an earlier run given up.
-    if args.overwrite and not parent and distributed.is_first():
-        folder.clear()
-    if args.seeds:
-        folder = folder.of_seed(train_config.seed)
-    return Run(folder, splits, data, trainer, make_summary(args, folder))
+    return Plan(splits, data, model_config, train_config)
+
+
+def new_run(args: argparse.Namespace) -> Run:
+    """A run in a folder of its own, from where it can be resumed before its first step."""
+    plan = planned(args)
+    trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
+    if not distributed.is_first():  # only the first process writes
+        find_neighbours(trainer, RunFolder(Path()))
+        return Run(RunFolder(Path()), plan.splits, plan.data, trainer)
+    name = run_name(plan.model, plan.data["dataset"])
+    with RunFolder.create(args.outdir, name, args.overwrite) as folder:
+        find_neighbours(trainer, folder)
+        if args.overwrite:  # only now is an earlier run given up
+            folder.clear()
+        folder.save_state(trainer, plan.data)
+        return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))
 
 
 def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
@@ -67,28 +82,21 @@ def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter |
     return SummaryWriter(folder.path / "summary") if wanted else None
 
 
-def make_trainer(
-    model: LatentVariableModel, splits: Splits, config: TrainConfig, folder: RunFolder
-) -> Trainer:
-    images = splits.train.images
-    neighbours = None
-    if config.pair_weight:
-        k = min(config.neighbours, len(images) - 1)
-        built = distributed.is_first()  # by one, for all
-        neighbours = distributed.from_first(
-            folder.load_neighbours(images, config)
-            if built
-            else np.empty((len(images), k), np.int32)
-        )
-    return Trainer(model, images, config, neighbours)
+def find_neighbours(trainer: Trainer, folder: RunFolder) -> None:
+    """The neighbour graph that the pair objective needs: found or read by one process, for all."""
+    images, config = trainer.images, trainer.config
+    if trainer.objective.pairs is None:
+        return
+    if distributed.is_first():
+        own = folder.load_neighbours(images, config)
+    else:
+        own = np.empty((len(images), min(config.neighbours, len(images) - 1)), np.int32)
+    trainer.neighbours = distributed.from_first(own)
 
 
 def resumed_run(args: argparse.Namespace) -> Run:
-    given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
-    given |= {name: vars(args)[name] for name in ("dataset", "classes", "outdir")}
-    fixed = [name for name in given if name != "epochs" and given[name] is not None]
-    if fixed:
-        raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
+    """The run in --resume where it left off. Raises InputError if it is finished."""
+    refuse_changes(args)
     folder, saved = RunFolder.open(args.resume)
     splits = options.load_and_report(**saved.data, data_dir=args.data_dir)
     options.check_shape(splits.train, folder.state, saved.model)
@@ -96,10 +104,27 @@ def resumed_run(args: argparse.Namespace) -> Run:
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
         raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    trainer = make_trainer(build_model(saved.model), splits, train_config, folder)
+    return continued(args, folder, saved, Plan(splits, saved.data, saved.model, train_config))
+
+
+def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan: Plan) -> Run:
+    """A run where its saved state left off. Raises InputError if it is finished and measured."""
+    trainer = plan.trainer()
     folder.restore(trainer, saved)
-    if trainer.is_done and (folder.path / "metrics.json").exists():
+    if trainer.is_done and folder.metrics.exists():
         raise InputError(
             f"the run in {folder.path} is finished after {trainer.epoch} epochs; give more --epochs"
         )
-    return Run(folder, splits, saved.data, trainer, make_summary(args, folder))
+    find_neighbours(trainer, folder)
+    if distributed.is_first():  # what was measured of it holds no longer
+        folder.metrics.unlink(missing_ok=True)
+    return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))
+
+
+def refuse_changes(args: argparse.Namespace) -> None:
+    """Raise InputError if a flag would change what is resumed."""
+    given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
+    given |= {name: vars(args)[name] for name in ("dataset", "classes", "outdir")}
+    fixed = [name for name in given if name != "epochs" and given[name] is not None]
+    if fixed:
+        raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")

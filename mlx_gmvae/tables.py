@@ -16,6 +16,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Readable JSON."""
+    """Readable JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    temporary = path.with_name(f".saving-{path.name}")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(path)

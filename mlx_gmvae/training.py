@@ -42,7 +42,7 @@ class Trainer:
 
     `epoch` counts finished epochs, `step` the steps done in the current one; `history` has a
     record per finished epoch: means over its batches in nats per example, images per second,
-    and seconds.
+    and seconds. All that can be refused is refused at once, before time is spent on neighbours.
     """
 
     def __init__(
@@ -68,9 +68,8 @@ class Trainer:
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.objective = Objective(model, config)
-        if self.objective.pairs and neighbours is None:
-            neighbours = neighbour_graph(images, config.neighbours, config.descriptor)
-        self.neighbours = neighbours
+        if neighbours is not None:
+            self.neighbours = neighbours
         self.trained = Trained(model, self.objective.heads)
         self.optimizer = Adam(config.lr)
         self.optimizer.init(self.trained.trainable_parameters())
@@ -85,6 +84,13 @@ class Trainer:
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
         self.random_keys = distributed.random_keys()
+
+    @cached_property
+    def neighbours(self) -> np.ndarray | None:
+        """The neighbour graph for the pair objective: as given or set, else found when needed."""
+        if self.objective.pairs is None:
+            return None
+        return neighbour_graph(self.images, self.config.neighbours, self.config.descriptor)
 
     @property
     def is_done(self) -> bool:

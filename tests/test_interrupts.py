@@ -1,0 +1,173 @@
+"""Ctrl-C at every phase of real processes: one line, status 130, nothing damaged, no traceback."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import train
+from mlx_gmvae import interrupts
+from mlx_gmvae.checkpoint import load_arrays
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+SMALL = "--cpu --arch mlp --hidden_dims 16 --latent_dims 2 --K 3"
+SECONDS = 120
+rng = np.random.default_rng(0)
+
+
+def started(script: str, options: str, *python: str) -> subprocess.Popen[str]:
+    """A script in a process group of its own, as a terminal starts it."""
+    command = [sys.executable, *python, str(ROOT / f"{script}.py"), *shlex.split(options)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def interrupted(
+    process: subprocess.Popen[str], signum: signal.Signals = signal.SIGINT, times: int = 1
+) -> tuple[str, str]:
+    """Signal the group, as Ctrl-C does; the rest of stdout, whose last line is returned too."""
+    for _ in range(times):
+        os.killpg(process.pid, signum)
+        time.sleep(0.01)
+    out, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == interrupts.STATUS, (out, errors)
+    assert "Traceback" not in errors and "ignored" not in errors, errors
+    last = out.splitlines()[-1]
+    assert last.startswith("interrupted; ") and out.count("interrupted") == 1, out
+    return last, errors
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not happened():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.005)
+
+
+def wait_for_line(process: subprocess.Popen[str], start: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            return
+    raise AssertionError(process.communicate())
+
+
+def resumed(line: str) -> None:
+    """Type the command that a line names."""
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:3] == ["python", "train.py", "--resume"]
+    assert train.main(words[2:]) == 0
+
+
+@pytest.mark.parametrize("module", ["mlx_gmvae.backend", "numpy", "mlx.core", "mlx_gmvae.models"])
+@pytest.mark.parametrize("script", ["train", "cluster"])
+def test_while_modules_are_imported(script: str, module: str) -> None:
+    with started(script, "--help", "-X", "importtime") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.endswith(f" {module}\n"):
+                break
+        line, _ = interrupted(process)
+    assert line == f"interrupted; {interrupts.NOTHING_YET}"
+
+
+def test_importing_the_package_elsewhere_handles_no_signal() -> None:
+    code = "import mlx_gmvae, signal; print(signal.getsignal(signal.SIGINT).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "default_int_handler\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_while_images_are_decoded(tmp_path: Path, signum: signal.Signals) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise = rng.integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos / "0.png")
+    for number in range(1, 400):
+        os.link(photos / "0.png", photos / f"{number}.png")
+    options = f"{SMALL} --dataset {photos} --image_size 64 64 --data_dir {tmp_path}/kept"
+    with started("train", f"{options} --outdir {tmp_path}/run") as process:
+        wait_for(process, lambda: list((tmp_path / "kept").glob("*/*.part")))
+        line, _ = interrupted(process, signum)
+    assert line == f"interrupted; {interrupts.NOTHING_YET}"
+    assert not (tmp_path / "run").exists() and not list((tmp_path / "kept").glob("*/*"))
+
+
+@pytest.mark.parametrize("flags", ["", " --seeds 2"])
+def test_while_neighbours_are_found(tmp_path: Path, flags: str) -> None:
+    np.savez(tmp_path / "a.npz", images=rng.integers(0, 256, (20_000, 20, 20), dtype=np.uint8))
+    run = tmp_path / "run"
+    with started("train", f"{SMALL} --dataset {tmp_path}/a.npz --outdir {run}{flags}") as process:
+        wait_for(process, run.is_dir)
+        line, _ = interrupted(process)
+    assert line == f"interrupted; {interrupts.NOTHING_YET}"
+    assert not run.exists()
+
+
+def test_while_the_first_step_is_compiled(tmp_path: Path) -> None:
+    """In a terminal Ctrl-C ends the compiler too."""
+    run = tmp_path / "a run"
+    options = f"{SMALL} --dataset digits --epochs 2 --outdir {shlex.quote(str(run))}"
+    with started("train", options) as process:
+        wait_for_line(process, "memory: ")
+        time.sleep(0.3)
+        line, _ = interrupted(process)
+    assert line == f"interrupted; continue with: python train.py --resume '{run}' --cpu"
+    resumed(line)
+    assert (run / "metrics.json").is_file()
+
+
+def test_twice_while_a_run_is_saved(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = f"{SMALL} --dataset digits --epochs 2000 --save_every 9999 --outdir {run}"
+    with started("train", options) as process:
+        wait_for_line(process, "Epoch    5")
+        line, _ = interrupted(process, times=5)
+    assert f"continue with: python train.py --resume {run} --save_every 9999 --cpu" in line
+    assert load_arrays(run / "state.npz")
+    assert not list(run.glob(".saving*"))
+
+
+def test_while_the_trained_model_is_measured(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = f"{SMALL} --dataset digits --epochs 1 --outdir {run}"
+    with started("train", options) as process:
+        wait_for(process, (run / "history.csv").is_file)
+        time.sleep(0.2)
+        line, _ = interrupted(process)
+    assert "the trained model is saved; measure it with: python" in line
+    assert not (run / "metrics.json").exists()
+    resumed(line)
+    assert (run / "metrics.json").is_file()
+    assert train.main(["--resume", str(run)]) == 2
+
+
+def test_while_a_map_is_made_by_tsne(digits_run: Path, tmp_path: Path) -> None:
+    options = f"--cpu --model {digits_run}/model.npz --split all --tsne --outdir {tmp_path}/c"
+    with started("cluster", options) as process:
+        wait_for(process, (tmp_path / "c/latent.png").is_file)
+        time.sleep(0.5)
+        line, _ = interrupted(process)
+    assert line == (
+        f"interrupted; what is in {tmp_path}/c may not be whole; run the same command again"
+    )
+
+
+def test_where_python_cannot_raise_the_interrupt_comes_a_moment_later() -> None:
+    class Destroyed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.as_exceptions():
+        Destroyed()
+        time.sleep(10)

@@ -1,0 +1,81 @@
+"""--seeds in one folder: interrupted anywhere and resumed, they end as if they had not been."""
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import train
+from mlx_gmvae.checkpoint import load_arrays, load_model
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+OPTIONS = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 30"
+OPTIONS += " --save_every 999 --seeds 3 --seed 5"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("seeds") / "whole"
+    assert train.main([*OPTIONS.split(), "--outdir", str(folder)]) == 0
+    return folder
+
+
+def assert_same_model(ours: Path, theirs: Path) -> None:
+    arrays, others = (load_arrays(folder / "model.npz") for folder in (ours, theirs))
+    assert arrays.keys() == others.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+    seeds = [load_model(folder / "model.npz").training["seed"] for folder in (ours, theirs)]
+    assert seeds[0] == seeds[1]
+
+
+def test_interrupted_in_the_second_of_three_and_resumed(
+    whole: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    cut = tmp_path / "cut"
+    command = [sys.executable, str(ROOT / "train.py"), *OPTIONS.split(), "--outdir", str(cut)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        next(line for line in lines if line == f"run: {cut}/seed_6\n")
+        next(line for line in lines if line.startswith("Epoch    4"))
+        process.send_signal(signal.SIGINT)
+        *_, last = lines
+        assert process.wait(60) == 130
+    expected = f"interrupted; continue with: python train.py --resume {cut} --save_every 999 --cpu"
+    assert last == expected + "\n"
+    assert not (cut / "model.npz").exists() and not (cut / "seed_7").exists()
+    assert train.main(shlex.split(last)[5:]) == 0
+    assert "kept seed" in capsys.readouterr().out
+    for name in ("", "seed_5", "seed_6", "seed_7"):
+        assert_same_model(whole / name, cut / name)
+    assert train.main(["--resume", str(cut)]) == 2
+    assert "is finished after 30 epochs" in capsys.readouterr().err
+
+
+def test_a_seed_that_was_trained_but_not_measured_is_measured(
+    whole: Path, tmp_path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    cut = tmp_path / "cut"
+    subprocess.run(["cp", "-r", str(whole), str(cut)], check=True)
+    (cut / "state.npz").unlink()  # what is copied up last
+    (cut / "seed_7/metrics.json").unlink()
+    assert train.main(["--resume", str(cut), "--epochs", "40"]) == 2
+    assert "--epochs cannot change while the seeds" in capsys.readouterr().err
+    assert train.main(["--resume", str(cut)]) == 0
+    out = capsys.readouterr().out
+    assert "run: " + str(cut / "seed_7") in out and "seed_6\n" not in out and "Epoch" not in out
+    assert_same_model(whole, cut)
+
+
+def test_what_says_which_seeds_may_be_damaged(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    for content in ("{}", "not JSON", '{"data": {"dataset": 1}}'):
+        (tmp_path / "seeds.json").write_text(content)
+        assert train.main(["--resume", str(tmp_path)]) == 2
+        assert "seeds.json does not describe runs" in capsys.readouterr().err
+    assert train.main(["--dataset", "digits", "--outdir", str(tmp_path)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
