@@ -13,6 +13,7 @@ from typing import Any
 
 from mlx_gmvae import backend, cli, distributed, flags, interrupts, memory, plots, profiling
 from mlx_gmvae.assignments import Assignments
+from mlx_gmvae.duration import duration
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
@@ -22,6 +23,7 @@ from mlx_gmvae.runs import WRITTEN
 from mlx_gmvae.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.start import Run, new_run, resumed_run
 from mlx_gmvae.tables import write_json
+from mlx_gmvae.training import Trainer
 
 SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
@@ -71,7 +73,7 @@ def train(run: Run, save_every: int | None) -> None:
         for record in trainer.run(stopped):
             if not distributed.is_first():
                 continue
-            print(epoch_line(record), flush=True)
+            print(epoch_line(record, trainer.seconds_left), flush=True)
             if run.summary:
                 run.summary.scalars(record, trainer.epoch)
             if trainer.is_done or trainer.epoch % every == 0:
@@ -195,12 +197,24 @@ def print_summary(run: Run) -> None:
     batchsize = run.trainer.batchsize
     step = memory.step_bytes(model.config, config, batchsize, parameters)
     print(memory.describe(step, batchsize, splits.train.images))
+    if not run.trainer.is_done:
+        print_estimate(run.trainer)
 
 
-def epoch_line(record: dict[str, float]) -> str:
+def print_estimate(trainer: Trainer) -> None:
+    """How long the run will take, by a step that is timed and taken back."""
+    print("compiling a training step", flush=True)
+    steps = trainer.steps_per_epoch
+    seconds = profiling.seconds_per_step(trainer) * steps * (trainer.config.epochs - trainer.epoch)
+    epochs = f"{trainer.config.epochs - trainer.epoch} epochs of {steps} steps"
+    print(f"training: {epochs}, about {duration(seconds)}", flush=True)
+
+
+def epoch_line(record: dict[str, float], seconds_left: float) -> str:
+    left = f" | Left {duration(seconds_left)}" if seconds_left else ""
     return (
         f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "
-        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s"
+        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s{left}"
     )
 
 

@@ -16,7 +16,6 @@ busy core, and count their waiting as work.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import statistics
@@ -219,7 +218,7 @@ def torch_is_there() -> bool:
 
 def use_plain_formulation() -> None:
     """Replace what this package does for speed by what one writes first."""
-    from mlx_gmvae import augment, backend, distributions, networks, parallel
+    from mlx_gmvae import augment, backend, distributions, networks, parallel, training
     from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d
 
     import mlx.core as mx
@@ -246,8 +245,8 @@ def use_plain_formulation() -> None:
     networks.leaky_relu = lambda x: nn.leaky_relu(x, 0.01)
     distributions.Bernoulli.log_prob = log_prob
     augment.mx = PlainTake(mx, take)
-    if backend._blas_name:
-        ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(threads)
+    training.choose_fusing = lambda: None  # as `mx.compile` does by itself
+    backend.fast_blas().use_threads(threads)
 
 
 class PlainTake:

@@ -36,5 +36,5 @@ __all__ = sorted([*_PUBLIC, "__version__"])
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    backend.require_usable_blas()
+    backend.fast_blas().require_usable()
     return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)

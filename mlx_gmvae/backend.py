@@ -28,9 +28,9 @@ def load_fast_blas() -> None:
         _loaded = blas.load()
 
 
-def require_usable_blas() -> None:
-    """Raise InputError if MLX_GMVAE_BLAS names a library that cannot be used."""
-    _loaded.require_usable()
+def fast_blas() -> Blas:
+    """What `load_fast_blas` found."""
+    return _loaded
 
 
 def keep_freed_memory() -> None:
@@ -77,7 +77,7 @@ def select_device(cpu: bool = False) -> None:
     """
     import mlx.core as mx
 
-    require_usable_blas()
+    _loaded.require_usable()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
 

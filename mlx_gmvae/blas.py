@@ -35,6 +35,12 @@ class Blas:
     threads: int = 0
     problem: str = ""
     refused: bool = False
+    library: ctypes.CDLL | None = None
+
+    def use_threads(self, num: int) -> None:
+        """Let the library's products take `num` threads, if it can be told so."""
+        if self.threads and self.library:
+            self.library.openblas_set_num_threads(num)
 
     def require_usable(self) -> None:
         """Raise InputError if the library that was asked for cannot be used."""
@@ -81,7 +87,13 @@ def _loaded(path: str) -> Blas:
     if not hasattr(library, "cblas_sgemm"):
         raise OSError(f"{path} has no cblas_sgemm")
     library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-    return Blas(_name_of(library, path), _take_threads(library))
+    try:
+        threads = int(library.openblas_get_num_threads())
+    except AttributeError:
+        threads = 0
+    found = Blas(_name_of(library, path), threads, library=library)
+    found.use_threads(1)  # `parallel` shares the cores
+    return found
 
 
 def _name_of(library: ctypes.CDLL, path: str) -> str:
@@ -92,16 +104,6 @@ def _name_of(library: ctypes.CDLL, path: str) -> str:
         return f"BLAS from {path}"
     config.restype = core.restype = ctypes.c_char_p
     return " ".join([*config().decode().split()[:2], core().decode()])
-
-
-def _take_threads(library: ctypes.CDLL) -> int:
-    """How many threads OpenBLAS would use; from now on it uses one, and `parallel` the cores."""
-    try:
-        threads = int(library.openblas_get_num_threads())
-        library.openblas_set_num_threads(1)
-    except AttributeError:
-        return 0
-    return threads
 
 
 def _loaded_from_scipy() -> Blas:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,7 @@ def as_exceptions() -> Iterator[None]:
 
     hook_before, sys.unraisablehook = sys.unraisablehook, hook
     try:
-        with _handled_by(interrupt), _compiler_stopped_too():
+        with _handled_by(interrupt):
             yield
     finally:
         sys.unraisablehook = hook_before
@@ -109,23 +108,7 @@ def noticed() -> Iterator[Callable[[], bool]]:
         stop = True
 
     with _handled_by(request):
-        try:
-            with _compiler_stopped_too():
-                yield lambda: stop
-        except RuntimeError:
-            if stop:
-                raise KeyboardInterrupt from None
-            raise
-
-
-@contextmanager
-def _compiler_stopped_too() -> Iterator[None]:
-    """Ctrl-C in a terminal ends g++ too, which MLX reports before Python has handled the signal."""
-    try:
-        yield
-    except RuntimeError:
-        time.sleep(SECONDS_TO_WAIT)
-        raise
+        yield lambda: stop
 
 
 @contextmanager

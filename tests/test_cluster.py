@@ -30,6 +30,7 @@ def plane_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 2-D dense VAE of ones, fours and eights, on the bundled digits."""
     folder = tmp_path_factory.mktemp("plane") / "run"
     options = "--model vae --arch mlp --latent_dims 2 --dataset digits --classes 1 4 8 --epochs 100"
+    options += " --save_every 100"
     assert train.main([*options.split(), "--outdir", str(folder)]) == 0
     return folder
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -202,23 +201,22 @@ def test_an_interrupt_stops_all_processes_at_one_step_and_saves(
     launcher: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS, "--epochs", "200"]
+    command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS, "--epochs", "60"]
     with subprocess.Popen(
         [*command, "--outdir", str(folder)],
         cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as running:  # fmt: skip
-        while not (folder / "history.csv").exists():
-            assert running.poll() is None
-            time.sleep(0.02)
+        assert running.stdout is not None
+        assert any("Epoch    3 |" in line for line in running.stdout)
         os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
         out, _ = running.communicate(timeout=60)
     if launcher[0] == LAUNCH:
         assert all(f"rank {rank} exited with code 130" in out for rank in (0, 1))
     finished = len(history(folder))
-    assert 1 <= finished < 200
+    assert 3 <= finished < 60
     assert train("--cpu", "--resume", str(folder)).returncode == 0
-    assert len(history(folder)) == 200
+    assert len(history(folder)) == 60
 
 
 def test_processes_of_mpirun_without_its_library_are_told_so(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_runs_are_numbered_and_never_overwritten_silently(tmp_path, monkeypatch,
 
 def test_ctrl_c_saves_and_resume_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
     """A real process, a real SIGINT in the middle of an epoch, then --resume."""
-    options = "--dataset digits --epochs 60 --latent_dims 2 --K 3 --save_every 100"
+    options = "--dataset digits --epochs 20 --latent_dims 2 --K 3 --save_every 100"
     options += " --arch mlp --hidden_dims 64"
     whole = run("train", f"{options} --outdir {tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
@@ -266,7 +266,7 @@ def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str
     assert (done.returncode, done.stderr) == (0, "")
     device = next(line for line in done.stdout.splitlines() if line.startswith("device: cpu"))
     if sys.platform == "linux" and "MLX_GMVAE_BLAS" in environment:
-        assert "libopenblas0-pthread" in device
+        assert "reference BLAS (slow: MLX_GMVAE_BLAS is none)" in device
     if "PATH" in environment:
         assert "install g++" in device
 
