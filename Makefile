@@ -7,7 +7,7 @@ check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -n 2 --dist loadgroup
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 fix:  ## format and apply safe lint fixes
 	$(PYTHON) -m ruff format .

@@ -15,7 +15,6 @@ from conftest import DATA_VARIABLE, ROOT
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-pytestmark = pytest.mark.xdist_group("features")  # later rows use what earlier ones trained
 SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
 ROWS = re.findall(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$",
                   (ROOT / "README.md").read_text(), flags=re.MULTILINE)  # fmt: skip
