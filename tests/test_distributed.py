@@ -37,7 +37,8 @@ ENVIRONMENT = {
 }
 OPTIONS = [
     *["--cpu", "--dataset", "digits", "--K", "3", "--latent_dims", "2"],
-    *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--batchsize", "64"],
+    *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--save_every", "100"],
+    *["--batchsize", "64"],
 ]
 
 
