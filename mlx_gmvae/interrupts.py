@@ -53,7 +53,7 @@ def guard_imports() -> None:
     path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     beside = path.name in SCRIPTS and path.resolve().parent == Path(__file__).resolve().parents[1]
     if beside and _in_main_thread():
-        for name in SIGNALS:
+        for name in _heeded():
             signal.signal(name, _leave)
 
 
@@ -116,12 +116,17 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
     if not _in_main_thread():  # where Python lets nobody handle signals
         yield
         return
-    previous = {name: signal.signal(name, handler) for name in SIGNALS}
+    previous = {name: signal.signal(name, handler) for name in _heeded()}
     try:
         yield
     finally:
         for name, before in previous.items():
             signal.signal(name, before)
+
+
+def _heeded() -> list[signal.Signals]:
+    """All but those that whoever started us wants ignored, as a shell does for background jobs."""
+    return [name for name in SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
 
 
 def _in_main_thread() -> bool:

@@ -1,12 +1,15 @@
 """Shared data: bundled digits, and real MNIST where an environment variable says it lies."""
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+# A background job ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for each other would cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -160,6 +160,19 @@ def test_while_a_map_is_made_by_tsne(digits_run: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_background_job_goes_on(tmp_path: Path) -> None:
+    """A shell lets its background jobs ignore Ctrl-C."""
+    options = f"{SMALL} --dataset digits --epochs 3 --outdir {tmp_path}/run"
+    command = shlex.join([sys.executable, str(ROOT / "train.py"), *shlex.split(options)])
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' INT; exec {command}"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_line(process, "Epoch    1")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 0 and (tmp_path / "run/metrics.json").is_file()
+
+
 def test_where_python_cannot_raise_the_interrupt_comes_a_moment_later() -> None:
     class Destroyed:
         def __del__(self) -> None:
