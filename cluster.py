@@ -8,24 +8,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, flags, interrupts, options, plots, sorting, tables
-from mlx_gmvae.assignments import TABLE, Assignments, earlier_results
-from mlx_gmvae.checkpoint import ModelFile
+from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.images import Rows
 from mlx_gmvae.data.splits import Dataset, Splits
+from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import (
+from mlx_gmvae.evaluation import sorting
+from mlx_gmvae.evaluation.assignments import TABLE, Assignments, earlier_results
+from mlx_gmvae.evaluation.scores import (
     anomaly_scores,
     component_gaussians,
     latents,
     pair_scores,
     responsibilities,
 )
-from mlx_gmvae.explorer import write_explorer
 from mlx_gmvae.models import MixtureModel
-from mlx_gmvae.outputs import alike, remove_outdated, saved_line
-from mlx_gmvae.plots import Gaussians
+from mlx_gmvae.report import plots, tables
+from mlx_gmvae.report.explorer import write_explorer
+from mlx_gmvae.report.outputs import alike, remove_outdated, saved_line
+from mlx_gmvae.report.plots import Gaussians
+from mlx_gmvae.runs.checkpoint import ModelFile
 
 import numpy as np
 
@@ -35,7 +39,7 @@ EXPLORER_POINTS = 2000
 ANOMALY_SCORES = ("importance", "elbo")
 
 
-@cli.script
+@script
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
@@ -71,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = cli.Parser(
+    parser = Parser(
         "Assign images to the components of a trained model: assignments.csv, a contact sheet per "
         "cluster, the latent space, and scores where labels exist."
     )
@@ -111,7 +115,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):
         if getattr(args, name) is not None:
-            cli.require_at_least(name, getattr(args, name), 1)
+            require_at_least(name, getattr(args, name), 1)
     if args.hard_links and not args.sort_into:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
@@ -128,7 +132,9 @@ def assign(
         assert isinstance(model, MixtureModel)
         found = Assignments(dataset, responsibilities(model, dataset.images))
         return found, component_gaussians(model)
-    from mlx_gmvae.labelled import classify  # brings scikit-learn's mixtures, seldom needed
+    from mlx_gmvae.evaluation.labelled import (
+        classify,  # brings scikit-learn's mixtures, seldom needed
+    )
 
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
     return Assignments(dataset, classes.values, classes.names), classes.gaussians
@@ -166,7 +172,7 @@ def save_anomalies(
     kind = args.anomaly_score or "importance"
     found.anomaly = anomaly_scores(loaded.model, found.dataset.images, kind, args.seed or 0)
     spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
-    cli.print_scores("anomaly score, nats", spread)
+    print_scores("anomaly score, nats", spread)
     found.write_csv(outdir / TABLE)
     tables.write_json(outdir / "metrics.json", scores | {"anomaly": spread})
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
@@ -208,12 +214,12 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
         config = TrainConfig.from_dict(loaded.training or {})
         scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
-        cli.print_scores("without labels", without_labels)
+        print_scores("without labels", without_labels)
     if "classification" in scores:
         title = f"{args.split}, from {args.labelled} labelled examples per class"
-        cli.print_scores(title, scores["classification"])
+        print_scores(title, scores["classification"])
     if "clustering" in scores:
-        cli.print_scores(args.split, scores["clustering"])
+        print_scores(args.split, scores["clustering"])
     tables.write_json(Path(args.outdir) / "metrics.json", scores)
     return scores
 

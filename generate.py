@@ -7,12 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, flags, interrupts, options
+from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli.script import Parser, require_at_least, script
+from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import samples
+from mlx_gmvae.evaluation.scores import samples
+from mlx_gmvae.evaluation.traversal import interpolation, manifold
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
-from mlx_gmvae.outputs import alike, files_named, remove_outdated, saved_line
-from mlx_gmvae.traversal import interpolation, manifold
+from mlx_gmvae.report import figures
+from mlx_gmvae.report.outputs import alike, files_named, remove_outdated, saved_line
 
 import mlx.core as mx
 import numpy as np
@@ -22,9 +25,9 @@ PER_COMPONENT = 10
 MANIFOLD_SIDE = 20
 
 
-@cli.script
+@script
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(
+    parser = Parser(
         "Draw new images from a trained model: a row of samples per component, or a grid for one "
         "component or a model without any."
     )
@@ -75,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     components = chosen_components(args, model)
     in_rows = len(components) > 1
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
-    cli.require_at_least("num", num, 1)
+    require_at_least("num", num, 1)
 
     drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
@@ -91,11 +94,11 @@ def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple
     """The images of --interpolate or --manifold, and the columns to show them in."""
     if args.interpolate:
         num = args.num if args.num is not None else PER_COMPONENT
-        cli.require_at_least("num", num, 2)
+        require_at_least("num", num, 2)
         first, last = args.interpolate
         return interpolation(model, first, last, num), num
     side = args.num if args.num is not None else MANIFOLD_SIDE
-    cli.require_at_least("num", side, 2)
+    require_at_least("num", side, 2)
     return manifold(model, side), side
 
 

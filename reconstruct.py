@@ -6,9 +6,12 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend, cli, figures, flags, interrupts, options, tables
-from mlx_gmvae.evaluation import reconstruct, reconstruction_scores
-from mlx_gmvae.outputs import saved_line
+from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
+from mlx_gmvae.device import backend
+from mlx_gmvae.evaluation.scores import reconstruct, reconstruction_scores
+from mlx_gmvae.report import figures, tables
+from mlx_gmvae.report.outputs import saved_line
 
 import numpy as np
 
@@ -16,9 +19,9 @@ COLUMNS = 8
 EXTREMES = 16
 
 
-@cli.script
+@script
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser("Reconstruct images with a trained model: a picture, MSE and SSIM.")
+    parser = Parser("Reconstruct images with a trained model: a picture, MSE and SSIM.")
     flags.add_model_file_flags(parser)
     flags.add_data_flags(parser, "what the model was trained on")
     group = parser.add_argument_group("output")
@@ -31,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
-    cli.require_at_least("num", args.num, 1)
+    require_at_least("num", args.num, 1)
     backend.select_device(args.cpu)
 
     loaded = options.load_checked_model(args)
@@ -63,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         ],
     )
     tables.write_json(outdir / f"{stem}.json", {"split": split, "images": len(dataset), **scores})
-    cli.print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
+    print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
     names = [f"{stem}.csv", f"{stem}.json", *(f"{split}_{name}.png" for name in pictures)]
     print(saved_line(outdir, names) + " (originals above their reconstructions)")
     return 0

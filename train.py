@@ -11,25 +11,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae import backend, cli, distributed, flags, interrupts, memory, plots, profiling
-from mlx_gmvae.assignments import Assignments
-from mlx_gmvae.duration import duration
+from mlx_gmvae.cli import flags, interrupts, profiling
+from mlx_gmvae.cli.script import Parser, print_options, print_scores, require_at_least, script
+from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
+from mlx_gmvae.cli.start import Run, new_run, resumed_run
+from mlx_gmvae.device import backend, distributed
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import generative_scores, pair_scores, responsibilities
+from mlx_gmvae.evaluation.assignments import Assignments
+from mlx_gmvae.evaluation.scores import generative_scores, pair_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
-from mlx_gmvae.mutual import compare_iterations
-from mlx_gmvae.outputs import names_in, saved_line
-from mlx_gmvae.runs import WRITTEN
-from mlx_gmvae.seeds import is_cut_short, new_seeds, resumed_seeds
-from mlx_gmvae.start import Run, new_run, resumed_run
-from mlx_gmvae.tables import write_json
-from mlx_gmvae.training import Trainer
+from mlx_gmvae.report import plots
+from mlx_gmvae.report.outputs import names_in, saved_line
+from mlx_gmvae.report.tables import write_json
+from mlx_gmvae.report.words import duration
+from mlx_gmvae.runs.folder import WRITTEN
+from mlx_gmvae.runs.iterations import compare_iterations
+from mlx_gmvae.training import memory
+from mlx_gmvae.training.trainer import Trainer
 
 SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
 
 
-@cli.script
+@script
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
@@ -141,7 +145,7 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = cli.Parser("Train a VAE, or one with a mixture as its prior, on unlabelled images.")
+    parser = Parser("Train a VAE, or one with a mixture as its prior, on unlabelled images.")
     flags.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
     flags.add_model_flags(parser)
     flags.add_training_flags(parser)
@@ -177,9 +181,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if args.resume and args.overwrite:
         raise InputError("--overwrite has no effect with --resume, which continues the run")
     if args.save_every is not None:
-        cli.require_at_least("save_every", args.save_every, 1)
+        require_at_least("save_every", args.save_every, 1)
     if args.seeds is not None:
-        cli.require_at_least("seeds", args.seeds, 1)
+        require_at_least("seeds", args.seeds, 1)
         if args.resume:
             raise InputError("--seeds has no effect with --resume, which knows how many there are")
     return args
@@ -187,7 +191,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def print_summary(run: Run) -> None:
     model, splits, config = run.trainer.model, run.splits, run.trainer.config
-    cli.print_options(model.config.effective() | config.effective())
+    print_options(model.config.effective() | config.effective())
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
     print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
@@ -227,16 +231,16 @@ def measure(run: Run) -> None:
         print(f"kept the weights of epoch {run.trainer.best_epoch}, the best on held-out images")
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
     metrics["generative"] = generative_scores(model, test.images)
-    cli.print_scores("test", metrics["generative"])
+    print_scores("test", metrics["generative"])
     if isinstance(model, MixtureModel):
         metrics |= Assignments(test, responsibilities(model, test.images)).scores()
         metrics["pairs"] = pair_scores(model, run.splits.train.images, config)
-        cli.print_scores("training images, without labels", metrics["pairs"])
+        print_scores("training images, without labels", metrics["pairs"])
         if "clustering" in metrics:
-            cli.print_scores("test clustering", metrics["clustering"])
+            print_scores("test clustering", metrics["clustering"])
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):
-            cli.print_scores(f"iteration {row.pop('iteration')}", row)
+            print_scores(f"iteration {row.pop('iteration')}", row)
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
     run.folder.save_model(run.trainer, run.data, metrics)

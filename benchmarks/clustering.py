@@ -186,10 +186,10 @@ def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
     5,000 samples in all, equally from each component; a component's class is the one of the
     images assigned to it most often.
     """
-    from mlx_gmvae.checkpoint import load_model
     from mlx_gmvae.data.datasets import load_dataset
-    from mlx_gmvae.evaluation import responsibilities
-    from mlx_gmvae.metrics import confusion
+    from mlx_gmvae.evaluation.metrics import confusion
+    from mlx_gmvae.evaluation.scores import responsibilities
+    from mlx_gmvae.runs.checkpoint import load_model
 
     import mlx.core as mx
 
@@ -239,10 +239,10 @@ def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
     started = time.perf_counter()
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.datasets import load_dataset
-    from mlx_gmvae.evaluation import responsibilities
-    from mlx_gmvae.metrics import matching_accuracy
+    from mlx_gmvae.evaluation.metrics import matching_accuracy
+    from mlx_gmvae.evaluation.scores import responsibilities
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.training import Trainer
+    from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 
@@ -263,7 +263,7 @@ def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
 
 def baselines() -> dict:
     """scikit-learn's clusterings of the digits: fitted on all 1,797, scored on all (seed 0-9)."""
-    from mlx_gmvae.metrics import matching_accuracy
+    from mlx_gmvae.evaluation.metrics import matching_accuracy
 
     from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
     from sklearn.datasets import load_digits

@@ -17,11 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae import backend  # noqa: E402
-from mlx_gmvae.augment import random_affine  # noqa: E402
+from mlx_gmvae.clustering.augment import random_affine  # noqa: E402
 from mlx_gmvae.config import ModelConfig  # noqa: E402
-from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu  # noqa: E402
+from mlx_gmvae.device import backend  # noqa: E402
 from mlx_gmvae.models import build_model  # noqa: E402
+from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae import plots  # noqa: E402
+from mlx_gmvae.report import plots  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "mutual_learning.json"
 PICTURE = ROOT / "assets" / "mutual_learning.png"

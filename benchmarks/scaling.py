@@ -78,7 +78,7 @@ def losses(form: str) -> list[float]:
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.datasets import load_dataset
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.training import Trainer
+    from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 

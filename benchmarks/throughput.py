@@ -135,7 +135,7 @@ def measure(workload: str, row: str, quick: bool) -> dict:
 
 def phases_of(workload: str, quick: bool) -> dict[str, float]:
     """Milliseconds of our training step by phase, and of 1,000 images' evaluation, a checkpoint."""
-    from mlx_gmvae.profiling import phases
+    from mlx_gmvae.cli.profiling import phases
 
     fields, batchsize = WORKLOADS[workload]
     trainer = mlx_trainer(fields, 4 if quick else batchsize)
@@ -157,7 +157,7 @@ def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np
 def mlx_trainer(fields: dict, batchsize: int):
     from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.training import Trainer
+    from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(**fields)
     images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
@@ -166,8 +166,8 @@ def mlx_trainer(fields: dict, batchsize: int):
 
 
 def mlx_step(fields: dict, batchsize: int, row: str):
-    from mlx_gmvae import backend
-    from mlx_gmvae.schedule import step_weights
+    from mlx_gmvae.device import backend
+    from mlx_gmvae.training.schedule import step_weights
 
     import mlx.core as mx
 
@@ -190,7 +190,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
 
 def torch_step(fields: dict, batchsize: int, row: str):
     from mlx_gmvae.config import ModelConfig, TrainConfig
-    from mlx_gmvae.networks import stage_filters
+    from mlx_gmvae.models.networks import stage_filters
 
     import torch
     import torch_networks
@@ -218,8 +218,11 @@ def torch_is_there() -> bool:
 
 def use_plain_formulation() -> None:
     """Replace what this package does for speed by what one writes first."""
-    from mlx_gmvae import augment, backend, distributions, networks, parallel, training
-    from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d
+    from mlx_gmvae.clustering import augment
+    from mlx_gmvae.device import backend, parallel
+    from mlx_gmvae.models import distributions, networks
+    from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d
+    from mlx_gmvae.training import trainer
 
     import mlx.core as mx
     import mlx.nn as nn
@@ -245,7 +248,7 @@ def use_plain_formulation() -> None:
     networks.leaky_relu = lambda x: nn.leaky_relu(x, 0.01)
     distributions.Bernoulli.log_prob = log_prob
     augment.mx = PlainTake(mx, take)
-    training.choose_fusing = lambda: None  # as `mx.compile` does by itself
+    trainer.choose_fusing = lambda: None  # as `mx.compile` does by itself
     backend.fast_blas().use_threads(threads)
 
 

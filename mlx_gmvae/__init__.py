@@ -3,14 +3,14 @@
 Public names are imported on first use, so that a script pays only for what it needs.
 """
 
-from . import interrupts
+from .cli import interrupts
 
 interrupts.guard_imports()  # before all that takes time
 
 from importlib import import_module  # noqa: E402
 from typing import Any  # noqa: E402
 
-from . import backend  # noqa: E402
+from .device import backend  # noqa: E402
 
 backend.load_fast_blas()  # before anything imports mlx.core
 backend.keep_freed_memory()
@@ -26,9 +26,9 @@ _PUBLIC = {
     "VAE": "models.vae",
     "build_model": "models",
     "load_dataset": "data.datasets",
-    "load_model": "checkpoint",
-    "save_model": "checkpoint",
-    "train": "training",
+    "load_model": "runs.checkpoint",
+    "save_model": "runs.checkpoint",
+    "train": "training.trainer",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

@@ -13,9 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import train
-from mlx_gmvae import backend
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.device import backend
 
 import numpy as np
 import pytest

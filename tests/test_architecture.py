@@ -1,4 +1,4 @@
-"""The import graph is the one drawn in CONTRIBUTING.md, and has no cycle."""
+"""The rooms of the house and the arrows between them are those drawn in CONTRIBUTING.md."""
 
 import ast
 import re
@@ -8,8 +8,8 @@ from pathlib import Path
 from conftest import ROOT
 
 PACKAGE = ROOT / "mlx_gmvae"
-LEAVES = {"errors", "metrics", "randomness", "figures"}
 SCRIPTS = {"train", "reconstruct", "generate", "cluster"}
+MOST_ENTRIES = 13
 
 
 def module_name(path: Path) -> str:
@@ -28,7 +28,10 @@ def resolve(name: str, known: set[str]) -> str | None:
     return name or None
 
 
-def imports(path: Path, package: list[str], known: set[str]) -> set[str]:
+def imports(path: Path, known: set[str]) -> set[str]:
+    """Modules of ours that a file imports, anywhere in it."""
+    inside = path.is_relative_to(PACKAGE)
+    package = list(path.relative_to(PACKAGE).parts[:-1]) if inside else []
     found: set[str | None] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ImportFrom):
@@ -45,46 +48,66 @@ def imports(path: Path, package: list[str], known: set[str]) -> set[str]:
     return {name for name in found if name}
 
 
-def measured_graph() -> dict[str, set[str]]:
+def modules_graph() -> dict[str, set[str]]:
     known = modules()
-    graph = {}
-    for name, path in known.items():
-        package = list(path.relative_to(PACKAGE).parts[:-1])
-        graph[name] = imports(path, package, set(known)) - {name, "data"}
-    return {name: uses for name, uses in graph.items() if name != "data"}
+    return {name: imports(path, set(known)) - {name} for name, path in known.items()}
 
 
-def drawn_graph() -> dict[str, set[str]]:
-    """Lines `module -> module module` of the drawing in CONTRIBUTING.md."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    graph = {}
-    for name, uses in re.findall(r"^([\w.]+) +-> *(.*)$", text, flags=re.MULTILINE):
-        graph[name] = set(uses.split())
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def rooms_graph() -> dict[str, set[str]]:
+    """Arrows between rooms; the four scripts are one."""
+    known = set(modules())
+    graph: dict[str, set[str]] = {
+        "scripts": {room(used) for name in SCRIPTS for used in imports(ROOT / f"{name}.py", known)}
+    }
+    for module, uses in modules_graph().items():
+        own = room(module)
+        graph.setdefault(own, set()).update(room(used) for used in uses if room(used) != own)
     return graph
 
 
+def drawn_graph() -> dict[str, set[str]]:
+    """Lines `room -> room room` of the drawing in CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    lines = re.findall(r"^(\w+) +-> *(.*)$", text, flags=re.MULTILINE)
+    return {name: set(uses.split()) for name, uses in lines}
+
+
 def test_the_drawing_is_true() -> None:
-    assert drawn_graph() == measured_graph()
+    assert drawn_graph() == rooms_graph()
 
 
-def test_there_is_no_cycle() -> None:
-    list(TopologicalSorter(measured_graph()).static_order())  # raises CycleError
+def test_rooms_and_files_have_no_circle() -> None:
+    for graph in (rooms_graph(), modules_graph()):
+        list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-def test_leaves_import_nothing_of_ours() -> None:
-    graph = measured_graph()
-    for leaf in LEAVES:
-        assert graph[leaf] == set(), leaf
+def test_the_drawing_runs_downwards() -> None:
+    floors = list(drawn_graph())
+    for name, uses in drawn_graph().items():
+        assert all(floors.index(used) > floors.index(name) for used in uses), name
 
 
 def test_models_know_neither_training_nor_data() -> None:
-    graph = measured_graph()
-    reached, todo = set(), [name for name in graph if name.startswith("models")]
-    while todo:
-        name = todo.pop()
-        reached.add(name)
-        todo += graph.get(name, set()) - reached
-    assert not {name for name in reached if name.startswith(("data", "training"))}
+    assert not rooms_graph()["models"] & {"data", "training", "clustering", "runs", "cli"}
+
+
+def test_what_stands_at_the_door_can_be_taken_in_at_a_glance() -> None:
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= MOST_ENTRIES
+
+
+def test_the_fast_blas_is_loaded_before_anything_of_mlx() -> None:
+    """What `mlx_gmvae/__init__.py` imports at once must not import MLX."""
+    at_once = [*PACKAGE.glob("device/__init__.py"), *PACKAGE.glob("device/b*.py")]
+    for path in [*at_once, PACKAGE / "__init__.py", PACKAGE / "errors.py"]:
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            module = getattr(node, "module", "") or ""
+            assert not [name for name in [module, *names] if name.startswith("mlx.")], path
 
 
 def test_nothing_imports_the_scripts() -> None:

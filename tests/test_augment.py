@@ -1,6 +1,6 @@
 """Distortions: bilinear sampling against scipy, and what a random affine map must keep."""
 
-from mlx_gmvae.augment import bilinear, random_affine
+from mlx_gmvae.clustering.augment import bilinear, random_affine
 
 import mlx.core as mx
 import numpy as np

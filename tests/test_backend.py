@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlx_gmvae import backend
+from mlx_gmvae.device import backend
 
 import mlx.core as mx
 import pytest
@@ -39,7 +39,7 @@ def test_select_cpu() -> None:
 @linux_only
 @pytest.mark.parametrize("script", ["train", "reconstruct", "generate", "cluster"])
 def test_every_script_loads_blas_before_mlx(script: str) -> None:
-    code = f"import {script}; from mlx_gmvae import backend; print(backend.describe())"
+    code = f"import {script}; from mlx_gmvae.device import backend; print(backend.describe())"
     assert "import mlx_gmvae before mlx" not in python(code)
 
 
@@ -62,7 +62,7 @@ def stub_for_a_compiler(folder: Path, status: int) -> str:
 def test_a_g_plus_plus_that_only_asks_for_apples_tools_is_none(tmp_path: Path) -> None:
     path = stub_for_a_compiler(tmp_path, status=1)
     code = (
-        "from mlx_gmvae import backend; backend.select_device(cpu=True);"
+        "from mlx_gmvae.device import backend; backend.select_device(cpu=True);"
         "import platform; platform.system = lambda: 'Darwin'; backend._processor = lambda: 'Apple';"
         "print(backend.describe())"
     )
@@ -74,7 +74,7 @@ def test_a_step_on_the_cpu_starts_no_compiler(tmp_path: Path) -> None:
     path = stub_for_a_compiler(tmp_path, status=0)
     code = """
 import mlx_gmvae, numpy as np, mlx.core as mx
-from mlx_gmvae.backend import compiles, select_device
+from mlx_gmvae.device.backend import compiles, select_device
 select_device(cpu=True)
 images = np.zeros((8, 8, 8, 1), np.uint8)
 model = mlx_gmvae.build_model(mlx_gmvae.ModelConfig(image_size=(8, 8), K=2))

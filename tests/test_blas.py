@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
-SHOW = "from mlx_gmvae import backend; print(backend.describe())"
+SHOW = "from mlx_gmvae.device import backend; print(backend.describe())"
 
 
 def python(code: str, **environment: str) -> str:
@@ -159,7 +159,7 @@ def test_products_and_linear_algebra_agree_with_numpy(cache: Path) -> None:
     """LAPACK goes through the library as well as products do."""
     code = """
 import mlx_gmvae, mlx.core as mx, numpy as np
-from mlx_gmvae import backend
+from mlx_gmvae.device import backend
 assert "OpenBLAS" in backend.describe()
 mx.set_default_device(mx.cpu)
 a = np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_openblas_gives_the_same_numbers_as_the_reference(cache: Path) -> None:
 
 
 def test_cores_follow_the_threads_that_openblas_may_use(cache: Path) -> None:
-    show = "from mlx_gmvae import backend; print(backend.cores())"
+    show = "from mlx_gmvae.device import backend; print(backend.cores())"
     place = str(cache)
     assert python(show, XDG_CACHE_HOME=place, OPENBLAS_NUM_THREADS="1") == "1"
     assert int(python(show, XDG_CACHE_HOME=place)) == len(os.sched_getaffinity(0))

@@ -5,10 +5,10 @@ import zipfile
 from pathlib import Path
 
 from mlx_gmvae import __version__
-from mlx_gmvae.checkpoint import CONFIG_KEY, load_model, save_arrays, save_model
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checkpoint import CONFIG_KEY, load_model, save_arrays, save_model
 
 import mlx.core as mx
 import numpy as np

@@ -9,15 +9,16 @@ from unicodedata import normalize
 
 import cluster
 import train
-from mlx_gmvae import plots, sorting
-from mlx_gmvae.assignments import Assignments
-from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import anomaly_scores, responsibilities
-from mlx_gmvae.labelled import choose_labelled, classify
+from mlx_gmvae.evaluation import sorting
+from mlx_gmvae.evaluation.assignments import Assignments
+from mlx_gmvae.evaluation.labelled import choose_labelled, classify
+from mlx_gmvae.evaluation.scores import anomaly_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.report import plots
+from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest

@@ -2,7 +2,7 @@
 
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.splits import make_dataset
-from mlx_gmvae.defaults import for_set_size
+from mlx_gmvae.training.defaults import for_set_size
 
 import numpy as np
 import pytest

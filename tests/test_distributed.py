@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlx_gmvae import distributed
+from mlx_gmvae.device import distributed
 from mlx_gmvae.errors import InputError
 from train import main
 
@@ -145,10 +145,10 @@ CONFIGURATIONS = [
 TRAIN_ALL = """
 import sys
 import mlx_gmvae
-from mlx_gmvae import distributed
+from mlx_gmvae.device import distributed
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.models import build_model
-from mlx_gmvae.training import Trainer
+from mlx_gmvae.training.trainer import Trainer
 import mlx.core as mx, numpy as np
 images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
 for configuration in sys.argv[1:]:

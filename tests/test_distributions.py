@@ -2,7 +2,7 @@
 
 import math
 
-from mlx_gmvae.distributions import (
+from mlx_gmvae.models.distributions import (
     Bernoulli,
     Gaussian,
     Normal,

@@ -1,9 +1,9 @@
 """A trained model over a whole set: what is measured repeats itself and leaves no trace."""
 
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.evaluation import generative_scores
+from mlx_gmvae.device.randomness import random_key
+from mlx_gmvae.evaluation.scores import generative_scores
 from mlx_gmvae.models import build_model
-from mlx_gmvae.randomness import random_key
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import cluster
-from mlx_gmvae.explorer import write_explorer
+from mlx_gmvae.report.explorer import write_explorer
 
 import numpy as np
 from PIL import Image

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlx_gmvae import figures
+from mlx_gmvae.report import figures
 
 import numpy as np
 import pytest

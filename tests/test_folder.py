@@ -9,20 +9,20 @@ from pathlib import Path
 import cluster
 import reconstruct
 import train
-from mlx_gmvae import memory
-from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import mapped
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, read_header
 from mlx_gmvae.data.images import Rows, joined, resize_images
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
-from mlx_gmvae.defaults import for_set_size
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import pixels, reconstruction_scores
-from mlx_gmvae.evaluation import reconstruct as reconstructions
-from mlx_gmvae.metrics import mse, ssim
+from mlx_gmvae.evaluation.metrics import mse, ssim
+from mlx_gmvae.evaluation.scores import pixels, reconstruction_scores
+from mlx_gmvae.evaluation.scores import reconstruct as reconstructions
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checkpoint import load_model
+from mlx_gmvae.training import memory
+from mlx_gmvae.training.defaults import for_set_size
 
 import mlx.core as mx
 import numpy as np
@@ -323,7 +323,7 @@ def test_scores_of_batches_are_those_of_the_whole(small_images, monkeypatch) -> 
     model = build_model(ModelConfig(model="vae", image_size=(9, 6), channels=3))
     found = reconstructions(model, small_images)
     whole = (mse(pixels(small_images), found), ssim(pixels(small_images), found))
-    monkeypatch.setattr("mlx_gmvae.batches.BATCH_PIXELS", 10 * 9 * 6 * 3)
+    monkeypatch.setattr("mlx_gmvae.data.batches.BATCH_PIXELS", 10 * 9 * 6 * 3)
     for one, other in zip(reconstruction_scores(model, small_images), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
@@ -343,7 +343,7 @@ def test_default_batches_fit_the_image_size() -> None:
 
 @pytest.mark.parametrize(("side", "model"), [(64, "gmvae"), (96, "vae")])
 def test_estimated_memory_is_within_a_factor_two(side: int, model: str) -> None:
-    from mlx_gmvae.training import Trainer
+    from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(model=model, image_size=(side, side), channels=3)
     network = build_model(config)

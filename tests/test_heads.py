@@ -1,9 +1,9 @@
 """Competing heads: each is a layer of its own, and the one with the lowest loss is used."""
 
+from mlx_gmvae.clustering.heads import Heads
 from mlx_gmvae.config import ModelConfig, TrainConfig
-from mlx_gmvae.heads import Heads
 from mlx_gmvae.models import GMVAE
-from mlx_gmvae.training import Trainer
+from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import mlx.nn as nn

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import train
-from mlx_gmvae import interrupts
-from mlx_gmvae.checkpoint import load_arrays
+from mlx_gmvae.cli import interrupts
+from mlx_gmvae.runs.checkpoint import load_arrays
 
 import numpy as np
 import pytest
@@ -68,7 +68,9 @@ def resumed(line: str) -> None:
     assert train.main(words[2:]) == 0
 
 
-@pytest.mark.parametrize("module", ["mlx_gmvae.backend", "numpy", "mlx.core", "mlx_gmvae.models"])
+@pytest.mark.parametrize(
+    "module", ["mlx_gmvae.device.backend", "numpy", "mlx.core", "mlx_gmvae.models"]
+)
 @pytest.mark.parametrize("script", ["train", "cluster"])
 def test_while_modules_are_imported(script: str, module: str) -> None:
     with started(script, "--help", "-X", "importtime") as process:

@@ -1,8 +1,9 @@
 """The layers are the plain ones: same values, same gradients, odd and even sizes, in parts too."""
 
-from mlx_gmvae import layers, parallel
-from mlx_gmvae.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
-from mlx_gmvae.parallel import over_batch
+from mlx_gmvae.device import parallel
+from mlx_gmvae.device.parallel import over_batch
+from mlx_gmvae.models import layers
+from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
 
 import mlx.core as mx
 import mlx.nn as nn

@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from mlx_gmvae import metrics
+from mlx_gmvae.evaluation import metrics
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """The mixture over latents against scipy, and its fit against components that are known."""
 
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.mixture import GaussianMixture
+from mlx_gmvae.models.mixture import GaussianMixture
 
 import mlx.core as mx
 import numpy as np

@@ -1,9 +1,9 @@
 """The contract that every model keeps, and the GMVAE's loss against a naive oracle."""
 
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.distributions import Normal
 from mlx_gmvae.models import MODELS, MixtureModel, build_model
 from mlx_gmvae.models.base import TRIES
+from mlx_gmvae.models.distributions import Normal
 
 import mlx.core as mx
 import numpy as np

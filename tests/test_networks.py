@@ -1,7 +1,13 @@
 """Encoders and decoders accept any image size."""
 
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.networks import Classifier, coarsest_grid, make_decoder, make_encoder, stage_filters
+from mlx_gmvae.models.networks import (
+    Classifier,
+    coarsest_grid,
+    make_decoder,
+    make_encoder,
+    stage_filters,
+)
 
 import mlx.core as mx
 import pytest

@@ -4,14 +4,20 @@ import json
 from pathlib import Path
 
 import train
-from mlx_gmvae import pairing
-from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.clustering import objective as clustering_objective
+from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced_grey
+from mlx_gmvae.clustering.objective import (
+    PairObjective,
+    draw_partners,
+    log_balance_prior,
+    neighbour_graph,
+    pair_terms,
+)
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
-from mlx_gmvae.descriptors import describe, oriented_gradients, reduced_grey
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.pairing import draw_partners, log_balance_prior, neighbour_graph, pair_terms
-from mlx_gmvae.runs import RunFolder
+from mlx_gmvae.runs.checkpoint import load_model
+from mlx_gmvae.runs.folder import RunFolder
 
 import mlx.core as mx
 import numpy as np
@@ -81,7 +87,7 @@ def test_few_images_have_few_neighbours() -> None:
 def test_large_sets_are_divided_and_lose_little(digits: Splits, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     images = digits.train.images
     exact = neighbour_graph(images, 5, "hog")
-    monkeypatch.setattr(pairing, "EXACT_LIMIT", 500)
+    monkeypatch.setattr(clustering_objective, "EXACT_LIMIT", 500)
     divided = neighbour_graph(images, 5, "hog")
     assert (divided != np.arange(len(images))[:, None]).all()
     shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(exact, divided, strict=True)])
@@ -108,7 +114,7 @@ def test_pair_loss_is_its_formula() -> None:
         *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("1,2,3,4", 4)
     )
     divergence = np.sum(mean * np.log(mean / prior))
-    objective = pairing.PairObjective.__new__(pairing.PairObjective)
+    objective = PairObjective.__new__(PairObjective)
     assert terms["pair"].item() == pytest.approx(disagreement, rel=1e-5)
     assert terms["entropy"].item() == pytest.approx(np.log(4) - divergence, rel=1e-5)
     assert terms["imbalance"].item() == pytest.approx(divergence, abs=1e-5)
@@ -128,7 +134,7 @@ def test_pair_loss_is_its_formula() -> None:
 def test_the_sizes_aimed_at_are_those_of_the_prior(share: float, weight: float) -> None:
     """Whatever the balance weighs, the mean that it pulls to is p(y) itself."""
     prior = log_balance_prior(f"{share},{1 - share}", 2)
-    objective = pairing.PairObjective.__new__(pairing.PairObjective)
+    objective = PairObjective.__new__(PairObjective)
     shares = np.arange(1, 100) / 100
     losses = []
     for first in shares:

@@ -1,7 +1,7 @@
 """Streams side by side: the numbers of one after the other, on streams of their own."""
 
-from mlx_gmvae import parallel
-from mlx_gmvae.optimizer import Adam
+from mlx_gmvae.device import parallel
+from mlx_gmvae.training.optimizer import Adam
 
 import mlx.core as mx
 import mlx.nn as nn

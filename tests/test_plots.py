@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlx_gmvae import plots
+from mlx_gmvae.report import plots
 
 import numpy as np
 import pytest

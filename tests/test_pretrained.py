@@ -6,8 +6,8 @@ from pathlib import Path
 import cluster
 import generate
 import reconstruct
-from mlx_gmvae.checkpoint import load_model
 from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.runs.checkpoint import load_model
 
 import pytest
 from conftest import ROOT

@@ -1,10 +1,11 @@
 """--profile and --benchmark_devices: plausible figures, and a trainer that is left as it was."""
 
 import train
-from mlx_gmvae import backend, profiling
+from mlx_gmvae.cli import profiling
 from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.device import backend
 from mlx_gmvae.models import build_model
-from mlx_gmvae.training import Trainer
+from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import numpy as np

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import reconstruct
 from mlx_gmvae.data.splits import Splits
-from mlx_gmvae.figures import grid
+from mlx_gmvae.report.figures import grid
 
 import numpy as np
 import pytest

@@ -2,7 +2,7 @@
 
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.schedule import balance_weight, divide, kl_weight, learning_rate
+from mlx_gmvae.training.schedule import balance_weight, divide, kl_weight, learning_rate
 
 import pytest
 

@@ -14,9 +14,9 @@ import cluster
 import generate
 import reconstruct
 import train
-from mlx_gmvae.checkpoint import load_model, save_model
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checkpoint import load_model, save_model
 
 import numpy as np
 import pytest

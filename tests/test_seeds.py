@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import train
-from mlx_gmvae.checkpoint import load_arrays, load_model
+from mlx_gmvae.runs.checkpoint import load_arrays, load_model
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import generate
 import train
-from mlx_gmvae.checkpoint import load_model
+from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import train
-from mlx_gmvae import summary
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.report import tensorboard
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def elsewhere(digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_refused_run_leaves_nothing(
     elsewhere, monkeypatch, capsys, flags, message, where
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(summary, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     before = set(elsewhere.iterdir())
     assert train.main([*SMALL.split(), *(flags + where).split()]) == 2
     assert message in capsys.readouterr().err

@@ -2,13 +2,13 @@
 
 from itertools import islice
 
-from mlx_gmvae import backend
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.data.datasets import Splits
+from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
-from mlx_gmvae.schedule import Weights, step_weights
-from mlx_gmvae.training import Trainer, train
+from mlx_gmvae.training.schedule import Weights, step_weights
+from mlx_gmvae.training.trainer import Trainer, train
 
 import mlx.core as mx
 import numpy as np

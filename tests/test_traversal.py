@@ -2,8 +2,8 @@
 
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.evaluation.traversal import interpolation, manifold
 from mlx_gmvae.models import build_model
-from mlx_gmvae.traversal import interpolation, manifold
 
 import mlx.core as mx
 import numpy as np

@@ -9,8 +9,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..config import ModelConfig
-from ..distributions import Normal, make_likelihood
-from ..networks import make_decoder, make_encoder
+from .distributions import Normal, make_likelihood
+from .networks import make_decoder, make_encoder
 
 TRIES = 5  # at drawing an image that looks like one of its component
 

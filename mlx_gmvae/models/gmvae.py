@@ -22,14 +22,14 @@ import mlx.nn as nn
 from mlx.utils import tree_map
 
 from ..config import ModelConfig
-from ..distributions import (
+from .base import MixtureModel
+from .distributions import (
     Normal,
     categorical_kl_uniform,
     log_responsibilities,
     standard_normal_log_prob,
 )
-from ..networks import Classifier
-from .base import MixtureModel
+from .networks import Classifier
 
 PRIOR_HIDDEN_DIMS = 128
 PRIOR_SPREAD = 1.0

@@ -17,9 +17,9 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
-from ..distributions import Normal
-from ..mixture import GaussianMixture
 from .base import MixtureModel
+from .distributions import Normal
+from .mixture import GaussianMixture
 
 
 class VaDE(MixtureModel):

@@ -9,8 +9,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import ModelConfig
-from ..distributions import Normal, standard_normal_log_prob
 from .base import LatentVariableModel
+from .distributions import Normal, standard_normal_log_prob
 
 
 class VAE(LatentVariableModel):

@@ -1,0 +1,1 @@
+"""What the four scripts share: flags, what is made of them, how they behave."""

@@ -1,0 +1,183 @@
+"""The flags that scripts share."""
+
+import argparse
+from typing import Any
+
+from ..config import (
+    ARCHS,
+    AUGMENTATIONS,
+    DESCRIPTORS,
+    LIKELIHOODS,
+    LR_SCHEDULES,
+    MODELS,
+    POSTERIORS,
+    ModelConfig,
+    TrainConfig,
+)
+from ..data.datasets import NAMES
+from ..errors import InputError
+from ..record import require_range
+from .script import Parser
+
+Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
+CHECKED = ("latent_dims", "max_filters", "K")
+
+
+def add_device_flags(parser: Parser) -> None:
+    """--cpu, and --seed (None if it is not given, which means 0)."""
+    group = parser.add_argument_group("device")
+    group.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    group.add_argument("--seed", type=seed, metavar="N", help="random seed (default: 0)")
+
+
+def seed(text: str) -> int:
+    """A seed that every generator takes."""
+    number = int(text)
+    try:
+        require_range("seed", number, 0, 2**32 - 1)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return number
+
+
+def add_data_flags(parser: Parser, default_dataset: str) -> None:
+    """--dataset, --data_dir, --image_size, --classes."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        metavar="NAME|PATH",
+        help=f"{', '.join(NAMES)}, or a path: a folder of images or of IDX files, or an .npy or "
+        f".npz array file (images, labels) (default: {default_dataset})",
+    )
+    group.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="where published sets and decoded images are looked for and kept (default: mlx_gmvae "
+        "in the user's cache folder)",
+    )
+    group.add_argument(
+        "--image_size", type=int, nargs=2, metavar=("H", "W"), help="resize images to H x W"
+    )
+    group.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes")
+
+
+def add_model_flags(parser: Parser) -> None:
+    """The fields of ModelConfig; a flag that is not given does not appear in the namespace."""
+    group = parser.add_argument_group("model")
+    fields: list[Field] = [
+        ("model", "which model", {"choices": MODELS}),
+        ("arch", "convolutional or dense networks", {"choices": ARCHS}),
+        ("latent_dims", "dimensions of z", {"type": int, "metavar": "D"}),
+        ("K", "number of components (all models but vae)", {"type": int}),
+        ("w_dims", "dimensions of the style w (gmvae)", {"type": int, "metavar": "M"}),
+        (
+            "posterior",
+            "q(y|.) of the gmvae: a classifier's, or Bayes' rule at z and w",
+            {"choices": POSTERIORS},
+        ),
+        ("likelihood", "of the pixels given z", {"choices": LIKELIHOODS}),
+        ("sigma", "of the gaussian likelihood", {"type": float}),
+        (
+            "max_filters",
+            "channels of the coarsest conv stage; finer ones halve it, down to 16",
+            {"type": int, "metavar": "N"},
+        ),
+        ("hidden_dims", "width of the mlp layers", {"type": int, "metavar": "N"}),
+        (
+            "num_layers",
+            "conv stages (default: by image size) or mlp hidden layers (default: 2)",
+            {"type": int, "metavar": "N"},
+        ),
+        ("mc_samples", "draws of the latents per image", {"type": int, "metavar": "N"}),
+    ]
+    for name, text, options in fields:
+        _add_field(group, ModelConfig, name, text, options)
+
+
+def add_training_flags(parser: Parser) -> None:
+    """The fields of TrainConfig but `seed`; absent from the namespace when not given."""
+    group = parser.add_argument_group("training")
+    fields: list[Field] = [
+        ("epochs", "passes over the training images; more for small sets", {"type": int}),
+        ("batchsize", "images per step", {"type": int, "metavar": "N"}),
+        ("lr", "Adam's learning rate", {"type": float}),
+        ("recon_weight", "weight of the reconstruction", {"type": float}),
+        ("kl_weight", "weight of the KL terms", {"type": float}),
+        (
+            "kl_anneal",
+            "raise the KL weight from 0 over so many epochs",
+            {"type": int, "metavar": "EPOCHS"},
+        ),
+        (
+            "lr_schedule",
+            "cosine lets the learning rate fall to 0 at the last epoch",
+            {"choices": LR_SCHEDULES},
+        ),
+        ("clip_grad", "largest gradient norm", {"type": float, "metavar": "NORM"}),
+        (
+            "early_stopping",
+            "hold out a tenth of the training images and stop when their bound has not improved "
+            "for so many epochs; the best epoch's weights are kept",
+            {"type": int, "metavar": "PATIENCE"},
+        ),
+        (
+            "pretrain_epochs",
+            "epochs before vade's mixture is fitted to the latents (default: a third)",
+            {"type": int, "metavar": "EPOCHS"},
+        ),
+        (
+            "mutual_iterations",
+            "times that vae-gmm trains with the mixture fitted before (default: 4); the epochs "
+            "are shared evenly, the first share without a mixture",
+            {"type": int, "metavar": "N"},
+        ),
+    ]
+    for name, text, options in fields:
+        _add_field(group, TrainConfig, name, text, options)
+    group = parser.add_argument_group("clustering", "Neighbour pairs, for gmvae and vade.")
+    fields = [
+        ("pair_weight", "weight of the pair objective; 0 leaves the plain ELBO", {"type": float}),
+        ("pair_balance", "weight of the balance in it (free: at the start)", {"type": float}),
+        (
+            "balance",
+            "cluster sizes to expect: uniform, free (for a K that is not the number of classes, or "
+            "classes of unequal size), or a file of K numbers",
+            {"metavar": "uniform|free|FILE"},
+        ),
+        ("neighbours", "nearest neighbours to pair an image with", {"type": int, "metavar": "N"}),
+        (
+            "descriptor",
+            "what neighbours are near in: pixels, or pixels and oriented gradients (hog)",
+            {"choices": DESCRIPTORS},
+        ),
+        ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
+        (
+            "heads",
+            "last layers of the classifier to train side by side, of which the best is used",
+            {"type": int, "metavar": "N"},
+        ),
+        (
+            "sample_weight",
+            "weight of samples being recognised as of their component",
+            {"type": float},
+        ),
+    ]
+    for name, text, options in fields:
+        _add_field(group, TrainConfig, name, text, options)
+
+
+def _add_field(group: Any, config: type, name: str, text: str, options: dict[str, Any]) -> None:
+    default = getattr(config, name)
+    shown = "" if default is None else f" (default: {default})"
+    group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text + shown, **options)
+
+
+def add_model_file_flags(parser: Parser) -> None:
+    """--model FILE, and sizes that are checked against it."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", required=True, metavar="FILE", help="an .npz from train.py")
+    for name in CHECKED:
+        group.add_argument(f"--{name}", type=int, metavar="N", help="checked against the file")
+    group.add_argument(
+        "--config", metavar="FILE", help="JSON model configuration, for weights that carry none"
+    )

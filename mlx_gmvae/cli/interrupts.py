@@ -1,0 +1,133 @@
+"""Ctrl-C at any time, and SIGTERM: one line that says what is kept and how to go on, status 130.
+
+While a script imports its modules, `guard_imports` ends it at once; then `as_exceptions` makes a
+KeyboardInterrupt of the signal, and in training `noticed` only takes note of it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+STATUS = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SCRIPTS = ("train.py", "reconstruct.py", "generate.py", "cluster.py")
+NOTHING_YET = "nothing was written yet; run the same command again"
+SECONDS_TO_WAIT = 0.02
+
+_to_say: str | None = NOTHING_YET
+
+
+def say(how_to_go_on: str | None) -> None:
+    """From here on, what a line after Ctrl-C says is kept and can be done; None says nothing.
+
+    Every phase sets it that changes what is true.
+    """
+    global _to_say
+    _to_say = how_to_go_on
+
+
+def line() -> str:
+    """The line for an interrupt that happens now."""
+    return f"interrupted; {_to_say}"
+
+
+def finished() -> None:
+    """Everything is done and said: let Ctrl-C no longer change how one of our scripts ends."""
+    say(None)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def guard_imports() -> None:
+    """If one of our scripts is the program that runs, let Ctrl-C end it from here on.
+
+    Nothing has been begun that would need winding up, and an exception in the middle of an import
+    would come out as a traceback, or as something else.
+    """
+    path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    beside = path.name in SCRIPTS and path.resolve().parent == Path(__file__).resolve().parents[2]
+    if beside and _in_main_thread():
+        for name in _heeded():
+            signal.signal(name, _leave)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    if _to_say:
+        os.write(1, f"{line()}\n".encode())
+    os._exit(STATUS)
+
+
+@contextmanager
+def as_exceptions() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def hook(raised: Any) -> None:
+        # Python cannot raise in a destructor or a callback from C: interrupt again in a moment.
+        if issubclass(raised.exc_type, KeyboardInterrupt):
+            _interrupt_again()
+        else:
+            hook_before(raised)
+
+    hook_before, sys.unraisablehook = sys.unraisablehook, hook
+    try:
+        with _handled_by(interrupt):
+            yield
+    finally:
+        sys.unraisablehook = hook_before
+
+
+def _interrupt_again() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    retry = threading.Timer(SECONDS_TO_WAIT, signal.pthread_kill, (main, signal.SIGINT))
+    retry.daemon = True
+    retry.start()
+
+
+@contextmanager
+def noticed() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C or SIGTERM makes the yielded function answer True.
+
+    A second one interrupts at once.
+    """
+    stop = False
+
+    def request(signum: int, frame: FrameType | None) -> None:
+        nonlocal stop
+        if stop:
+            raise KeyboardInterrupt
+        stop = True
+
+    with _handled_by(request):
+        yield lambda: stop
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if not _in_main_thread():  # where Python lets nobody handle signals
+        yield
+        return
+    previous = {name: signal.signal(name, handler) for name in _heeded()}
+    try:
+        yield
+    finally:
+        for name, before in previous.items():
+            signal.signal(name, before)
+
+
+def _heeded() -> list[signal.Signals]:
+    """All but those that whoever started us wants ignored, as a shell does for background jobs."""
+    return [name for name in SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

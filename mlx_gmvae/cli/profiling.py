@@ -1,0 +1,166 @@
+"""Where the time of an epoch goes, and how fast each device of this machine trains."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..data.batches import as_float
+from ..device import distributed
+from ..device.backend import has_gpu
+from ..evaluation.scores import latents, responsibilities
+from ..models import MixtureModel, build_model
+from ..runs.checkpoint import save_arrays, save_model
+from ..training.schedule import step_weights
+from ..training.trainer import Trainer
+
+WARM_UP, REPEATS = 2, 7
+
+
+def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
+    """Seconds of an epoch by phase. The trainer is left as it was.
+
+    Each phase is a median over runs of its own; forward, backward and optimiser are differences
+    between compiled functions that do ever more of a step, so they add up to the whole step.
+    Evaluation (the posterior of the test images and, of a mixture, their components) and checkpoint
+    are for once an epoch.
+    """
+    with _left_as_it_was(trainer):
+        batch = np.arange(trainer.batchsize)
+        x, partners = _arrays(trainer, batch)
+        end = step_weights(trainer.config, trainer.config.epochs)
+        loss = mx.compile(
+            lambda *inputs: trainer.objective.losses(*inputs)[0],
+            inputs=[trainer.trained.state, mx.random.state],
+            outputs=[trainer.trained.state, mx.random.state],
+        )
+        gradients = mx.compile(
+            nn.value_and_grad(trainer.trained, trainer.objective.losses),
+            inputs=[trainer.trained.state, mx.random.state],
+            outputs=[trainer.trained.state, mx.random.state],
+        )
+        step, captured = trainer.compiled_step
+        data = _median(lambda: _arrays(trainer, batch))
+        distortions = 0.0
+        if trainer.objective.pairs and partners is not None:
+            distort = mx.compile(
+                trainer.objective.pairs.distort, inputs=mx.random.state, outputs=mx.random.state
+            )
+            both = as_float(mx.concatenate([x, partners]))
+            distortions = _median(lambda: [distort(both), mx.random.state])
+        forward = _median(lambda: [loss(x, partners, end), captured])
+        backward = _median(lambda: [gradients(x, partners, end), captured])
+        whole = _median(lambda: [step(x, partners, end), captured])
+        per_step = {
+            "data": data,
+            "distortions": distortions,
+            "forward": max(0.0, forward - distortions),
+            "backward": max(0.0, backward - forward),
+            "optimiser": max(0.0, whole - backward),
+        }
+        seconds = {name: each * trainer.steps_per_epoch for name, each in per_step.items()}
+        seconds["evaluation"] = _median(lambda: _evaluation(trainer, test_images), repeats=1)
+        seconds["checkpoint"] = _median(lambda: _checkpoint(trainer), repeats=3)
+    return {name: value for name, value in seconds.items() if value or name != "distortions"}
+
+
+def seconds_per_step(trainer: Trainer) -> float:
+    """What a training step takes once it is compiled. The trainer is left as it was."""
+    with _left_as_it_was(trainer):
+        step, captured = trainer.compiled_step
+        x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
+        weights = step_weights(trainer.config, 0)
+        return _median(lambda: [step(x, partners, weights), captured], repeats=2)
+
+
+def print_phases(seconds: dict[str, float], steps: int) -> None:
+    """`phases`' answer as a table."""
+    whole = sum(seconds.values())
+    print(f"an epoch of {steps} steps: {whole:.2f} s")
+    for name, value in seconds.items():
+        print(f"  {name:<12}{value:9.2f} s {value / whole:7.1%}")
+
+
+def print_devices(trainer: Trainer) -> None:
+    """Training speed of a trainer's model, images and options on each device of this machine."""
+
+    def make() -> Trainer:
+        model = build_model(trainer.model.config)
+        return Trainer(model, trainer.images, trainer.config, trainer.neighbours)
+
+    for device in devices():
+        name = "cpu" if device.type == mx.cpu else "gpu"
+        print(f"{name}: {images_per_second(make, device):9.0f} images/s")
+    if not has_gpu():
+        print("gpu: none that MLX can use on this machine")
+
+
+def devices() -> list[mx.Device]:
+    """The CPU and, where MLX can use it, the GPU."""
+    gpu = [mx.Device(mx.gpu)] if has_gpu() else []
+    return [mx.Device(mx.cpu), *gpu]
+
+
+def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) -> float:
+    """Training speed on `device` of the trainer that `make_trainer` builds there."""
+    before = mx.default_device()
+    mx.set_default_device(device)
+    try:
+        trainer = make_trainer()
+        trainer.trained.train()
+        step, captured = trainer.compiled_step
+        x, partners = _arrays(trainer, np.arange(trainer.batchsize))
+        seconds = _median(lambda: [step(x, partners, step_weights(trainer.config, 0)), captured])
+        return trainer.batchsize / seconds
+    finally:
+        mx.set_default_device(before)
+
+
+def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[mx.array, mx.array | None]:
+    images = trainer.images
+    return mx.array(images[rows]), mx.array(images[rows]) if trainer.objective.pairs else None
+
+
+def _evaluation(trainer: Trainer, images: np.ndarray) -> Any:
+    trainer.model.eval()
+    latents(trainer.model, images)
+    if isinstance(trainer.model, MixtureModel):
+        responsibilities(trainer.model, images)
+    trainer.model.train()
+    return []
+
+
+def _checkpoint(trainer: Trainer) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder) / "model.npz", trainer.model)
+        save_arrays(Path(folder) / "state.npz", trainer.state()[0], {})
+    return []
+
+
+def _median(run: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Seconds that evaluating the answer of `run` takes."""
+    seconds = []
+    for number in range(WARM_UP + repeats):
+        started = time.perf_counter()
+        mx.eval(run())
+        if number >= min(WARM_UP, repeats - 1):
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+@contextmanager
+def _left_as_it_was(trainer: Trainer) -> Iterator[None]:
+    arrays, progress = trainer.state()
+    arrays = {name: mx.array(np.array(value)) for name, value in arrays.items()}
+    trainer.trained.train()
+    try:
+        yield
+    finally:
+        trainer.restore(arrays, progress)

@@ -1,0 +1,92 @@
+"""How the four scripts behave: parsing, exit codes, Ctrl-C, printed lines."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import InputError
+from . import interrupts
+
+EXIT_BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags in underscores, as they are documented; the dashed spelling works too."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
+        )
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        args = sys.argv[1:] if args is None else args
+        return super().parse_args([_underscored(argument) for argument in args], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """Wrap a script's `main(argv)`: bad input ends in one line and status 2, Ctrl-C in 130."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None) -> int:
+        interrupts.say(interrupts.NOTHING_YET)
+        try:
+            with interrupts.as_exceptions():
+                status = main(argv)
+                sys.stdout.flush()
+                return status
+        except InputError as error:
+            message = str(error)
+        except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            place = f"cannot use {error.filename}: " if error.filename else ""
+            message = f"{place}{error.strerror or error}"
+        except KeyboardInterrupt:
+            message = ""  # said below, when no frame keeps a progress bar on the screen
+        finally:
+            last_words = interrupts.line()
+            interrupts.finished()
+        if not message:
+            print(last_words, flush=True)
+            return interrupts.STATUS
+        print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+    return wrapped
+
+
+def print_options(options: dict[str, Any]) -> None:
+    """An aligned block of the options in use."""
+    width = max(map(len, options))
+    for name, value in options.items():
+        print(f"  {name:<{width}}  {value}")
+
+
+def print_scores(title: str, scores: dict[str, float]) -> None:
+    """One line of named figures."""
+    print(f"{title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+
+
+def require_at_least(name: str, value: int, least: int) -> None:
+    """Raise InputError if a number on the command line is too small."""
+    if value < least:
+        raise InputError(f"--{name} is {value}; it must be at least {least}")

@@ -1,0 +1,103 @@
+"""Several runs that differ in their seed alone, in one folder, of which the best is kept.
+
+seeds.json in that folder says which seeds, and what each run is to be, so that what Ctrl-C cut
+short can be resumed, whichever seed it was at.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import ModelConfig, TrainConfig
+from ..errors import InputError
+from ..report import tables
+from ..runs.folder import RunFolder, run_name
+from . import options, start
+from .start import Plan, Run
+
+
+@dataclass
+class Seeds:
+    """Runs of `count` seeds from that of `plan` on, each in a folder of its own below `folder`."""
+
+    folder: RunFolder
+    plan: Plan
+    count: int
+
+    @property
+    def numbers(self) -> range:
+        first = self.plan.training.seed
+        return range(first, first + self.count)
+
+    def unfinished(self, args: argparse.Namespace) -> Iterator[Run]:
+        """One after the other, the runs to train or at least to measure: new, or resumed."""
+        for number in self.numbers:
+            folder = self.folder.of_seed(number)
+            plan = self.plan._replace(training=with_seed(self.plan.training, number))
+            if folder.metrics.exists():  # written last of all
+                continue
+            if folder.state.is_file():
+                _, saved = RunFolder.open(str(folder.path))
+                yield start.continued(args, folder, saved, plan)
+                continue
+            trainer = plan.trainer()
+            start.find_neighbours(trainer, folder)
+            folder.save_state(trainer, plan.data)
+            yield Run(folder, plan.splits, plan.data, trainer, start.make_summary(args, folder))
+
+    def pair_losses(self) -> dict[int, float]:
+        """What was measured of each finished run, lowest first."""
+        losses = {}
+        for number in self.numbers:
+            metrics = json.loads(self.folder.of_seed(number).metrics.read_text())
+            losses[number] = metrics["pairs"]["pair_loss"]
+        return dict(sorted(losses.items(), key=lambda item: item[1]))
+
+
+def with_seed(config: TrainConfig, seed: int) -> TrainConfig:
+    return TrainConfig.from_dict(config.to_dict() | {"seed": seed})
+
+
+def new_seeds(args: argparse.Namespace) -> Seeds:
+    """--seeds runs in a new folder. Raises InputError if they cannot be trained."""
+    plan = start.planned(args)
+    if not plan.training.pair_weight:
+        raise InputError("--seeds needs the pair objective, which compares runs without labels")
+    with_seed(plan.training, plan.training.seed + args.seeds - 1)  # complains if it is too large
+    trainer = plan.trainer()
+    name = run_name(plan.model, plan.data["dataset"])
+    with RunFolder.create(args.outdir, name, args.overwrite) as folder:
+        start.find_neighbours(trainer, folder)  # once for all seeds
+        if args.overwrite:
+            folder.clear()
+        made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
+        made_of |= {"data": plan.data, "count": args.seeds}
+        tables.write_json(folder.seeds, made_of)
+    return Seeds(folder, plan, args.seeds)
+
+
+def is_cut_short(path: str) -> bool:
+    """Whether a folder holds --seeds of which the best was not chosen yet."""
+    folder = RunFolder(Path(path))
+    return folder.seeds.is_file() and not folder.state.is_file()
+
+
+def resumed_seeds(args: argparse.Namespace) -> Seeds:
+    """What --seeds began in the folder --resume. Raises InputError if it cannot be read."""
+    start.refuse_changes(args)
+    if "epochs" in args:
+        raise InputError(f"--epochs cannot change while the seeds in {args.resume} are unfinished")
+    folder = RunFolder(Path(args.resume))
+    try:
+        saved = json.loads(folder.seeds.read_text())
+        data = {name: saved["data"][name] for name in ("dataset", "image_size", "classes")}
+        model = ModelConfig.from_dict(saved["model"])
+        training = TrainConfig.from_dict(saved["training"])
+        count = int(saved["count"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
+    splits = options.load_and_report(**data, data_dir=args.data_dir)
+    options.check_shape(splits.train, folder.seeds, model)
+    return Seeds(folder, Plan(splits, data, model, training), count)

@@ -1,0 +1,1 @@
+"""How images become clusters: neighbours, the pair objective, competing heads, distortions."""

@@ -1,0 +1,89 @@
+"""What makes two images neighbours before anything is learned: pixels, and gradients in cells.
+
+Descriptors see a reduced greyscale copy, so any image size and number of channels will do.
+"""
+
+import numpy as np
+
+from ..data.images import Images, resize_images
+
+LONGEST_SIDE = 32
+ORIENTATIONS = 8
+CELL_PIXELS = 4
+PCA_DIMS = {"pixels": 50, "hog": 80}
+BLOCK = 4096
+BLOCK_PIXELS = 1 << 22
+
+
+def describe(images: Images, kind: str) -> np.ndarray:
+    """A float32 descriptor (N, F) of uint8 images (N, H, W, C).
+
+    "pixels": 50 principal components of the pixels. "hog": those beside 80 principal components of
+    a histogram of oriented gradients, both scaled to the same total variance.
+    """
+    grey = reduced_grey(images)
+    parts = [_principal(grey.reshape(len(grey), -1), PCA_DIMS["pixels"])]
+    if kind == "hog":
+        parts.append(_principal(oriented_gradients(grey), PCA_DIMS["hog"]))
+    return np.concatenate(parts, axis=1)
+
+
+def reduced_grey(images: Images) -> np.ndarray:
+    """float32 (N, h, w) in [0, 1]: channels averaged, the longer side at most 32 pixels."""
+    height, width = images.shape[1:3]
+    longest = max(height, width, LONGEST_SIDE)
+    rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
+    grey = np.empty((len(images), rows, columns), np.float32)
+    size = max(1, BLOCK_PIXELS // (height * width))
+    for start in range(0, len(images), size):
+        block = images[start : start + size].mean(axis=-1, keepdims=True).astype(np.uint8)
+        if longest > LONGEST_SIDE:
+            block = resize_images(block, (rows, columns))
+        grey[start : start + size] = block[..., 0].astype(np.float32) / 255
+    return grey
+
+
+def oriented_gradients(grey: np.ndarray) -> np.ndarray:
+    """Histograms of gradient orientation over cells of about 4 pixels, (N, cells * 8).
+
+    Magnitudes are shared linearly between the two nearest of 8 signed orientations and summed
+    over each cell; the whole histogram is L1-normalised and square-rooted.
+
+    Source: Dalal & Triggs 2005, with one block for the whole image.
+    """
+    num, height, width = grey.shape
+    rows, columns = (max(1, round(side / CELL_PIXELS)) for side in (height, width))
+    row_of, column_of = (
+        np.minimum(np.arange(side) * cells // side, cells - 1)
+        for side, cells in ((height, rows), (width, columns))
+    )
+    to_rows = (row_of[None] == np.arange(rows)[:, None]).astype(np.float32)
+    to_columns = (column_of[None] == np.arange(columns)[:, None]).astype(np.float32)
+    histogram = np.empty((num, ORIENTATIONS, rows, columns), np.float32)
+    for start in range(0, num, BLOCK):
+        block = grey[start : start + BLOCK]
+        dy, dx = (
+            np.gradient(block, axis=axis) if block.shape[axis] > 1 else np.zeros_like(block)
+            for axis in (1, 2)
+        )
+        magnitude = np.hypot(dx, dy)
+        position = np.arctan2(dy, dx) * (ORIENTATIONS / (2 * np.pi)) % ORIENTATIONS
+        for orientation in range(ORIENTATIONS):
+            distance = np.abs(position - orientation)
+            distance = np.minimum(distance, ORIENTATIONS - distance)
+            share = magnitude * np.clip(1 - distance, 0, None)
+            histogram[start : start + BLOCK, orientation] = to_rows @ share @ to_columns.T
+    histogram = histogram.reshape(num, -1)
+    total = histogram.sum(axis=1, keepdims=True)
+    return np.sqrt(histogram / np.maximum(total, 1e-8))
+
+
+def _principal(values: np.ndarray, dims: int) -> np.ndarray:
+    """The first principal components, scaled to a total variance of 1."""
+    from sklearn.decomposition import PCA
+
+    if np.ptp(values, axis=0).max() == 0:  # one image, or all alike
+        return np.zeros((len(values), 1), np.float32)
+    dims = min(dims, *values.shape)
+    components = PCA(dims, svd_solver="covariance_eigh").fit_transform(values)
+    return components / max(np.sqrt(components.var(axis=0).sum()), 1e-8)

@@ -1,0 +1,155 @@
+"""Data-parallel training in several processes; alone, everything is a no-op.
+
+    mlx.launch -n 2 -- python train.py ...      over sockets, on one machine or several
+    mpirun -n 2 python train.py ...             Open MPI: through shared memory on one machine
+
+Every process holds the same model, takes its share of each batch, and draws its own noise;
+gradients, losses and running statistics are averaged at each step, so the models stay the same.
+"""
+
+import functools
+import os
+import platform
+import shutil
+import sys
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.nn.utils import average_gradients
+
+from ..errors import InputError
+from .randomness import random_key, set_random_key
+
+MLX_LAUNCH = "MLX_RANK"  # set by mlx.launch, whichever way it connects the processes
+OPEN_MPI = "OMPI_COMM_WORLD_SIZE"
+OTHER_MPI = "PMI_SIZE"  # MPICH and its relatives
+
+
+@functools.cache
+def _group() -> mx.distributed.Group | None:
+    """The processes that were launched together; None where no launcher says that there are any.
+
+    Without one MLX would look for an MPI library, and one found by accident may end the program.
+    """
+    started = int(os.environ.get(OPEN_MPI, "1"))
+    if started == 1 and int(os.environ.get(OTHER_MPI, "1")) > 1:
+        raise InputError(
+            "this mpirun is not Open MPI's, the only one that MLX knows; install Open MPI or use "
+            "mlx.launch"
+        )
+    if started == 1 and MLX_LAUNCH not in os.environ:
+        return None
+    if started > 1:
+        os.environ.setdefault("MLX_MPI_LIBNAME", _mpi_library())
+    group = mx.distributed.init()
+    if group.size() < started:
+        raise InputError(
+            f"mpirun started {started} processes, but MLX cannot load Open MPI's library; "
+            f"set MLX_MPI_LIBNAME to its {_mpi_library_name()}"
+        )
+    return group
+
+
+def _mpi_library() -> str:
+    """Open MPI's library: beside mpirun on macOS, as Homebrew lays it, or where the system looks.
+
+    MLX asks for libmpi.so, which on Linux only development packages bring.
+    """
+    name = _mpi_library_name()
+    mpirun = shutil.which("mpirun")
+    if platform.system() == "Darwin" and mpirun:
+        beside = Path(mpirun).parent.parent / "lib" / name
+        if beside.is_file():
+            return str(beside)
+    return find_library("mpi") or name
+
+
+def _mpi_library_name() -> str:
+    return "libmpi.dylib" if platform.system() == "Darwin" else "libmpi.so"
+
+
+def size() -> int:
+    """How many processes train together."""
+    group = _group()
+    return group.size() if group else 1
+
+
+def rank() -> int:
+    """The number of this one; 0 is the one that writes and prints."""
+    group = _group()
+    return group.rank() if group else 0
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+def quieten() -> None:
+    """Let only the first process print; errors are still shown by all."""
+    if not is_first():
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115 (until the process ends)
+
+
+def shared_batchsize(batchsize: int) -> int:
+    """The part of a batch that each process takes. Raises InputError if it is not whole."""
+    if batchsize % size():
+        whole = max(1, batchsize // size()) * size()
+        raise InputError(
+            f"a batch of {batchsize} cannot be divided among {size()} processes; "
+            f"use --batchsize {whole}"
+        )
+    return batchsize // size()
+
+
+def share(rows: np.ndarray) -> np.ndarray:
+    """This process's part of the rows of a batch."""
+    return rows[rank() :: size()]
+
+
+def average(tree: Any) -> Any:
+    """The mean over processes of every array in a tree, in one exchange."""
+    return average_gradients(tree) if size() > 1 else tree
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any process; all must ask."""
+    if size() == 1:
+        return flag
+    return bool(mx.distributed.all_sum(mx.array(int(flag)), stream=mx.cpu).item())
+
+
+def from_first(array: np.ndarray) -> np.ndarray:
+    """The first process's array, everywhere; all must give one of its shape and type."""
+    if size() == 1:
+        return array
+    own = mx.array(array if is_first() else np.zeros_like(array))
+    return np.array(mx.distributed.all_sum(own, stream=mx.cpu))
+
+
+def separate_noise() -> None:
+    """From here on, every process draws its own noise; the first's stays what it was."""
+    if not is_first():
+        high, low = (int(word) for word in np.array(random_key()))
+        mx.random.seed(((high << 32) | low) + rank())
+
+
+def random_keys() -> mx.array:
+    """The states of all generators, (size, 2), or the only one's, (2,)."""
+    key = random_key()
+    if size() == 1:
+        return key
+    keys = mx.distributed.all_gather(key[None], stream=mx.cpu)
+    mx.eval(keys)
+    return keys
+
+
+def set_random_keys(keys: mx.array) -> None:
+    """Continue from `random_keys`' answer, in as many processes or another number."""
+    keys = keys.reshape(-1, 2)
+    own = rank() < len(keys)
+    set_random_key(keys[rank() if own else 0])
+    if not own:
+        separate_noise()

@@ -1,0 +1,195 @@
+"""Which image belongs to which cluster: a table, contact sheets, scores."""
+
+import csv
+import os
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.splits import Dataset
+from ..report import figures, tables
+from ..report.outputs import files_named
+from .metrics import (
+    calibration_error,
+    classification_scores,
+    clustering_scores,
+    confusion_of,
+    exemplar_accuracy,
+)
+
+SHEET_IMAGES = 100
+SHEET_COLUMNS = 10
+TABLE = "assignments.csv"
+EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
+NOT_ALWAYS_WRITTEN = ("confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html")
+
+
+@dataclass
+class Assignments:
+    """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
+
+    With `class_names` the columns of `responsibilities` are classes, named from a few labels.
+    """
+
+    dataset: Dataset
+    responsibilities: np.ndarray
+    class_names: tuple[str, ...] = ()
+    anomaly: np.ndarray | None = None
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """The most responsible component of each image, (N,)."""
+        return self.responsibilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Its responsibility, (N,)."""
+        return self.responsibilities.max(axis=1)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of images in each cluster, (K,)."""
+        return np.bincount(self.clusters, minlength=self.responsibilities.shape[1])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The name of each image's class, (N,)."""
+        return np.array(self.class_names)[self.clusters]
+
+    def name(self, cluster: int) -> str:
+        """What files and folders of a cluster are called."""
+        return self._names[cluster] if self.class_names else f"cluster_{cluster:02d}"
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What files of each class are called; numbered where names would share a file."""
+        names = [f"class_{_as_file_name(name)}" for name in self.class_names]
+        same = Counter(map(_compared, names))
+        taken = {key for key, num in same.items() if num == 1}
+        for number, name in enumerate(names):
+            if same[_compared(name)] > 1:
+                name = f"{name}_{number}"
+                while _compared(name) in taken:
+                    name += "_"
+                taken.add(_compared(name))
+                names[number] = name
+        return names
+
+    def write_csv(self, path: Path) -> None:
+        """One row per image: index in the source, file, cluster, confidence, label."""
+        columns: dict[str, Any] = {"index": self.dataset.index}
+        if self.dataset.files:
+            columns["file"] = [self.dataset.files[index] for index in self.dataset.index]
+        columns["cluster"] = self.clusters
+        columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
+        if self.class_names:
+            columns["predicted"] = self.predicted
+        if self.anomaly is not None:
+            columns["anomaly"] = [f"{value:.3f}" for value in self.anomaly]
+        if self.dataset.labels is not None:
+            columns["label"] = self.dataset.label_names
+        rows = zip(*columns.values(), strict=True)
+        tables.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
+
+    def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """What diagrams colour `num` random images by, and the images' rows.
+
+        By cluster, or class if those have names, and by label if there are any.
+        """
+        kinds = {"by cluster": self.clusters}
+        if self.class_names:
+            kinds = {"by predicted class": self.predicted}
+        if self.dataset.labels is not None:
+            kinds["by label"] = self.dataset.label_names
+        some = np.random.default_rng(0).permutation(len(self.dataset))[:num]
+        return {title: each[some] for title, each in kinds.items()}, some
+
+    def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
+        """What the explorer says of the images at `rows`, whose anomaly scores are given."""
+        found: dict[str, list] = {"cluster": [self.name(each) for each in self.clusters[rows]]}
+        if self.dataset.labels is not None:
+            found["label"] = [str(name) for name in self.dataset.label_names[rows]]
+        found["confidence"] = np.round(self.confidence[rows].astype(float), 4).tolist()
+        found["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
+        return found
+
+    def save_contact_sheets(self, outdir: Path) -> list[Path]:
+        """cluster_<k>.png: the 100 most confident images of each cluster, best first.
+
+        Returns the sheets; a cluster without images has none.
+        """
+        sheets = []
+        clusters, confidence = self.clusters, self.confidence
+        for cluster in np.unique(clusters):
+            members = np.flatnonzero(clusters == cluster)
+            members = members[np.argsort(-confidence[members], kind="stable")][:SHEET_IMAGES]
+            sheets.append(outdir / f"{self.name(cluster)}.png")
+            figures.save_grid(sheets[-1], self.dataset.images[members], SHEET_COLUMNS)
+        return sheets
+
+    def save_anomalies(self, path: Path, num: int) -> None:
+        """The `num` images with the highest anomaly score, worst first."""
+        assert self.anomaly is not None
+        worst = np.argsort(-self.anomaly, kind="stable")[:num]
+        figures.save_grid(path, self.dataset.images[worst], min(num, SHEET_COLUMNS))
+
+    def scores(self) -> dict[str, Any]:
+        """Cluster sizes, mean confidence and, where labels exist, how well they are met.
+
+        ACC, NMI, ARI and calibration of clusters; accuracy, precision, recall, F1 of classes.
+        """
+        scores: dict[str, Any] = {
+            "images": len(self.dataset),
+            "cluster_sizes": self.sizes.tolist(),
+            "mean_confidence": float(self.confidence.mean()),
+        }
+        labels = self.dataset.labels
+        if labels is None:
+            return scores
+        if self.class_names:
+            names = self.dataset.label_names
+            scores["classification"] = classification_scores(names, self.predicted)
+            counts, rows = confusion_of(names, self.predicted, self.class_names)
+            scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
+            return scores
+        scores["clustering"] = clustering_scores(labels, self.clusters)
+        for measure in (exemplar_accuracy, calibration_error):
+            scores["clustering"][measure.__name__] = measure(labels, self.responsibilities)
+        return scores
+
+
+def earlier_results(folder: Path) -> list[Path]:
+    """What an earlier call left in `folder` that the next need not write: sheets and pictures.
+
+    The table there says that there was a call, and what classes it named: in a folder without one
+    everything is somebody else's.
+    """
+    try:
+        with (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            if not columns >= EVERY_TABLE_HAS:
+                return []
+            named = "predicted" in columns
+            classes = {(row["cluster"] or "", row["predicted"] or "") for row in reader if named}
+    except (OSError, csv.Error):
+        return []
+    patterns = [r"cluster_(\d\d|[1-9]\d\d+)\.png", *map(re.escape, NOT_ALWAYS_WRITTEN)]
+    for number, name in classes:
+        patterns.append(rf"class_{re.escape(_as_file_name(name))}(_{re.escape(number)}_*)?\.png")
+    return files_named(folder, "|".join(patterns))
+
+
+def _as_file_name(name: str) -> str:
+    return name.replace("/", "_").replace(os.sep, "_")
+
+
+def _compared(name: str) -> str:
+    """What macOS compares of a file's name: neither case nor how an accent is written counts."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -1,0 +1,159 @@
+"""A trained model over a whole set of images, in batches: what the scripts report."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+
+from ..clustering.objective import PairObjective, draw_partners, neighbour_graph, pair_terms
+from ..config import TrainConfig
+from ..data.batches import batch_size, over_batches
+from ..data.images import Images, Rows
+from ..device.randomness import preserved_random_state
+from ..models import LatentVariableModel, MixtureModel
+from ..report.plots import Gaussians
+from ..training.schedule import balance_weight
+from .metrics import mse, ssim
+
+IMPORTANCE_SAMPLES = 100
+IMPORTANCE_IMAGES = 1000
+IMPORTANCE_PIXELS = 1 << 22
+PAIR_IMAGES = 10_000
+ANOMALY_SAMPLES = 20
+GAUSSIAN_SAMPLES = 2000
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """uint8 images as float32 in [0, 1]."""
+    return images.astype(np.float32) / 255
+
+
+def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
+    """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
+    return over_batches(model.reconstruct, images)
+
+
+def reconstruction_scores(
+    model: LatentVariableModel, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """MSE and SSIM of each image's reconstruction, (N,) and (N,), batch by batch."""
+    size = batch_size(images.shape[1:])
+    errors, similarities = [], []
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        reconstructions = reconstruct(model, block)
+        errors.append(mse(pixels(block), reconstructions))
+        similarities.append(ssim(pixels(block), reconstructions))
+    return np.concatenate(errors), np.concatenate(similarities)
+
+
+def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
+    """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
+    size = batch_size(model.config.image_shape)
+    nums = [min(size, num - start) for start in range(0, num, size)]
+    return np.concatenate([np.array(model.sample(each, component)) for each in nums])
+
+
+def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
+    """Means of q(z|x), (N, D)."""
+    return over_batches(lambda x: model.encode(x).mean, images)
+
+
+def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
+    """q(y|x), (N, K)."""
+    return over_batches(model.responsibilities, images)
+
+
+def anomaly_scores(
+    model: LatentVariableModel, images: np.ndarray, kind: str, seed: int = 0
+) -> np.ndarray:
+    """How unlikely each image is, (N,), nats: higher is stranger.
+
+    "importance": the negative importance bound of 20 draws; "elbo": the negative ELBO.
+    """
+    if kind == "elbo":
+
+        def score(x: mx.array) -> mx.array:
+            return sum(model.elbo_terms(x, model.posterior(x)).values(), mx.array(0.0))
+    else:
+
+        def score(x: mx.array) -> mx.array:
+            return -model.importance_bound(x, ANOMALY_SAMPLES)
+
+    with preserved_random_state():
+        mx.random.seed(seed)
+        return over_batches(score, images, copies=1 if kind == "elbo" else 8)
+
+
+def component_gaussians(model: MixtureModel) -> Gaussians:
+    """Mean and covariance of z in each component, from 2,000 draws of each."""
+    with preserved_random_state():
+        mx.random.seed(0)
+        draws = [np.array(model.sample_latent(GAUSSIAN_SAMPLES, y)) for y in range(model.config.K)]
+    means = np.stack([z.mean(axis=0) for z in draws])
+    covariances = np.stack([np.cov(z, rowvar=False).reshape(z.shape[1], -1) for z in draws])
+    return Gaussians(means, covariances, [str(y) for y in range(model.config.K)])
+
+
+def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:
+    """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
+
+    The importance bound takes 100 samples for at most the first 1,000 images, fewer large ones.
+    Always with the same noise; MLX's random state stays as it was.
+    """
+    names: list[str] = []
+
+    def terms(x: mx.array) -> mx.array:
+        values = model.elbo_terms(x, model.posterior(x))
+        names[:] = sorted(values)
+        return mx.stack([values[name] for name in names], axis=1)
+
+    def bound(x: mx.array) -> mx.array:
+        return model.importance_bound(x, IMPORTANCE_SAMPLES)
+
+    affordable = max(1, IMPORTANCE_PIXELS // math.prod(images.shape[1:]))
+    some = images[: min(IMPORTANCE_IMAGES, affordable)]
+    with preserved_random_state():
+        mx.random.seed(0)
+        means = over_batches(terms, images).mean(axis=0)
+        bounds = over_batches(bound, some, copies=8)
+    scores = {name: float(value) for name, value in zip(names, means, strict=True)}
+    scores["elbo"] = -sum(scores.values())
+    scores["importance_bound"] = float(bounds.mean())
+    scores["importance_images"] = len(some)
+    scores["bits_per_dim"] = -scores["elbo"] / math.log(2) / math.prod(images.shape[1:])
+    errors, similarities = reconstruction_scores(model, images)
+    scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
+    return scores
+
+
+def pair_scores(
+    model: MixtureModel, images: np.ndarray, config: TrainConfig, seed: int = 0
+) -> dict[str, float]:
+    """How good a clustering looks without labels, from at most 10,000 of the images.
+
+    `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
+    better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
+    cluster is also that of a random near neighbour, and of a distorted copy of themselves.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
+    some = Rows(images, rows)
+    graph = neighbour_graph(some, config.neighbours, config.descriptor)
+    partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
+    objective = PairObjective(model, config.balance, config.augment)
+    with preserved_random_state():
+        mx.random.seed(seed)
+        plain = over_batches(model.log_cluster_probabilities, some)
+        distorted, other = (
+            over_batches(lambda x: model.log_cluster_probabilities(objective.distort(x)), each)
+            for each in (some, partners)
+        )
+    terms = pair_terms(mx.array(distorted), mx.array(other), objective.log_prior)
+    clusters = plain.argmax(axis=1)
+    near = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
+    return {
+        "pair_loss": float(objective.loss(terms, balance_weight(config, config.epochs))),
+        "neighbour_agreement": float((clusters == near).mean()),
+        "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
+    }

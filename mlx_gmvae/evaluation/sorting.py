@@ -1,0 +1,62 @@
+"""Images in a folder per cluster: copies, or hard links; the originals stay."""
+
+import os
+import shutil
+from pathlib import Path
+
+from ..data.splits import Dataset
+from ..errors import InputError
+from ..report import figures
+from .assignments import Assignments
+
+
+def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
+    """Make the folder to sort into, before anything takes time.
+
+    Raises InputError if `outdir` is not empty or lies within the images' folder, or if it cannot
+    hold hard links to them.
+    """
+    if hard_links and not dataset.files:
+        raise InputError("--hard_links needs images that are files of their own")
+    source = Path(dataset.name).resolve()
+    if dataset.files and source in [outdir.resolve(), *outdir.resolve().parents]:
+        raise InputError(f"{outdir} lies in the images' own folder; sort them into another")
+    if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
+        raise InputError(f"{outdir} is not an empty folder; sort into a new one")
+    is_new = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
+    if not hard_links:
+        return
+    original, trial = dataset.files[dataset.index[0]], outdir / ".link"
+    try:  # file systems differ, and some know no links
+        os.link(original, trial)
+    except OSError as error:
+        if is_new:
+            outdir.rmdir()
+        raise InputError(
+            f"{outdir} cannot hold hard links to {original} ({error.strerror}); leave out "
+            "--hard_links to copy"
+        ) from None
+    trial.unlink()
+
+
+def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> None:
+    """Put every image into a folder of its cluster in `outdir`: a copy of its file, or a hard link.
+
+    Images that do not come from files of their own are written as PNG.
+    """
+    dataset = found.dataset
+    for cluster in range(found.responsibilities.shape[1]):
+        (outdir / found.name(cluster)).mkdir(parents=True, exist_ok=True)
+    for row, (index, cluster) in enumerate(zip(dataset.index, found.clusters, strict=True)):
+        folder = outdir / found.name(cluster)
+        if not dataset.files:
+            figures.save_image(folder / f"{index:06d}.png", dataset.images[row])
+            continue
+        original = Path(dataset.files[index])
+        # Files of different folders may have the same name: the index keeps them apart.
+        copy = folder / f"{index:06d}_{original.name}"
+        if hard_links:
+            os.link(original, copy)
+        else:
+            shutil.copy2(original, copy)

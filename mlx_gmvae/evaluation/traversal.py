@@ -1,0 +1,51 @@
+"""Images along a path and over a plane of the latent space."""
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import InputError
+from ..models import LatentVariableModel, MixtureModel
+
+EDGE = 0.02  # of the probability, left out on each side of the plane
+QUANTILE_SAMPLES = 20_000
+SAMPLES_TO_CHOOSE_FROM = 1000
+
+
+def interpolation(model: LatentVariableModel, first: int, last: int, num: int) -> np.ndarray:
+    """`num` images on the straight line from one latent to another, (num, H, W, C).
+
+    From the centre of component `first` to that of `last`; for a model without components, from
+    one to another of 1,000 draws from the prior. Raises InputError if there is no such number.
+    """
+    if isinstance(model, MixtureModel):
+        ends, what = model.component_latents(), "component"
+    else:
+        ends, what = model.sample_latent(SAMPLES_TO_CHOOSE_FROM), "sample"
+    for number in (first, last):
+        if not 0 <= number < len(ends):
+            raise InputError(f"there is no {what} {number}; choose from 0 to {len(ends) - 1}")
+    share = mx.linspace(0, 1, num)[:, None]
+    return np.array(model.image((1 - share) * ends[first] + share * ends[last]))
+
+
+def manifold(model: LatentVariableModel, side: int) -> np.ndarray:
+    """A grid of side x side images over a 2-D latent space, (side^2, H, W, C).
+
+    The grid is even in probability: each axis runs over the quantiles of the prior, which for
+    N(0, I) is the inverse normal CDF (Kingma & Welling 2013, appendix A). The first axis runs
+    to the right, the second upwards. Raises InputError unless latent_dims is 2.
+    """
+    if model.config.latent_dims != 2:
+        raise InputError(
+            f"--manifold needs a model with latent_dims 2, this one has {model.config.latent_dims}"
+        )
+    shares = np.linspace(EDGE, 1 - EDGE, side)
+    if isinstance(model, MixtureModel):
+        draws = np.array(model.sample_latent(QUANTILE_SAMPLES))
+        columns, rows = np.quantile(draws, shares, axis=0).T
+    else:
+        from scipy.stats import norm
+
+        columns = rows = norm.ppf(shares)
+    grid = np.stack(np.meshgrid(columns, rows[::-1]), axis=-1).reshape(-1, 2)
+    return np.array(model.image(mx.array(grid.astype(np.float32))))

@@ -1,0 +1,136 @@
+"""Diagonal Normals, image likelihoods, and Bayes' rule over mixture components.
+
+Shape letters used throughout the package: `B` batch, `H W C` image, `D` latent_dims,
+`K` components, `M` w_dims. All densities are in nats and summed over the last axis
+(latents) or the last three (images).
+"""
+
+import math
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from ..device.parallel import current_stream, over_batch
+
+LOG_2PI = math.log(2 * math.pi)
+LOG_VAR_RANGE = (-8.0, 6.0)
+
+
+class Normal(NamedTuple):
+    """N(mean, diag(exp(log_var))) over the last axis; the leading axes broadcast."""
+
+    mean: mx.array
+    log_var: mx.array
+
+    @classmethod
+    def from_network(cls, output: mx.array) -> "Normal":
+        """Split a layer's output (..., 2D) into mean and clamped log variance (..., D)."""
+        mean, log_var = mx.split(output, 2, axis=-1)
+        return cls(mean, mx.clip(log_var, *LOG_VAR_RANGE))
+
+    def sample(self) -> mx.array:
+        """One reparameterised draw, shaped like the mean (Kingma & Welling 2013, eq. 4)."""
+        return self.mean + mx.exp(0.5 * self.log_var) * mx.random.normal(self.mean.shape)
+
+    def log_prob(self, value: mx.array) -> mx.array:
+        """log N(value; mean, var) = -1/2 sum_d [(value - mean)^2 / var + log var + log 2 pi]."""
+        squared = (value - self.mean) ** 2 * mx.exp(-self.log_var)
+        return -0.5 * (squared + self.log_var + LOG_2PI).sum(axis=-1)
+
+    def kl(self, other: "Normal") -> mx.array:
+        """KL(self || other) in closed form, nats, summed over the last axis."""
+        log_ratio = self.log_var - other.log_var
+        squared = (self.mean - other.mean) ** 2 * mx.exp(-other.log_var)
+        return 0.5 * (mx.exp(log_ratio) + squared - 1 - log_ratio).sum(axis=-1)
+
+    def kl_standard(self) -> mx.array:
+        """KL(self || N(0, I)) (Kingma & Welling 2013, appendix B)."""
+        return 0.5 * (mx.exp(self.log_var) + self.mean**2 - 1 - self.log_var).sum(axis=-1)
+
+
+def standard_normal_log_prob(value: mx.array) -> mx.array:
+    """log N(value; 0, I), summed over the last axis."""
+    return -0.5 * (value**2 + LOG_2PI).sum(axis=-1)
+
+
+def log_responsibilities(log_joint: mx.array) -> mx.array:
+    """Bayes' rule: log p(y | .) from log p(y, .) along the last axis (..., K).
+
+    log p(y|z) = log p(y) + log p(z|y) - logsumexp_y'[log p(y') + log p(z|y')], finite
+    however far z is from every component.
+    """
+    # Far away the logs are huge and nearly equal: subtract the largest before rounding can bite.
+    relative = log_joint - mx.stop_gradient(log_joint.max(axis=-1, keepdims=True))
+    return relative - mx.logsumexp(relative, axis=-1, keepdims=True)
+
+
+def categorical_kl_uniform(log_q: mx.array) -> mx.array:
+    """KL(q || uniform) = sum_y q log q + log K over the last axis of log q (..., K)."""
+    return (mx.exp(log_q) * log_q).sum(axis=-1) + math.log(log_q.shape[-1])
+
+
+class Bernoulli(NamedTuple):
+    """Independent Bernoulli pixels; the decoder's output is their logits.
+
+    Pixels in [0, 1] enter as expected values, which is the usual cross-entropy.
+    """
+
+    def log_prob(self, logits: mx.array, x: mx.array) -> mx.array:
+        """sum [x l - softplus(l)] over H, W, C: the cross-entropy, stable in logit space."""
+        return over_batch(_cross_entropy(), *mx.broadcast_arrays(logits, x))
+
+    def mean(self, logits: mx.array) -> mx.array:
+        """Expected pixels in [0, 1]."""
+        return mx.sigmoid(logits)
+
+
+def _cross_entropy():  # type: ignore[no-untyped-def]
+    """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for the stream in use.
+
+    Both are made of e = exp(-|l|). 2 to a power is three times as fast as exp on MLX's CPU, and
+    two passes over e take a fifth of the time of logaddexp and its automatic gradient.
+    """
+    stream = current_stream()
+
+    def exp_minus_abs(logits: mx.array) -> mx.array:
+        return mx.power(2.0, mx.abs(logits) * (-1 / math.log(2)))
+
+    @mx.custom_function
+    def function(logits: mx.array, x: mx.array) -> mx.array:
+        softplus = mx.maximum(logits, 0) + mx.log(1 + exp_minus_abs(logits))
+        return (x * logits - softplus).sum(axis=(-3, -2, -1))
+
+    @function.vjp
+    def gradients(primals, cotangent, _):  # type: ignore[no-untyped-def]
+        logits, x = primals
+        with mx.stream(stream):
+            cotangent = cotangent[..., None, None, None]
+            small = exp_minus_abs(logits)
+            sigmoid = mx.maximum(logits > 0, small) / (1 + small)
+            return cotangent * (x - sigmoid), cotangent * logits
+
+    return function
+
+
+class Gaussian(NamedTuple):
+    """Independent Gaussian pixels of one fixed `sigma`; the decoder's output is the mean."""
+
+    sigma: float
+
+    def log_prob(self, mean: mx.array, x: mx.array) -> mx.array:
+        """sum log N(x; mean, sigma^2) over H, W, C."""
+        pixels = math.prod(x.shape[-3:])
+        squared = ((x - mean) ** 2).sum(axis=(-3, -2, -1)) / self.sigma**2
+        return -0.5 * squared - pixels * (0.5 * LOG_2PI + math.log(self.sigma))
+
+    def mean(self, mean: mx.array) -> mx.array:
+        """Expected pixels, clipped to [0, 1] as images are."""
+        return mx.clip(mean, 0, 1)
+
+
+Likelihood = Bernoulli | Gaussian
+
+
+def make_likelihood(name: str, sigma: float) -> Likelihood:
+    """The likelihood called `name` in a configuration."""
+    return Bernoulli() if name == "bernoulli" else Gaussian(sigma)

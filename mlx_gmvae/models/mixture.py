@@ -1,0 +1,96 @@
+"""A mixture of diagonal Gaussians over latents: a prior, and what scikit-learn fits to latents."""
+
+import warnings
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..errors import InputError
+from .distributions import LOG_VAR_RANGE, Normal, log_responsibilities
+
+FIT_POINTS = 100_000
+FIT_ITERATIONS = 300
+FIT_STARTS = 3
+
+
+class GaussianMixture(nn.Module):
+    """p(z) = sum_y pi_y N(z; m_y, diag s_y^2) over (B, D), with K components.
+
+    Starts as K equal copies of N(0, I), which together are N(0, I).
+    """
+
+    def __init__(self, num_components: int, dims: int):
+        super().__init__()
+        self.logits = mx.zeros((num_components,))
+        self.mean = mx.zeros((num_components, dims))
+        self.log_var = mx.zeros((num_components, dims))
+
+    @property
+    def components(self) -> Normal:
+        """N(m_y, s_y^2) over (K, D)."""
+        return Normal(self.mean, mx.clip(self.log_var, *LOG_VAR_RANGE))
+
+    @property
+    def log_weights(self) -> mx.array:
+        """log pi, (K,)."""
+        return self.logits - mx.logsumexp(self.logits)
+
+    def log_joint(self, z: mx.array) -> mx.array:
+        """log p(z, y) for every y: (B, D) -> (B, K), nats."""
+        return self.log_weights + self.components.log_prob(z[:, None])
+
+    def log_prob(self, z: mx.array) -> mx.array:
+        """log p(z), (B,), nats."""
+        return mx.logsumexp(self.log_joint(z), axis=-1)
+
+    def log_responsibilities(self, z: mx.array) -> mx.array:
+        """log p(y|z), (B, K)."""
+        return log_responsibilities(self.log_joint(z))
+
+    def kl(self, q: Normal) -> mx.array:
+        """KL(q || N(m_y, s_y^2)) for every y, (B, K), nats, for q over (B, D)."""
+        return Normal(q.mean[:, None], q.log_var[:, None]).kl(self.components)
+
+    def sample_components(self, num: int) -> mx.array:
+        """Components y ~ Cat(pi), (num,)."""
+        return mx.random.categorical(self.logits, num_samples=num)
+
+    def latent_of(self, y: mx.array) -> mx.array:
+        """z ~ N(m_y, s_y^2), (B, D), for components y (B,)."""
+        components = self.components
+        return Normal(components.mean[y], components.log_var[y]).sample()
+
+    def fit(self, latents: np.ndarray, seed: int) -> None:
+        """Refit by variational inference to latents (N, D), at most the 100,000 first of a shuffle.
+
+        scikit-learn's Bayesian mixture with a Dirichlet prior (Bishop 2006, section 10.2).
+        """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
+
+        if len(latents) < len(self.logits):
+            raise InputError(
+                f"{len(latents)} images cannot be fitted by K = {len(self.logits)} components"
+            )
+        some = np.random.default_rng(seed).permutation(len(latents))[:FIT_POINTS]
+        fitted = BayesianGaussianMixture(
+            n_components=len(self.logits),
+            covariance_type="diag",
+            weight_concentration_prior_type="dirichlet_distribution",
+            max_iter=FIT_ITERATIONS,
+            n_init=FIT_STARTS,
+            random_state=seed,
+        )
+        with warnings.catch_warnings(), threadpool_limits(1):
+            # A fit stopped early is close enough: the latents move on anyway.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted.fit(latents[some].astype(np.float64))
+        self.set(fitted.weights_, fitted.means_, fitted.covariances_)
+
+    def set(self, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> None:
+        """Take over weights (K,), means (K, D) and variances (K, D)."""
+        self.logits = mx.array(np.log(np.maximum(weights, 1e-12)).astype(np.float32))
+        self.mean = mx.array(means.astype(np.float32))
+        self.log_var = mx.array(np.log(np.maximum(variances, 1e-8)).astype(np.float32))

@@ -1,0 +1,171 @@
+"""Self-describing .npz files: arrays under their parameter paths, and a configuration as JSON.
+
+The JSON is stored as a uint8 array called `__config__`, because a NumPy string array would
+make `mx.load` reject the file and an object array would need pickle. Files are written under a
+temporary name and renamed, so a file is whole or absent, and everything about one is checked
+before a model is built from it.
+"""
+
+import ast
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .. import __version__
+from ..config import ModelConfig
+from ..errors import InputError
+from ..models import LatentVariableModel, build_model
+
+CONFIG_KEY = "__config__"
+FORMAT = 1
+LARGEST_CONFIG_BYTES = 1 << 26
+FLOAT_TYPES = ("<f4", "<f8", "<f2")
+
+
+@dataclass
+class ModelFile:
+    """A model and what its file says about it.
+
+    `data` describes the training images (source, image_size, classes), `metrics` holds the
+    figures measured at the end of training, `training` the options used.
+    """
+
+    model: LatentVariableModel
+    data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(path: str | Path, model: LatentVariableModel, **description: Any) -> None:
+    """Write `model` with its configuration; `description` may give data, metrics, training."""
+    save_arrays(
+        path, model.arrays(), {"kind": "model", "model": model.config.to_dict(), **description}
+    )
+
+
+def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
+    """Rebuild a model from its file alone.
+
+    `config` is for weights that carry none. Raises InputError if the file is missing,
+    damaged, not ours, from a newer format, or does not fit its configuration.
+    """
+    path = Path(path)
+    shapes = array_shapes(path)
+    if CONFIG_KEY not in shapes and config is None:
+        raise InputError(
+            f"{path} has no configuration inside, so it is not an mlx_gmvae model; if its arrays "
+            "have our names, describe them with --config FILE.json"
+        )
+    info = load_info(path) if CONFIG_KEY in shapes else {}
+    if info and info.get("kind") != "model":
+        raise InputError(f"{path} holds training state, not a model; use the model.npz beside it")
+    model = build_model(config or ModelConfig.from_dict(info.get("model", {})))
+    _check_shapes(path, model, shapes)
+    arrays = load_arrays(path)
+    model.load_weights([(k, v.astype(mx.float32)) for k, v in arrays.items()])
+    model.eval()
+    parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
+    if not all(isinstance(part, dict) for part in parts.values()):
+        raise InputError(f"{path}: what it says about its data or training is damaged")
+    return ModelFile(model, **parts)
+
+
+def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, Any]) -> None:
+    """Write arrays and JSON to `path` at once or not at all."""
+    info = {"format": FORMAT, "package": __version__, **info}
+    encoded = np.frombuffer(json.dumps(info).encode(), dtype=np.uint8)
+    content = {name: np.array(value) for name, value in arrays.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".saving-", suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **{CONFIG_KEY: encoded}, **content)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):  # where it was renamed just before
+            os.unlink(temporary)
+        raise
+
+
+def load_arrays(path: str | Path) -> dict[str, mx.array]:
+    """Every array in the file but the configuration; float64 becomes float32."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = [name for name in archive.files if name != CONFIG_KEY]
+            return {name: _to_mlx(archive[name]) for name in names}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}); copy or train it again") from None
+
+
+def load_info(path: str | Path) -> dict[str, Any]:
+    """The JSON in a file written by `save_arrays`. Raises InputError if there is none."""
+    shape, dtype = array_shapes(Path(path)).get(CONFIG_KEY, ((), ""))
+    if len(shape) != 1 or dtype != "|u1" or shape[0] > LARGEST_CONFIG_BYTES:
+        raise InputError(f"{path} has no readable configuration; it is not an mlx_gmvae file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            info = json.loads(archive[CONFIG_KEY].tobytes())
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: its configuration is damaged ({error})") from None
+    if not isinstance(info, dict) or not isinstance(info.get("format"), int):
+        raise InputError(f"{path}: its configuration is not one of ours")
+    if info["format"] > FORMAT:
+        raise InputError(
+            f"{path} is in format {info['format']}, this version reads {FORMAT}; update mlx_gmvae"
+        )
+    return info
+
+
+def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """(shape, dtype) of every array, from the headers alone: nothing large is allocated."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()
+            }
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, ValueError, SyntaxError, KeyError, EOFError, UnicodeError):
+        raise InputError(f"{path} is damaged or not an .npz file of numeric arrays") from None
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        size = int.from_bytes(member.read(2 if version == (1, 0) else 4), "little")
+        header = ast.literal_eval(member.read(min(size, 65536)).decode("latin1"))
+    return tuple(header["shape"]), str(header["descr"])
+
+
+def _check_shapes(
+    path: Path, model: LatentVariableModel, found: dict[str, tuple[tuple[int, ...], str]]
+) -> None:
+    """Compare the file with the model's parameters, which MLX has not allocated yet."""
+    expected = {name: value.shape for name, value in model.arrays().items()}
+    names = set(found) - {CONFIG_KEY}
+    if names != set(expected):
+        wrong = sorted(names ^ set(expected))
+        raise InputError(f"{path} does not fit its configuration: {wrong[0]} is missing or extra")
+    for name, shape in expected.items():
+        found_shape, dtype = found[name]
+        if found_shape != tuple(shape) or dtype not in FLOAT_TYPES:
+            raise InputError(
+                f"{path} does not fit its configuration: {name} is {found_shape} of type {dtype}, "
+                f"not {tuple(shape)} of float"
+            )
+
+
+def _to_mlx(array: np.ndarray) -> mx.array:
+    return mx.array(array.astype(np.float32) if array.dtype == np.float64 else array)

@@ -1,0 +1,255 @@
+"""A run folder: what train.py writes while it trains, and what --resume reads back."""
+
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from ..clustering.objective import neighbour_graph
+from ..config import ModelConfig, TrainConfig
+from ..device.randomness import preserved_random_state
+from ..errors import InputError
+from ..evaluation.scores import reconstruct, samples
+from ..models import LatentVariableModel, MixtureModel
+from ..report import figures, tables
+from ..training.trainer import Trainer
+from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
+from .iterations import iteration_file
+
+GRID_IMAGES = 64
+GRID_COLUMNS = 8
+LARGE_IMAGES = 4
+LARGE_SIDE = 256
+SAMPLES_PER_COMPONENT = 10
+FRAME_COLUMNS = 10
+FRAME_IMAGES = 50
+FRAME_SIDE = 96  # of an image in the animation, at most
+MOST_FRAME_COMPONENTS = 12
+WRITTEN = (  # by a run, in its folder
+    "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
+    "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png",
+    "curves.png", "progress.gif", "elbo.png", "accuracy.png", "latent_pca.png", "latent_tsne.png",
+)  # fmt: skip
+
+
+def run_name(config: ModelConfig, dataset: str) -> str:
+    """The folder name of a run: model, data, K, latent dimensions."""
+    data = Path(dataset).stem or "data"
+    components = f"_K{config.K}" if config.model != "vae" else ""
+    return f"{config.model}_{data}{components}_dims_{config.latent_dims:04d}"
+
+
+class SavedRun(NamedTuple):
+    """What a run's state file says besides its arrays."""
+
+    model: ModelConfig
+    training: TrainConfig
+    data: dict[str, Any]  # dataset, image_size, classes
+    progress: dict[str, Any]  # epoch, step, seconds, history
+
+
+class RunFolder:
+    """Paths and writers of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.model = path / "model.npz"
+        self.state = path / "state.npz"
+        self.neighbours = path / "neighbours.npz"
+        self.best = path / "best.npz"
+        self.metrics = path / "metrics.json"
+        self.seeds = path / "seeds.json"
+
+    @classmethod
+    @contextmanager
+    def create(cls, outdir: str | None, name: str, overwrite: bool) -> Iterator["RunFolder"]:
+        """`outdir`, or results/<name>, numbered if that exists; never over an existing run.
+
+        A folder that was made here is removed again if what is done within fails or is interrupted.
+        Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
+        """
+        path, number = Path(outdir or Path("results") / name), 2
+        while outdir is None and not overwrite and path.exists():  # perhaps by a run just begun
+            path, number = Path("results") / f"{name}-{number}", number + 1
+        if _holds_run(path) and not overwrite:
+            raise InputError(
+                f"{path} holds a run already; continue it with --resume {path}, replace it with "
+                "--overwrite, or choose another --outdir"
+            )
+        is_new = not path.exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            yield cls(path)
+        except BaseException:
+            if is_new:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+
+    def clear(self) -> None:
+        """Remove what an earlier run left here, but for its neighbour graph."""
+        for pattern in WRITTEN:
+            for stale in self.path.glob(pattern):
+                if stale.is_dir():
+                    shutil.rmtree(stale)
+                else:
+                    stale.unlink()
+
+    @classmethod
+    def open(cls, path: str) -> tuple["RunFolder", "SavedRun"]:
+        """An existing run and what its state says. Raises InputError if there is none."""
+        folder = cls(Path(path))
+        if not folder.state.is_file():
+            raise InputError(f"{path} is not a run that can be resumed: it has no state.npz")
+        info = load_info(folder.state)
+        if info.get("kind") != "state":
+            raise InputError(f"{folder.state} is not the state of a run")
+        try:
+            saved = SavedRun(
+                ModelConfig.from_dict(info["model"]),
+                TrainConfig.from_dict(info["training"]),
+                {name: info["data"][name] for name in ("dataset", "image_size", "classes")},
+                info["progress"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder.state} does not describe a run ({error})") from None
+        return folder, saved
+
+    def save(self, trainer: Trainer, data: dict[str, Any]) -> None:
+        """Write the model, the history, and the state that resumes at this very step."""
+        self.save_state(trainer, data)
+        self.save_model(trainer, data)
+        if trainer.history:
+            tables.write_csv(self.path / "history.csv", trainer.history)
+
+    def save_state(self, trainer: Trainer, data: dict[str, Any]) -> None:
+        """Write what `open` and `restore` read."""
+        arrays, progress = trainer.state()
+        config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
+        info = {"kind": "state", "model": config, "training": training, "data": data}
+        save_arrays(self.state, arrays, info | {"progress": progress})
+
+    def save_model(
+        self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
+    ) -> None:
+        """Write the model alone, as it is now, and what was measured of it."""
+        training = trainer.config.to_dict()
+        save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
+
+    def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
+        """Put a Trainer where the saved state left off."""
+        try:
+            trainer.restore(load_arrays(self.state), saved.progress)
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{self.state} does not fit this model ({error})") from None
+
+    def of_seed(self, seed: int) -> "RunFolder":
+        """The folder below this one for one of several seeds; they share the neighbour graph."""
+        folder = RunFolder(self.path / f"seed_{seed}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.neighbours = self.neighbours
+        return folder
+
+    def adopt(self, seed: int) -> None:
+        """Copy a seed's files up into this folder, which becomes a run like any other.
+
+        Its state comes last, and at once: a folder with a state is a run that is whole.
+        """
+        source = self.of_seed(seed)
+        for entry in source.path.iterdir():
+            if entry.is_dir():
+                shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
+            elif entry != source.state:
+                shutil.copy2(entry, self.path / entry.name)
+        half_copied = self.path / ".saving-state.npz"
+        shutil.copy2(source.state, half_copied)
+        half_copied.replace(self.state)
+
+    def load_neighbours(self, images: np.ndarray, config: TrainConfig) -> np.ndarray:
+        """The neighbour graph of a run's training images: built once, then read back."""
+        made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
+        made_from |= {"images": len(images), "crc32": zlib.crc32(np.ascontiguousarray(images).data)}
+        if self.neighbours.is_file():
+            saved = load_info(self.neighbours)
+            if saved.get("made_from") == made_from:
+                return np.array(load_arrays(self.neighbours)["graph"])
+        graph = neighbour_graph(images, config.neighbours, config.descriptor)
+        info = {"kind": "neighbours", "made_from": made_from}
+        save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)
+        return graph
+
+    def save_pictures(
+        self, model: LatentVariableModel, images: np.ndarray, epoch: int
+    ) -> dict[str, np.ndarray]:
+        """Reconstructions of the first test images, and samples, as they are at `epoch`.
+
+        Adds a frame to progress.gif. Returns the pictures of reconstructions and of samples.
+        """
+        model.eval()
+        name = f"epoch_{epoch:04d}.png"
+        folder = self.path / "reconstructions"
+        originals = images[:GRID_IMAGES]
+        reconstructions = reconstruct(model, originals)
+        figures.save_grid(folder / "standard" / name, reconstructions, GRID_COLUMNS)
+        pairs = figures.interleave(originals, reconstructions, GRID_COLUMNS)
+        figures.save_grid(folder / "comparisons" / name, pairs, GRID_COLUMNS)
+        large = figures.interleave(
+            originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
+        )
+        figures.save_grid(folder / "large_comparisons" / name, large, LARGE_IMAGES, LARGE_SIDE)
+        rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+        figures.save_grid(self.path / "samples.png", rows, columns)
+        if isinstance(model, MixtureModel):
+            figures.save_grid(folder / "clusters" / name, rows, columns)
+
+        few = figures.interleave(
+            originals[:FRAME_IMAGES], reconstructions[:FRAME_IMAGES], FRAME_COLUMNS
+        )
+        some = rows[: columns * MOST_FRAME_COMPONENTS]
+        pictures = {
+            "reconstructions": figures.grid(figures.shrunk(few, FRAME_SIDE), FRAME_COLUMNS),
+            "samples": figures.grid(figures.shrunk(some, FRAME_SIDE), columns),
+        }
+        frames = self.path / "progress"
+        figures.save_progress_frame(frames / name, list(pictures.values()), f"epoch {epoch}")
+        in_order = sorted(frames.glob("*.png"), key=lambda path: int(path.stem.split("_")[1]))
+        figures.save_animation(self.path / "progress.gif", in_order)
+        return pictures
+
+    def save_iteration(
+        self, iteration: int, model: LatentVariableModel, data: dict[str, Any], config: TrainConfig
+    ) -> None:
+        """Keep the model as it is after an iteration of mutual learning."""
+        path = iteration_file(self.path, iteration)
+        path.parent.mkdir(exist_ok=True)
+        save_model(path, model, data=data, training=config.to_dict())
+
+    def save_best(self, model: LatentVariableModel) -> None:
+        """Keep the weights of the best epoch so far, for early stopping."""
+        save_model(self.best, model)
+
+    def load_best(self, model: LatentVariableModel) -> None:
+        """Give `model` the weights of the best epoch."""
+        model.load_weights(list(load_model(self.best).model.arrays().items()))
+
+
+def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
+    """Samples for a grid and its number of columns: a row of `num` per component, or a square.
+
+    Leaves MLX's random state as it was, so that looking does not change the training.
+    """
+    with preserved_random_state():
+        if not isinstance(model, MixtureModel):
+            return samples(model, num * num), num
+        rows = [samples(model, num, component) for component in range(model.config.K)]
+        return np.concatenate(rows), num
+
+
+def _holds_run(path: Path) -> bool:
+    names = ("model.npz", "state.npz", "seeds.json")
+    written = [*(path / name for name in names), *path.glob("seed_*/state.npz")]
+    return any(file.exists() for file in written)

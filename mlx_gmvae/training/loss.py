@@ -1,0 +1,88 @@
+"""What training minimises: the weighted bound and, for mixtures, pairs and samples beside it.
+
+recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
+    + pair_weight * L_pair + sample_weight * E[-log q(y | E[x|z])],  z ~ p(z|w,y)
+"""
+
+from functools import partial
+
+import mlx.core as mx
+
+from ..clustering.heads import Heads
+from ..clustering.objective import PairObjective
+from ..config import TrainConfig
+from ..data.batches import as_float
+from ..device import distributed
+from ..device.parallel import side_by_side
+from ..models.base import LatentVariableModel, MixtureModel
+from .schedule import Weights
+
+BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
+
+
+class Objective:
+    """The loss of `model` as `config` asks for it.
+
+    `pairs` is the pair objective and `heads` the last layers that compete in it, or None.
+    """
+
+    def __init__(self, model: LatentVariableModel, config: TrainConfig):
+        self.model = model
+        self.config = config
+        self.heads: Heads | None = None
+        self.pairs: PairObjective | None = None
+        if config.pair_weight and isinstance(model, MixtureModel):
+            if model.has_classifier and config.heads > 1:
+                self.heads = Heads(model.classifier.out, config.heads)
+            self.pairs = PairObjective(model, config.balance, config.augment, self.heads)
+
+    def losses(
+        self, x: mx.array, partners: mx.array | None, weights: Weights
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
+        x = as_float(x)
+        if self.pairs is None or partners is None:
+            return self._bound(x, weights)
+        # Drawn before, so that the pairs need not wait for what the bound draws.
+        maps = self.pairs.draw(len(x))
+        halves = [
+            partial(self._bound, x, weights),
+            partial(self._pairs, x, as_float(partners), weights, self.pairs, maps),
+        ]
+        # Convolutions gain more from parts of the batch, and exchanges between processes must
+        # keep their order.
+        together = self.model.config.arch == "mlp" and distributed.size() == 1
+        (loss, terms), (pair_loss, pair_terms) = (
+            side_by_side(*halves) if together else [half() for half in halves]
+        )
+        return loss + pair_loss, terms | pair_terms
+
+    def _bound(self, x: mx.array, weights: Weights) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted bound and, with pairs, how well samples are recognised."""
+        q = self.model.posterior(x)
+        if self.pairs:
+            # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
+            q = self.pairs.model.given_clusters(q)
+        terms = self.model.elbo(x, q).terms
+        loss = mx.array(0.0)
+        for name, value in terms.items():
+            is_reconstruction = name == "reconstruction"
+            loss = loss + (self.config.recon_weight if is_reconstruction else weights.kl) * value
+        if self.pairs and self.config.sample_weight and self.pairs.model.has_classifier:
+            num = max(1, len(x) // BATCH_PER_SAMPLE)
+            disagreement = self.pairs.model.sample_disagreement(num)
+            loss = loss + self.config.sample_weight * disagreement
+            terms = terms | {"sample": disagreement}
+        return loss, terms
+
+    def _pairs(
+        self,
+        x: mx.array,
+        partners: mx.array,
+        weights: Weights,
+        pairs: PairObjective,
+        maps: mx.array | None,
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The weighted pair objective and its terms."""
+        loss, terms = pairs.train_terms(x, partners, weights.balance, maps)
+        return self.config.pair_weight * loss, terms

@@ -1,0 +1,66 @@
+"""How much memory a training step takes, before it takes it, and batches that fit.
+
+An estimate: what the layers put out, times factors measured with `mx.get_peak_memory` on CPU for
+images of 28x28 to 427x640. They cover the copies that convolutions, gradients and Adam make.
+"""
+
+import math
+
+import numpy as np
+
+from ..config import ModelConfig, TrainConfig
+from ..models.networks import classifier_filters, coarsest_grid, stage_filters
+
+FLOAT_BYTES = 4
+FLOATS_PER_PARAMETER = 7.5
+FLOATS_PER_OUTPUT = 11.5  # of encoder and decoder
+FLOATS_PER_CLUSTER_OUTPUT = 17  # of the network of q(y|x), on images, partners and samples
+SHARE_WITHOUT_PAIRS = 0.3  # of the latter
+LARGEST_BATCH_PIXELS = 1 << 21
+SMALLEST_BATCH = 2  # that can train components
+
+
+def step_bytes(
+    config: ModelConfig, training: TrainConfig, batchsize: int, num_parameters: int
+) -> int:
+    """Peak bytes of a training step of `batchsize` images, within a factor of about 1.5."""
+    encoder = _outputs(config, stage_filters(config))
+    decoder = encoder + math.prod(config.image_shape)
+    floats = FLOATS_PER_OUTPUT * (encoder + config.mc_samples * decoder)
+    if config.model != "vae":
+        is_own = config.model == "gmvae" and config.posterior == "amortised"
+        clusters = _outputs(config, classifier_filters(config)) if is_own else encoder
+        share = 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
+        floats += FLOATS_PER_CLUSTER_OUTPUT * share * clusters
+    return round(FLOAT_BYTES * (FLOATS_PER_PARAMETER * num_parameters + batchsize * floats))
+
+
+def fitting_batch(image_size: tuple[int, int]) -> int:
+    """The largest default batch, a power of two: 8 images of 512x512, 2048 of 32x32."""
+    fitting = max(SMALLEST_BATCH, LARGEST_BATCH_PIXELS // math.prod(image_size))
+    return 2 ** int(math.log2(fitting))
+
+
+def describe(step: int, batchsize: int, images: np.ndarray) -> str:
+    """A line about a step of so many bytes, and about the images."""
+    where = "read from disk as needed" if isinstance(images, np.memmap) else "held in memory"
+    return (
+        f"memory: about {in_words(step)} for a step of {batchsize} images; training images "
+        f"{in_words(images.nbytes)}, {where}"
+    )
+
+
+def in_words(num_bytes: int) -> str:
+    """Bytes to two or three digits: 440 MB, 30.7 MB, 1.6 GB."""
+    megabytes = num_bytes / 1e6
+    if megabytes >= 1000:
+        return f"{megabytes / 1000:,.1f} GB"
+    return f"{round(megabytes, -1):.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"
+
+
+def _outputs(config: ModelConfig, filters: list[int]) -> int:
+    """Numbers that a network's layers put out for one image."""
+    if config.arch == "mlp":
+        return config.hidden_dims * config.layers
+    grids = (coarsest_grid(config, stage + 1) for stage in range(len(filters)))
+    return sum(math.prod(grid) * num for grid, num in zip(grids, filters, strict=True))

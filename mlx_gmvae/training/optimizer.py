@@ -1,0 +1,26 @@
+"""Adam with the parameters shared among the CPU's cores."""
+
+import mlx.core as mx
+import mlx.optimizers as optim
+
+from ..device.parallel import streams_to_use
+
+
+class Adam(optim.Adam):
+    """MLX's Adam with bias correction; every parameter on the stream that has the fewest so far."""
+
+    def __init__(self, learning_rate: float):
+        super().__init__(learning_rate=learning_rate, bias_correction=True)
+        self._loads: list[int] = []
+
+    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+        self._loads = [0] * len(streams_to_use())
+        return super().apply_gradients(gradients, parameters)  # type: ignore[no-any-return]
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+        if len(self._loads) < 2:
+            return super().apply_single(gradient, parameter, state)
+        lightest = self._loads.index(min(self._loads))
+        self._loads[lightest] += parameter.size
+        with mx.stream(streams_to_use()[lightest]):
+            return super().apply_single(gradient, parameter, state)

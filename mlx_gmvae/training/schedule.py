@@ -1,0 +1,78 @@
+"""What changes from step to step and epoch to epoch, as functions of the epochs done."""
+
+import math
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from ..config import TrainConfig
+from ..errors import InputError
+
+VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
+MOST_VALIDATION_IMAGES = 5000
+SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
+FREE_BALANCE = 0.8
+
+
+class Weights(NamedTuple):
+    """Of terms of the loss in one step: arrays, since Python floats would retrace the step.
+
+    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    """
+
+    kl: mx.array  # of the KL terms of the bound
+    balance: mx.array  # lambda of the pair objective
+
+
+def step_weights(config: TrainConfig, epochs_done: float) -> Weights:
+    """All that change from step to step."""
+    kl, balance = kl_weight(config, epochs_done), balance_weight(config, epochs_done)
+    return Weights(mx.array(kl), mx.array(balance))
+
+
+def learning_rate(config: TrainConfig, epochs_done: float) -> float:
+    """Adam's rate: constant, or half a cosine from `lr` to 0 over each stage between refits."""
+    if config.lr_schedule == "constant":
+        return config.lr
+    bounds = sorted({0, *config.refits, config.epochs})
+    stage = max(number for number, first in enumerate(bounds[:-1]) if first <= epochs_done)
+    first, last = bounds[stage], bounds[stage + 1]
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (epochs_done - first) / (last - first)))
+
+
+def kl_weight(config: TrainConfig, epochs_done: float) -> float:
+    """The weight of the KL terms, rising linearly from 0 over `kl_anneal` epochs.
+
+    0 in vade's pretraining, which is then an autoencoder: a KL from one Gaussian would push the
+    clusters together that the mixture is to find.
+    """
+    since = epochs_done - (config.pretrain_epochs or 0)
+    if since < 0:
+        return 0.0
+    ramp = min(1.0, since / config.kl_anneal) if config.kl_anneal else 1.0
+    return config.kl_weight * ramp
+
+
+def balance_weight(config: TrainConfig, epochs_done: float) -> float:
+    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 0.8.
+
+    1 is what mutual information asks for; a little less, and components that share their
+    neighbours are given up. From the start that would let classes merge which a first spread over
+    all components keeps apart.
+    """
+    if config.balance != "free":
+        return config.pair_balance
+    fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
+    return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
+
+
+def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train on, and those held out for early stopping (none without it)."""
+    if config.early_stopping is None:
+        return np.arange(num_images), np.arange(0)
+    if num_images < 1 / VALIDATION_SHARE:
+        raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
+    order = np.random.default_rng(config.seed).permutation(num_images)
+    held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -1,0 +1,285 @@
+"""Training: one compiled step, and a loop that can stop and resume at any step.
+
+The order of images is a function of (seed, epoch) alone and the noise comes from MLX's
+generator, whose state is saved; so a resumed run repeats the uninterrupted one bit for bit on
+the same device.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.optimizers import clip_grad_norm
+from mlx.utils import tree_flatten, tree_unflatten
+from tqdm import tqdm
+
+from ..clustering.heads import Heads
+from ..clustering.objective import draw_partners, neighbour_graph
+from ..config import TrainConfig, training_of
+from ..data.batches import over_batches
+from ..device import distributed
+from ..device.backend import choose_fusing
+from ..device.randomness import preserved_random_state, random_key
+from ..errors import InputError
+from ..models.base import LatentVariableModel, MixtureModel
+from ..report.words import duration
+from .loss import Objective
+from .optimizer import Adam
+from .schedule import Weights, divide, learning_rate, step_weights
+
+RECENT_EPOCHS = 3  # by which the time to come is estimated
+SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
+
+
+class Trainer:
+    """Adam on the weighted negative ELBO of `model` over uint8 images (N, H, W, C).
+
+    `epoch` counts finished epochs, `step` the steps done in the current one; `history` has a
+    record per finished epoch: means over its batches in nats per example, images per second,
+    and seconds. All that can be refused is refused at once, before time is spent on neighbours.
+    """
+
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        images: np.ndarray,
+        config: TrainConfig,
+        neighbours: np.ndarray | None = None,
+    ):
+        self.model = model
+        self.images = images
+        self.config = config
+        self.rows, self.validation_rows = divide(len(images), config)
+        self.batchsize = min(config.batchsize, len(self.rows))
+        if self.batchsize < 2 and isinstance(model, MixtureModel):
+            raise InputError(
+                f"a step of {self.batchsize} image cannot train a model with components; "
+                "give more images or a larger --batchsize"
+            )
+        if config.refits and len(images) < model.config.K:
+            raise InputError(f"{len(images)} images cannot be fitted by K = {model.config.K}")
+        distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
+        # A partial last batch would cost a second trace and a noisier gradient: drop it.
+        self.steps_per_epoch = len(self.rows) // self.batchsize
+        self.objective = Objective(model, config)
+        if neighbours is not None:
+            self.neighbours = neighbours
+        self.trained = Trained(model, self.objective.heads)
+        self.optimizer = Adam(config.lr)
+        self.optimizer.init(self.trained.trainable_parameters())
+        self.epoch = 0
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.trained.eval()  # only to learn the names: batch statistics must not see this image
+        first = mx.array(images[:1])
+        _, terms = self.objective.losses(first, first, step_weights(config, 0))
+        self.term_names = tuple(terms)
+        self.totals = mx.zeros(1 + len(self.term_names))
+        distributed.separate_noise()
+        self.random_keys = distributed.random_keys()
+
+    @cached_property
+    def neighbours(self) -> np.ndarray | None:
+        """The neighbour graph for the pair objective: as given or set, else found when needed."""
+        if self.objective.pairs is None:
+            return None
+        return neighbour_graph(self.images, self.config.neighbours, self.config.descriptor)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is finished, or the validation bound has stopped improving."""
+        if self.epoch >= self.config.epochs:
+            return True
+        patience = self.config.early_stopping
+        return patience is not None and self.epoch - self.best_epoch >= patience
+
+    @property
+    def best_epoch(self) -> int:
+        """The number of finished epochs after which the validation loss was lowest."""
+        losses = [record.get("validation", math.inf) for record in self.history]
+        return 1 + losses.index(min(losses)) if losses else 0
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
+        """Train up to `config.epochs`, yielding the record of each finished epoch.
+
+        Ends early, between two steps, once `should_stop` answers True; `run` may be called
+        again. Raises InputError if the loss is no longer finite.
+        """
+        step, captured = self.compiled_step
+        while not self.is_done:
+            self.trained.train()
+            if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
+                self.trained.heads.settle()
+            order, partners = self._order()
+            started = time.perf_counter() - self.seconds
+            with tqdm(
+                total=self.steps_per_epoch, initial=self.step, leave=False, disable=None,
+                desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
+                postfix=f"{duration(self.seconds_left)} left" if self.history else None,
+            ) as bar:  # fmt: skip
+                while self.step < self.steps_per_epoch:
+                    batch = slice(self.step * self.batchsize, (self.step + 1) * self.batchsize)
+                    # Arrays: Python floats would retrace the step for every value.
+                    rate = learning_rate(self.config, self._epochs_done())
+                    self.optimizer.learning_rate = mx.array(rate)
+                    rows, others = (distributed.share(each[batch]) for each in (order, partners))
+                    losses = step(
+                        mx.array(self.images[rows]),
+                        mx.array(self.images[others]) if self.objective.pairs else None,
+                        step_weights(self.config, self._epochs_done()),
+                    )
+                    self.totals = self.totals + losses
+                    mx.eval(self.totals, captured)
+                    self.step += 1
+                    self.seconds = time.perf_counter() - started
+                    bar.update()
+                    if distributed.any_of(should_stop()):
+                        self.random_keys = distributed.random_keys()
+                        return
+            self.random_keys = distributed.random_keys()
+            self._finish_epoch()
+            yield self.history[-1]
+
+    @property
+    def seconds_left(self) -> float:
+        """What the epochs to come will take, going by the last few."""
+        recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
+        return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
+
+    @cached_property
+    def compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+        """A step, (images, partners, weights) -> losses, and the arrays that it changes."""
+        choose_fusing()
+        # The generator's state must be captured too, or every step repeats the first's noise.
+        captured = [self.trained.state, self.optimizer.state, mx.random.state]
+        loss_and_grad = nn.value_and_grad(self.trained, self.objective.losses)
+
+        @partial(mx.compile, inputs=captured, outputs=captured)
+        def step(x: mx.array, partners: mx.array | None, weights: Weights) -> mx.array:
+            (loss, terms), grads = loss_and_grad(x, partners, weights)
+            losses = mx.stack([loss, *terms.values()])
+            if distributed.size() > 1:
+                shared = {"gradients": grads, "losses": losses}
+                shared["statistics"] = self.trained.running_statistics()
+                shared = distributed.average(shared)
+                grads, losses = shared["gradients"], shared["losses"]
+                # A model without any has an empty tree, which no exchange gives back.
+                self.trained.update(shared.get("statistics", {}))
+            if self.config.clip_grad is not None:
+                grads, _ = clip_grad_norm(grads, self.config.clip_grad)
+            self.optimizer.update(self.trained, grads)
+            self.trained.use_chosen_head()
+            return losses
+
+        return step, captured
+
+    def _epochs_done(self) -> float:
+        return self.epoch + self.step / self.steps_per_epoch
+
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images of this epoch in order, and the partner of each."""
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        order = self.rows[rng.permutation(len(self.rows))]
+        if self.neighbours is None:
+            return order, order
+        return order, draw_partners(self.neighbours, order, rng)
+
+    def _finish_epoch(self) -> None:
+        loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))
+        record: dict[str, float] = {"epoch": self.epoch + 1, "loss": loss}
+        record |= dict(zip(self.term_names, terms, strict=True))
+        record["throughput"] = self.steps_per_epoch * self.batchsize / self.seconds
+        record["seconds"] = self.seconds
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} in epoch {self.epoch + 1}; lower --lr or set --clip_grad"
+            )
+        self.trained.eval()
+        if len(self.validation_rows):
+            record["validation"] = self._validation_loss()
+        self.history.append(record)
+        if self.epoch + 1 in self.config.refits and isinstance(self.model, MixtureModel):
+            latents = over_batches(lambda x: self.model.encode(x).mean, self.images)
+            self.model.refit(distributed.from_first(latents), self.config.seed)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.totals = mx.zeros_like(self.totals)
+
+    def _validation_loss(self) -> float:
+        """The negative bound of the images held out, nats per image, always with the same noise."""
+        with preserved_random_state():
+            mx.random.seed(self.config.seed)
+            bounds = over_batches(
+                lambda x: sum(
+                    self.model.elbo_terms(x, self.model.posterior(x)).values(), mx.array(0.0)
+                ),
+                self.images[self.validation_rows],
+            )
+        return float(distributed.from_first(bounds.mean(keepdims=True))[0])
+
+    def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
+        """Everything that `restore` needs: arrays by name, and JSON values."""
+        trained: Any = tree_flatten(self.trained.parameters())
+        arrays = {f"trained.{name}": value for name, value in trained}
+        optimizer: Any = tree_flatten(self.optimizer.state)
+        arrays |= {f"optimizer.{name}": value for name, value in optimizer}
+        arrays["totals"] = self.totals
+        # Of all processes, and so collected while all are here; alone, as it is now.
+        arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
+        progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        return arrays, progress | {"history": self.history}
+
+    def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
+        """Continue from `state`'s answer, in a Trainer of the same model, data and config."""
+        self.trained.load_weights(_below("trained.", arrays))
+        # In place, since the compiled step holds this very dictionary.
+        self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
+        self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
+        self.totals = arrays["totals"]
+        distributed.set_random_keys(arrays["random_key"])
+        self.random_keys = distributed.random_keys()
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.seconds, self.history = progress["seconds"], list(progress["history"])
+
+
+def train(
+    model: LatentVariableModel, images: np.ndarray, config: TrainConfig
+) -> list[dict[str, float]]:
+    """Train `model` in place on uint8 images (N, H, W, C); returns the history."""
+    trainer = Trainer(model, images, training_of(config, model.config, set()))
+    for _ in trainer.run():
+        pass
+    model.eval()
+    return trainer.history
+
+
+class Trained(nn.Module):
+    """Everything that is trained: the model and, beside it, the heads that compete."""
+
+    def __init__(self, model: LatentVariableModel, heads: Heads | None):
+        super().__init__()
+        self.model = model
+        if heads is not None:
+            self.heads = heads
+
+    def running_statistics(self) -> dict[str, Any]:
+        """Floating-point arrays that steps change but gradients do not, as a tree."""
+        learned = dict(tree_flatten(self.trainable_parameters()))
+        everything: Any = tree_flatten(self.parameters())
+        names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
+        return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
+
+    def use_chosen_head(self) -> None:
+        """Let the model's classifier end in the best head."""
+        if "heads" in self:
+            self.heads.copy_to(self.model.classifier.out)
+
+
+def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
+    return [(k.removeprefix(prefix), v) for k, v in arrays.items() if k.startswith(prefix)]
