@@ -10,6 +10,7 @@ from typing import Any
 
 from mlx_gmvae.cli import flags, interrupts, options
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
+from mlx_gmvae.clustering.scores import pair_scores
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.images import Rows
 from mlx_gmvae.data.splits import Dataset, Splits
@@ -21,14 +22,13 @@ from mlx_gmvae.evaluation.scores import (
     anomaly_scores,
     component_gaussians,
     latents,
-    pair_scores,
     responsibilities,
 )
 from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.models.mixture import Gaussians
 from mlx_gmvae.report import plots, tables
 from mlx_gmvae.report.explorer import write_explorer
 from mlx_gmvae.report.outputs import alike, remove_outdated, saved_line
-from mlx_gmvae.report.plots import Gaussians
 from mlx_gmvae.runs.checkpoint import ModelFile
 
 import numpy as np

@@ -13,11 +13,10 @@ from pathlib import Path
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode
-from mlx_gmvae.data.download import DownloadError, fetch, sha256
 from mlx_gmvae.data.idx import parse_idx
 from mlx_gmvae.data.images import resize_images
-from mlx_gmvae.data.layouts import read_mnist
-from mlx_gmvae.data.store import MIRROR_VARIABLE
+from mlx_gmvae.data.published import read_mnist
+from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.errors import InputError
 
 import numpy as np

@@ -4,15 +4,10 @@ import json
 from pathlib import Path
 
 import train
-from mlx_gmvae.clustering import objective as clustering_objective
+from mlx_gmvae.clustering import neighbours
 from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced_grey
-from mlx_gmvae.clustering.objective import (
-    PairObjective,
-    draw_partners,
-    log_balance_prior,
-    neighbour_graph,
-    pair_terms,
-)
+from mlx_gmvae.clustering.neighbours import draw_partners, neighbour_graph
+from mlx_gmvae.clustering.objective import PairObjective, log_balance_prior, pair_terms
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.errors import InputError
@@ -87,7 +82,7 @@ def test_few_images_have_few_neighbours() -> None:
 def test_large_sets_are_divided_and_lose_little(digits: Splits, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     images = digits.train.images
     exact = neighbour_graph(images, 5, "hog")
-    monkeypatch.setattr(clustering_objective, "EXACT_LIMIT", 500)
+    monkeypatch.setattr(neighbours, "EXACT_LIMIT", 500)
     divided = neighbour_graph(images, 5, "hog")
     assert (divided != np.arange(len(images))[:, None]).all()
     shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(exact, divided, strict=True)])

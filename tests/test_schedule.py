@@ -1,8 +1,10 @@
 """Learning rate, KL weight and held-out rows as functions of the epochs done."""
 
+from mlx_gmvae.clustering.objective import balance_weight
 from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.training.schedule import balance_weight, divide, kl_weight, learning_rate
+from mlx_gmvae.training.schedule import kl_weight, learning_rate
+from mlx_gmvae.training.trainer import divide
 
 import pytest
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from ..config import ModelConfig
 from ..data.datasets import load_dataset
-from ..data.download import DownloadError
 from ..data.published import PUBLISHED
 from ..data.splits import Dataset, Splits
-from ..data.store import default_data_dir
+from ..data.store import DownloadError, default_data_dir
 from ..errors import InputError
 from ..runs.checkpoint import ModelFile, load_model
 from .flags import CHECKED

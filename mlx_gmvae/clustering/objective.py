@@ -8,81 +8,37 @@ agreement instead. An image x and one of its nearest neighbours x' are distorted
 
 where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)), so that a
 balance of 1 makes it the disagreement less the entropy of the mean, as in mutual information.
-No labels are used. Neighbours come from pixels and gradients (`descriptors`).
+No labels are used. Which images are neighbours, `neighbours` finds.
 """
 
 import math
 
 import mlx.core as mx
 import numpy as np
-from tqdm import tqdm
 
-from ..data.images import Images
+from ..config import TrainConfig
 from ..device import distributed
 from ..errors import InputError
 from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
 from .augment import draw_maps, random_affine
-from .descriptors import describe
 from .heads import Heads
 
-EXACT_LIMIT = 200_000
-BLOCK = 2048
-STAY = 0.3
+SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
+FREE_BALANCE = 0.8
 
 
-def neighbour_graph(images: Images, num_neighbours: int, descriptor: str) -> np.ndarray:
-    """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
+def balance_weight(config: TrainConfig, epochs_done: float) -> float:
+    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 0.8.
 
-    Exact within parts of at most 200,000 images; a larger set is divided by k-means on the
-    descriptors, so that only neighbours across a border between parts are missed. k is at most
-    N - 1.
+    1 is what mutual information asks for; a little less, and components that share their
+    neighbours are given up. From the start that would let classes merge which a first spread over
+    all components keeps apart.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    described = describe(images, descriptor)
-    k = min(num_neighbours, len(images) - 1)
-    graph = np.empty((len(images), k), np.int32)
-    with tqdm(total=len(images), desc="neighbours", unit="im", leave=False, disable=None) as bar:
-        for rows in _parts(described, k):
-            index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(described[rows])
-            for start in range(0, len(rows), BLOCK):
-                block = rows[start : start + BLOCK]
-                found = index.kneighbors(described[block], return_distance=False)
-                graph[block] = rows[_without_self(found, start)]
-                bar.update(len(block))
-    return graph
-
-
-def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
-    """Rows of the whole set, or of each k-means cell of a set too large for all distances."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    num = len(described)
-    if num <= EXACT_LIMIT:
-        return [np.arange(num)]
-    cells = MiniBatchKMeans(math.ceil(2 * num / EXACT_LIMIT), random_state=0).fit_predict(described)
-    parts = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-    halves = [half for part in parts for half in np.array_split(part, 1 + len(part) // EXACT_LIMIT)]
-    if min(map(len, halves)) <= k:  # a cell of a few odd images joins the rest
-        return [np.concatenate(halves)]
-    return halves
-
-
-def _without_self(found: np.ndarray, start: int) -> np.ndarray:
-    """Drop each row's own image, or the farthest where duplicates crowd it out."""
-    own = np.arange(start, start + len(found))[:, None]
-    is_other = found != own
-    is_other[is_other.all(axis=1), -1] = False
-    return found[is_other].reshape(len(found), -1)
-
-
-def draw_partners(graph: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each image in `rows` a random neighbour, or with probability 0.3 the image itself."""
-    if graph.shape[1] == 0:
-        return rows
-    partners = graph[rows, rng.integers(0, graph.shape[1], len(rows))]
-    return np.where(rng.random(len(rows)) < STAY, rows, partners)
+    if config.balance != "free":
+        return config.pair_balance
+    fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
+    return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
 
 
 class PairObjective:

@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 from ..data.splits import Dataset
 from ..errors import InputError
 from ..models import LatentVariableModel, MixtureModel
-from ..report.plots import Gaussians
+from ..models.mixture import Gaussians
 from .scores import component_gaussians, latents, responsibilities
 
 RIDGE = 0.01  # added to the variances of latents

@@ -5,20 +5,16 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.objective import PairObjective, draw_partners, neighbour_graph, pair_terms
-from ..config import TrainConfig
 from ..data.batches import batch_size, over_batches
-from ..data.images import Images, Rows
+from ..data.images import Images
 from ..device.randomness import preserved_random_state
 from ..models import LatentVariableModel, MixtureModel
-from ..report.plots import Gaussians
-from ..training.schedule import balance_weight
+from ..models.mixture import Gaussians
 from .metrics import mse, ssim
 
 IMPORTANCE_SAMPLES = 100
 IMPORTANCE_IMAGES = 1000
 IMPORTANCE_PIXELS = 1 << 22
-PAIR_IMAGES = 10_000
 ANOMALY_SAMPLES = 20
 GAUSSIAN_SAMPLES = 2000
 
@@ -125,35 +121,3 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     errors, similarities = reconstruction_scores(model, images)
     scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     return scores
-
-
-def pair_scores(
-    model: MixtureModel, images: np.ndarray, config: TrainConfig, seed: int = 0
-) -> dict[str, float]:
-    """How good a clustering looks without labels, from at most 10,000 of the images.
-
-    `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
-    better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
-    cluster is also that of a random near neighbour, and of a distorted copy of themselves.
-    """
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
-    some = Rows(images, rows)
-    graph = neighbour_graph(some, config.neighbours, config.descriptor)
-    partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
-    objective = PairObjective(model, config.balance, config.augment)
-    with preserved_random_state():
-        mx.random.seed(seed)
-        plain = over_batches(model.log_cluster_probabilities, some)
-        distorted, other = (
-            over_batches(lambda x: model.log_cluster_probabilities(objective.distort(x)), each)
-            for each in (some, partners)
-        )
-    terms = pair_terms(mx.array(distorted), mx.array(other), objective.log_prior)
-    clusters = plain.argmax(axis=1)
-    near = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
-    return {
-        "pair_loss": float(objective.loss(terms, balance_weight(config, config.epochs))),
-        "neighbour_agreement": float((clusters == near).mean()),
-        "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
-    }

@@ -1,6 +1,7 @@
 """A mixture of diagonal Gaussians over latents: a prior, and what scikit-learn fits to latents."""
 
 import warnings
+from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,6 +13,14 @@ from .distributions import LOG_VAR_RANGE, Normal, log_responsibilities
 FIT_POINTS = 100_000
 FIT_ITERATIONS = 300
 FIT_STARTS = 3
+
+
+class Gaussians(NamedTuple):
+    """Components in latent space: means (K, D), covariances (K, D, D), and their names."""
+
+    means: np.ndarray
+    covariances: np.ndarray
+    names: list[str]
 
 
 class GaussianMixture(nn.Module):

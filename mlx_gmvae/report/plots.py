@@ -14,14 +14,6 @@ MOST_INSIDE_ENTRIES = 10
 TSNE_PERPLEXITY = 30
 
 
-class Gaussians(NamedTuple):
-    """Components in latent space: means (K, D), covariances (K, D, D), and their names."""
-
-    means: np.ndarray
-    covariances: np.ndarray
-    names: list[str]
-
-
 class Panel(NamedTuple):
     """Points (N, 2) of one diagram, and the kind of each (N,), by which it is coloured."""
 
@@ -34,22 +26,21 @@ def save_latent_plane(
     path: Path,
     latents: np.ndarray,
     colourings: dict[str, np.ndarray],
-    components: Gaussians | None = None,
+    components: tuple[np.ndarray, np.ndarray, list[str]] | None = None,
 ) -> None:
     """Latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
 
-    `components` are drawn as their 1, 2 and 3 sigma ellipses, with their names; more than 12 as
-    1 sigma behind the points.
+    `components`, of means (K, D), covariances (K, D, D) and names, are drawn as their 1, 2 and 3
+    sigma ellipses, with their names; more than 12 as the first alone, behind the points.
     """
     centre, axes, axis_name = plane_of(latents)
     panels = [Panel(title, (latents - centre) @ axes, kinds) for title, kinds in colourings.items()]
     figure, drawn = _scatter_figure(panels, axis_name)
     if components is not None:
-        centres = (components.means - centre) @ axes
+        means, covariances, names = components
+        centres = (means - centre) @ axes
         for axis in drawn:
-            _draw_components(
-                axis, centres, axes.T @ components.covariances @ axes, components.names
-            )
+            _draw_components(axis, centres, axes.T @ covariances @ axes, names)
     _save(figure, path)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.objective import neighbour_graph
+from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..device.randomness import preserved_random_state
 from ..errors import InputError

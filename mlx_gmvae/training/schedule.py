@@ -4,15 +4,9 @@ import math
 from typing import NamedTuple
 
 import mlx.core as mx
-import numpy as np
 
+from ..clustering.objective import balance_weight
 from ..config import TrainConfig
-from ..errors import InputError
-
-VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
-MOST_VALIDATION_IMAGES = 5000
-SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
-FREE_BALANCE = 0.8
 
 
 class Weights(NamedTuple):
@@ -52,27 +46,3 @@ def kl_weight(config: TrainConfig, epochs_done: float) -> float:
         return 0.0
     ramp = min(1.0, since / config.kl_anneal) if config.kl_anneal else 1.0
     return config.kl_weight * ramp
-
-
-def balance_weight(config: TrainConfig, epochs_done: float) -> float:
-    """The pair objective's lambda: `pair_balance`, or with free sizes falling from there to 0.8.
-
-    1 is what mutual information asks for; a little less, and components that share their
-    neighbours are given up. From the start that would let classes merge which a first spread over
-    all components keeps apart.
-    """
-    if config.balance != "free":
-        return config.pair_balance
-    fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
-    return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
-
-
-def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train on, and those held out for early stopping (none without it)."""
-    if config.early_stopping is None:
-        return np.arange(num_images), np.arange(0)
-    if num_images < 1 / VALIDATION_SHARE:
-        raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
-    order = np.random.default_rng(config.seed).permutation(num_images)
-    held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
 from ..clustering.heads import Heads
-from ..clustering.objective import draw_partners, neighbour_graph
+from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..config import TrainConfig, training_of
 from ..data.batches import over_batches
 from ..device import distributed
@@ -31,9 +31,11 @@ from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration
 from .loss import Objective
 from .optimizer import Adam
-from .schedule import Weights, divide, learning_rate, step_weights
+from .schedule import Weights, learning_rate, step_weights
 
 RECENT_EPOCHS = 3  # by which the time to come is estimated
+VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
+MOST_VALIDATION_IMAGES = 5000
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
 
 
@@ -246,6 +248,17 @@ class Trainer:
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
+
+
+def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train on, and those held out for early stopping (none without it)."""
+    if config.early_stopping is None:
+        return np.arange(num_images), np.arange(0)
+    if num_images < 1 / VALIDATION_SHARE:
+        raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
+    order = np.random.default_rng(config.seed).permutation(num_images)
+    held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def train(
