@@ -20,7 +20,7 @@ from mlx_gmvae.device import backend, distributed
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.assignments import Assignments
 from mlx_gmvae.evaluation.scores import generative_scores, responsibilities
-from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.models import MixtureModel, effective_options
 from mlx_gmvae.report import plots
 from mlx_gmvae.report.outputs import names_in, saved_line
 from mlx_gmvae.report.tables import write_json
@@ -192,7 +192,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def print_summary(run: Run) -> None:
     model, splits, config = run.trainer.model, run.splits, run.trainer.config
-    print_options(model.config.effective() | config.effective())
+    print_options(effective_options(model.config) | config.effective())
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
     print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "

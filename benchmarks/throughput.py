@@ -155,13 +155,14 @@ def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np
 
 
 def mlx_trainer(fields: dict, batchsize: int):
-    from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
+    from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.defaults import for_model
     from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(**fields)
     images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
-    training = training_of(TrainConfig(batchsize=batchsize), config, set())
+    training = for_model(TrainConfig(batchsize=batchsize), config, set())
     return Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
 
 

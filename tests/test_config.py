@@ -4,6 +4,7 @@ import json
 
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.models import build_model, effective_options, require_effect
 
 import pytest
 
@@ -18,7 +19,6 @@ def test_json_round_trip(config) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model": "gan"}, "choose one of vae, gmvae"),
         ({"arch": "rnn"}, "choose one of conv, mlp"),
         ({"likelihood": "poisson"}, "choose one of bernoulli"),
         ({"posterior": "none"}, "choose one of amortised"),
@@ -66,11 +66,16 @@ def test_wrong_training_values(values, message: str) -> None:  # type: ignore[no
 def test_options_without_effect_are_refused_and_not_shown() -> None:
     vae = ModelConfig(model="vae", arch="mlp")
     for name in ("K", "w_dims", "posterior", "max_filters", "sigma"):
-        assert name not in vae.effective()
+        assert name not in effective_options(vae)
         with pytest.raises(InputError, match=f"{name} has no effect"):
-            vae.require_effect(name)
-    vae.require_effect("hidden_dims")
-    assert vae.effective()["num_layers"] == 2
+            require_effect(vae, name)
+    require_effect(vae, "hidden_dims")
+    assert effective_options(vae)["num_layers"] == 2
+
+
+def test_an_unknown_model_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="model is 'gan'; choose one of vae, gmvae"):
+        build_model(ModelConfig(model="gan"))
 
 
 def test_a_configuration_is_an_object() -> None:

@@ -146,7 +146,8 @@ TRAIN_ALL = """
 import sys
 import mlx_gmvae
 from mlx_gmvae.device import distributed
-from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.models import build_model
 from mlx_gmvae.training.trainer import Trainer
 import mlx.core as mx, numpy as np
@@ -157,7 +158,7 @@ for configuration in sys.argv[1:]:
         model=model.removesuffix("-bayes"), arch=arch,
         posterior="bayes" if model.endswith("-bayes") else "amortised",
         K=3, latent_dims=2, w_dims=2, image_size=(8, 8), hidden_dims=16, max_filters=16)
-    training = training_of(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
+    training = for_model(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
     mx.random.seed(0)
     trainer = Trainer(build_model(config), images, training)
     for _ in trainer.run(): pass

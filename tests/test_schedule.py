@@ -1,8 +1,9 @@
 """Learning rate, KL weight and held-out rows as functions of the epochs done."""
 
 from mlx_gmvae.clustering.objective import balance_weight
-from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
+from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import kl_weight, learning_rate
 from mlx_gmvae.training.trainer import divide
 
@@ -54,12 +55,12 @@ def test_rows_are_held_out_only_for_early_stopping() -> None:
 
 
 def test_stages_by_default() -> None:
-    vade = training_of(TrainConfig(epochs=9), ModelConfig(model="vade"), set())
+    vade = for_model(TrainConfig(epochs=9), ModelConfig(model="vade"), set())
     assert vade.refits == [3]
-    mutual = training_of(TrainConfig(epochs=10), ModelConfig(model="vae-gmm"), set())
+    mutual = for_model(TrainConfig(epochs=10), ModelConfig(model="vae-gmm"), set())
     assert mutual.refits == [2, 4, 6, 8, 10]
-    assert training_of(TrainConfig(), ModelConfig(), set()).refits == []
-    assert training_of(TrainConfig(epochs=2), ModelConfig(model="vade"), set()).refits == [1]
+    assert for_model(TrainConfig(), ModelConfig(), set()).refits == []
+    assert for_model(TrainConfig(epochs=2), ModelConfig(model="vade"), set()).refits == [1]
     for model, values, message in [
         ("vae-gmm", {"epochs": 10, "mutual_iterations": 10}, "mutual_iterations is 10"),
         ("vade", {"epochs": 10, "pretrain_epochs": 10}, "pretrain_epochs is 10"),
@@ -67,7 +68,7 @@ def test_stages_by_default() -> None:
         ("vade", {"epochs": 1}, "at least 2 epochs"),
     ]:
         with pytest.raises(InputError, match=message):
-            training_of(TrainConfig(**values), ModelConfig(model=model), set())  # type: ignore[arg-type]
+            for_model(TrainConfig(**values), ModelConfig(model=model), set())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -83,4 +84,4 @@ def test_stages_by_default() -> None:
 )
 def test_options_of_other_models_are_refused(model: str, option: str, owner: str) -> None:
     with pytest.raises(InputError, match=f"{option} has no effect with model {model}.*{owner}"):
-        training_of(TrainConfig(), ModelConfig(model=model), {option})
+        for_model(TrainConfig(), ModelConfig(model=model), {option})

@@ -2,11 +2,12 @@
 
 from itertools import islice
 
-from mlx_gmvae.config import ModelConfig, TrainConfig, training_of
+from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import Weights, step_weights
 from mlx_gmvae.training.trainer import Trainer, train
 
@@ -203,7 +204,7 @@ def test_stages_refit_the_mixture_and_resume_exactly(model, options, small_image
     config = ModelConfig(
         model=model, arch="mlp", image_size=(9, 6), channels=3, K=3, hidden_dims=16
     )
-    training = training_of(TrainConfig(epochs=3, batchsize=16, **options), config, set())
+    training = for_model(TrainConfig(epochs=3, batchsize=16, **options), config, set())
 
     def start() -> Trainer:
         mx.random.seed(0)

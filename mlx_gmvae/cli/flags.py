@@ -3,20 +3,13 @@
 import argparse
 from typing import Any
 
-from ..config import (
-    ARCHS,
-    AUGMENTATIONS,
-    DESCRIPTORS,
-    LIKELIHOODS,
-    LR_SCHEDULES,
-    MODELS,
-    POSTERIORS,
-    ModelConfig,
-    TrainConfig,
-)
+from ..config import ModelConfig, TrainConfig
+from ..config.model import ARCHS, LIKELIHOODS, POSTERIORS
+from ..config.record import require_range
+from ..config.training import AUGMENTATIONS, DESCRIPTORS, LR_SCHEDULES
 from ..data.datasets import NAMES
 from ..errors import InputError
-from ..record import require_range
+from ..models import MODELS, owners_of
 from .script import Parser
 
 Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
@@ -65,14 +58,14 @@ def add_model_flags(parser: Parser) -> None:
     """The fields of ModelConfig; a flag that is not given does not appear in the namespace."""
     group = parser.add_argument_group("model")
     fields: list[Field] = [
-        ("model", "which model", {"choices": MODELS}),
+        ("model", "which model", {"choices": tuple(MODELS)}),
         ("arch", "convolutional or dense networks", {"choices": ARCHS}),
         ("latent_dims", "dimensions of z", {"type": int, "metavar": "D"}),
-        ("K", "number of components (all models but vae)", {"type": int}),
-        ("w_dims", "dimensions of the style w (gmvae)", {"type": int, "metavar": "M"}),
+        ("K", "number of components", {"type": int}),
+        ("w_dims", "dimensions of the style w", {"type": int, "metavar": "M"}),
         (
             "posterior",
-            "q(y|.) of the gmvae: a classifier's, or Bayes' rule at z and w",
+            "q(y|.): a classifier's, or Bayes' rule at z and w",
             {"choices": POSTERIORS},
         ),
         ("likelihood", "of the pixels given z", {"choices": LIKELIHOODS}),
@@ -91,7 +84,10 @@ def add_model_flags(parser: Parser) -> None:
         ("mc_samples", "draws of the latents per image", {"type": int, "metavar": "N"}),
     ]
     for name, text, options in fields:
-        _add_field(group, ModelConfig, name, text, options)
+        owners = owners_of(name)
+        _add_field(
+            group, ModelConfig, name, text + f" ({', '.join(owners)})" * bool(owners), options
+        )
 
 
 def add_training_flags(parser: Parser) -> None:

@@ -13,6 +13,7 @@ from ..data.published import PUBLISHED
 from ..data.splits import Dataset, Splits
 from ..data.store import DownloadError, default_data_dir
 from ..errors import InputError
+from ..models import require_effect
 from ..runs.checkpoint import ModelFile, load_model
 from .flags import CHECKED
 
@@ -44,7 +45,7 @@ def load_checked_model(args: argparse.Namespace) -> ModelFile:
     for name in CHECKED:
         given, actual = getattr(args, name), getattr(loaded.model.config, name)
         if given is not None:
-            loaded.model.config.require_effect(name)
+            require_effect(loaded.model.config, name)
             if given != actual:
                 raise InputError(f"--{name} is {given}, but {args.model} was made with {actual}")
     return loaded

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..config import ModelConfig, TrainConfig, training_of
+from ..config import ModelConfig, TrainConfig
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
-from ..models import build_model
+from ..models import build_model, require_effect
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs.folder import RunFolder, SavedRun, run_name
-from ..training.defaults import for_set_size
+from ..training.defaults import for_model, for_set_size
 from ..training.trainer import Trainer
 from . import options
 
@@ -53,12 +53,12 @@ def planned(args: argparse.Namespace) -> Plan:
     shape = {"image_size": image_size, "channels": channels}
     model_config = ModelConfig.from_dict(given | shape)
     for name in given:
-        model_config.require_effect(name)
+        require_effect(model_config, name)
     if args.summary:
         require_tensorboard()
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
-    train_config = training_of(train_config, model_config, set(given))
+    train_config = for_model(train_config, model_config, set(given))
     return Plan(splits, data, model_config, train_config)
 
 

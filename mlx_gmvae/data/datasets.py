@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import LARGEST, require_range
+from ..config.model import LARGEST
+from ..config.record import require_range
 from ..errors import InputError
 from .decode import is_image_name
 from .folder import load_image_folder

@@ -1,7 +1,7 @@
 """What every model offers: encode, decode, an ELBO, an importance bound, samples."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,7 +27,16 @@ class Elbo(NamedTuple):
 
 
 class LatentVariableModel(nn.Module):
-    """An encoder, a decoder and a likelihood; subclasses add the prior and the bound."""
+    """An encoder, a decoder and a likelihood; subclasses add the prior and the bound.
+
+    Class attributes are what the rest of the package must know of a kind of model: the fields of
+    ModelConfig that not all kinds have, the field of TrainConfig that says when its mixture is
+    refitted, and whether neighbour pairs train its q(y|x).
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    stages: ClassVar[str | None] = None
+    trained_by_pairs: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -97,10 +106,17 @@ class LatentVariableModel(nn.Module):
 class MixtureModel(LatentVariableModel):
     """A model whose prior over z is a mixture of K components."""
 
+    options: ClassVar[tuple[str, ...]] = ("K",)
+
+    @classmethod
+    def classifies(cls, config: ModelConfig) -> bool:
+        """Whether q(y|x) is a network of its own, `classifier`, rather than Bayes' rule at z."""
+        return False
+
     @property
     def has_classifier(self) -> bool:
-        """Whether q(y|x) is a network of its own, `classifier`, rather than Bayes' rule at z."""
-        return "classifier" in self
+        """`classifies` for this model's own configuration."""
+        return self.classifies(self.config)
 
     def log_cluster_probabilities(self, x: mx.array) -> mx.array:
         """log q(y|x), (B, K); deterministic, at the means of the other latent variables."""

@@ -44,12 +44,19 @@ class Posterior(NamedTuple):
 
 
 class GMVAE(MixtureModel):
+    options = ("K", "w_dims", "posterior")
+    trained_by_pairs = True
+
+    @classmethod
+    def classifies(cls, config: ModelConfig) -> bool:
+        return config.posterior == "amortised"
+
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         features = self.encoder.out_dims
         self.z_head = nn.Linear(features, 2 * config.latent_dims)
         self.w_head = nn.Linear(features, 2 * config.w_dims)
-        if config.posterior == "amortised":
+        if self.has_classifier:
             self.classifier = Classifier(config)
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 

@@ -23,6 +23,9 @@ from .mixture import GaussianMixture
 
 
 class VaDE(MixtureModel):
+    stages = "pretrain_epochs"
+    trained_by_pairs = True
+
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)

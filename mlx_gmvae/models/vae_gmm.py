@@ -14,6 +14,9 @@ from .vade import VaDE
 
 
 class VAEGMM(VaDE):
+    stages = "mutual_iterations"
+    trained_by_pairs = False
+
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.mixture.freeze()

@@ -15,7 +15,7 @@ from ..config import ModelConfig, TrainConfig
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
 from ..evaluation.scores import reconstruct, samples
-from ..models import LatentVariableModel, MixtureModel
+from ..models import LatentVariableModel, MixtureModel, kind_of
 from ..report import figures, tables
 from ..training.trainer import Trainer
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
@@ -40,7 +40,7 @@ WRITTEN = (  # by a run, in its folder
 def run_name(config: ModelConfig, dataset: str) -> str:
     """The folder name of a run: model, data, K, latent dimensions."""
     data = Path(dataset).stem or "data"
-    components = f"_K{config.K}" if config.model != "vae" else ""
+    components = f"_K{config.K}" if "K" in kind_of(config).options else ""
     return f"{config.model}_{data}{components}_dims_{config.latent_dims:04d}"
 
 

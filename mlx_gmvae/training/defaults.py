@@ -1,9 +1,13 @@
-"""Defaults of training that depend on the set of images."""
+"""Defaults of training that depend on the set of images and on the model."""
 
 import math
 
-from ..config import TrainConfig
+from ..config import ModelConfig, TrainConfig
+from ..config.record import require_range
+from ..config.training import PAIR_OPTIONS
 from ..data.splits import Dataset
+from ..errors import InputError
+from ..models import MODELS, MixtureModel, kind_of
 from . import memory
 
 # Small sets get smaller batches and more epochs, for enough steps: but no more passes over the
@@ -31,4 +35,51 @@ def for_set_size(config: TrainConfig, train: Dataset, given: set[str]) -> TrainC
         wanted = math.ceil(FEWEST_STEPS / steps_per_epoch)
         affordable = min(MOST_PASSES, MOST_PIXELS // pixels_per_epoch)
         values["epochs"] = max(config.epochs, min(wanted, affordable))
+    return TrainConfig.from_dict(values)
+
+
+def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> TrainConfig:
+    """`config` as it applies to `model`, with the defaults that depend on it.
+
+    Raises InputError if an option in `given` would have no effect.
+    """
+    values, kind = config.to_dict(), kind_of(model)
+    useless: list[tuple[set[str], str]] = []
+    for owner, other in MODELS.items():
+        if other.stages and other.stages != kind.stages:
+            useless.append(({other.stages}, f"model {model.model}; it is for {owner}"))
+            values[other.stages] = None
+    if kind.stages:
+        useless.append(({"early_stopping"}, f"model {model.model}, which trains in stages"))
+        values["early_stopping"] = None
+    if kind.stages == "pretrain_epochs":
+        if config.epochs < 2:
+            raise InputError(
+                f"{model.model} needs at least 2 epochs: one before its mixture is fitted"
+            )
+        if config.pretrain_epochs is None:
+            values["pretrain_epochs"] = max(1, config.epochs // 3)
+        require_range("pretrain_epochs", values["pretrain_epochs"], 1, config.epochs - 1)
+    if kind.stages == "mutual_iterations":
+        if config.mutual_iterations is None:
+            values["mutual_iterations"] = min(4, config.epochs - 1)
+        require_range("mutual_iterations", values["mutual_iterations"], 0, config.epochs - 1)
+    if not kind.trained_by_pairs:
+        paired = [name for name, other in MODELS.items() if other.trained_by_pairs]
+        why = f"model {model.model}; it is for {', '.join(paired)}"
+        useless.append(({"pair_weight", *PAIR_OPTIONS}, why))
+        values["pair_weight"] = 0.0
+    elif config.pair_weight == 0:
+        useless.append((set(PAIR_OPTIONS), "pair_weight 0"))
+    elif not (issubclass(kind, MixtureModel) and kind.classifies(model)):
+        why = "posterior bayes" if "posterior" in kind.options else f"model {model.model}"
+        useless.append(({"heads", "sample_weight"}, f"{why}, which has no classifier"))
+        values |= {"heads": 1, "sample_weight": 0.0}
+    if config.pair_balance == 0 and config.balance != "free":
+        useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
+    if config.neighbours == 0:
+        useless.append(({"descriptor"}, "neighbours 0"))
+    for names, why in useless:
+        for name in sorted(names & given):
+            raise InputError(f"{name} has no effect with {why}")
     return TrainConfig.from_dict(values)

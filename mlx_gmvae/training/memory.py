@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from ..config import ModelConfig, TrainConfig
+from ..models import MixtureModel, kind_of
 from ..models.networks import classifier_filters, coarsest_grid, stage_filters
 
 FLOAT_BYTES = 4
@@ -27,8 +28,9 @@ def step_bytes(
     encoder = _outputs(config, stage_filters(config))
     decoder = encoder + math.prod(config.image_shape)
     floats = FLOATS_PER_OUTPUT * (encoder + config.mc_samples * decoder)
-    if config.model != "vae":
-        is_own = config.model == "gmvae" and config.posterior == "amortised"
+    kind = kind_of(config)
+    if issubclass(kind, MixtureModel):
+        is_own = kind.classifies(config)
         clusters = _outputs(config, classifier_filters(config)) if is_own else encoder
         share = 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
         floats += FLOATS_PER_CLUSTER_OUTPUT * share * clusters

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..clustering.heads import Heads
 from ..clustering.neighbours import draw_partners, neighbour_graph
-from ..config import TrainConfig, training_of
+from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..device import distributed
 from ..device.backend import choose_fusing
@@ -29,6 +29,7 @@ from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
 from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration
+from .defaults import for_model
 from .loss import Objective
 from .optimizer import Adam
 from .schedule import Weights, learning_rate, step_weights
@@ -265,7 +266,7 @@ def train(
     model: LatentVariableModel, images: np.ndarray, config: TrainConfig
 ) -> list[dict[str, float]]:
     """Train `model` in place on uint8 images (N, H, W, C); returns the history."""
-    trainer = Trainer(model, images, training_of(config, model.config, set()))
+    trainer = Trainer(model, images, for_model(config, model.config, set()))
     for _ in trainer.run():
         pass
     model.eval()

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin
 
-from .errors import InputError
+from ..errors import InputError
 
 AnyRecord = TypeVar("AnyRecord", bound="Record")
 

@@ -1,0 +1,109 @@
+"""What a model is."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from .record import Record, require_choice, require_positive, require_range
+
+ARCHS = ("conv", "mlp")
+LIKELIHOODS = ("bernoulli", "gaussian")
+POSTERIORS = ("amortised", "bayes")
+
+
+# Options that mean something only for some networks or likelihoods: (field, the value it has).
+# Which mean something only for some models, the models say themselves.
+NEEDS = {
+    "max_filters": ("arch", "conv"),
+    "hidden_dims": ("arch", "mlp"),
+    "sigma": ("likelihood", "gaussian"),
+}
+
+# Limits that no real use reaches, so that a damaged or hostile file cannot ask for
+# terabytes of memory.
+LARGEST = {
+    "image_size": 16384,
+    "channels": 64,
+    "latent_dims": 4096,
+    "K": 4096,
+    "w_dims": 4096,
+    "max_filters": 4096,
+    "num_layers": 16,
+    "hidden_dims": 16384,
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig(Record):
+    """Everything needed to rebuild a model before its weights are loaded.
+
+    `num_layers` counts stride-2 stages for `conv` and hidden layers for `mlp`; None chooses
+    from the image size. NEEDS lists the fields that concern only some networks or likelihoods.
+    """
+
+    model: str = "gmvae"
+    arch: str = "conv"
+    image_size: tuple[int, int] = (28, 28)
+    channels: int = 1
+    latent_dims: int = 8
+    K: int = 10
+    w_dims: int = 8
+    posterior: str = "amortised"
+    likelihood: str = "bernoulli"
+    sigma: float = 0.1
+    max_filters: int = 64
+    hidden_dims: int = 512
+    num_layers: int | None = None
+    mc_samples: int = 1
+
+    def validate(self) -> None:
+        for name, choices in [
+            ("arch", ARCHS),
+            ("posterior", POSTERIORS),
+            ("likelihood", LIKELIHOODS),
+        ]:
+            require_choice(name, getattr(self, name), choices)
+        for name in ("channels", "latent_dims", "K", "w_dims", "max_filters", "hidden_dims"):
+            require_range(name, getattr(self, name), 1, LARGEST[name])
+        for size in self.image_size:
+            require_range("image_size", size, 1, LARGEST["image_size"])
+        if self.num_layers is not None:
+            require_range("num_layers", self.num_layers, 1, LARGEST["num_layers"])
+        require_range("mc_samples", self.mc_samples, 1, 1024)
+        require_positive("sigma", self.sigma)
+
+    @property
+    def layers(self) -> int:
+        """`num_layers`, or the default for this architecture and image size.
+
+        Two hidden layers for `mlp`; for `conv`, halve until the shorter side is about 4
+        pixels, so that 28x28 gets three stages and 512x512 gets seven.
+        """
+        if self.num_layers is not None:
+            return self.num_layers
+        if self.arch == "mlp":
+            return 2
+        return max(1, round(math.log2(min(self.image_size) / 4)))
+
+    def require_effect(self, name: str) -> None:
+        """Raise InputError if the option `name` means nothing for these networks and likelihood."""
+        field, value = NEEDS.get(name, ("", ""))
+        if field and getattr(self, field) != value:
+            raise InputError(
+                f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+            )
+
+    def effective(self) -> dict[str, Any]:
+        """The options that mean something for them, with `num_layers` resolved."""
+        values = self.to_dict() | {"num_layers": self.layers}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in NEEDS or getattr(self, NEEDS[name][0]) == NEEDS[name][1]
+        }
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return (*self.image_size, self.channels)
