@@ -19,10 +19,16 @@ from mlx_gmvae.clustering.scores import pair_scores
 from mlx_gmvae.device import backend, distributed
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.assignments import Assignments
-from mlx_gmvae.evaluation.scores import generative_scores, responsibilities
+from mlx_gmvae.evaluation.scores import (
+    generative_scores,
+    reconstruct,
+    responsibilities,
+    sample_rows,
+)
 from mlx_gmvae.models import MixtureModel, effective_options
 from mlx_gmvae.report import plots
 from mlx_gmvae.report.outputs import names_in, saved_line
+from mlx_gmvae.report.progress import save_progress
 from mlx_gmvae.report.tables import write_json
 from mlx_gmvae.report.words import duration
 from mlx_gmvae.runs.folder import WRITTEN
@@ -30,8 +36,12 @@ from mlx_gmvae.runs.iterations import compare_iterations
 from mlx_gmvae.training import memory
 from mlx_gmvae.training.trainer import Trainer
 
+import numpy as np
+
 SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
+PICTURED_IMAGES = 64
+SAMPLES_PER_COMPONENT = 10
 
 
 @script
@@ -71,7 +81,7 @@ def train(run: Run, save_every: int | None) -> None:
 
     Raises KeyboardInterrupt after Ctrl-C, when all is saved.
     """
-    trainer, test_images = run.trainer, run.splits.test.images
+    trainer = run.trainer
     saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     with interrupts.noticed() as stopped:
@@ -82,7 +92,7 @@ def train(run: Run, save_every: int | None) -> None:
             if run.summary:
                 run.summary.scalars(record, trainer.epoch)
             if trainer.is_done or trainer.epoch % every == 0:
-                pictures = run.folder.save_pictures(trainer.model, test_images, trainer.epoch)
+                pictures = save_pictures(run)
                 if run.summary:
                     run.summary.pictures(pictures, trainer.epoch)
             if trainer.config.early_stopping and trainer.epoch == trainer.best_epoch:
@@ -99,6 +109,17 @@ def train(run: Run, save_every: int | None) -> None:
         run.summary.close()
     if interrupted:
         raise KeyboardInterrupt
+
+
+def save_pictures(run: Run) -> dict[str, np.ndarray]:
+    """Reconstructions of the first test images, and samples, as they are now."""
+    model, originals = run.trainer.model, run.splits.test.images[:PICTURED_IMAGES]
+    model.eval()
+    rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+    return save_progress(
+        run.folder.path, run.trainer.epoch, originals, reconstruct(model, originals), rows, columns,
+        in_clusters=isinstance(model, MixtureModel),
+    )  # fmt: skip
 
 
 def save_iteration(run: Run) -> None:

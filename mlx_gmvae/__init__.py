@@ -13,7 +13,6 @@ from typing import Any  # noqa: E402
 from .device import backend  # noqa: E402
 
 backend.load_fast_blas()  # before anything imports mlx.core
-backend.keep_freed_memory()
 backend.interleave_streams()
 
 __version__ = "0.1.0"

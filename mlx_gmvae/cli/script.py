@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..device import backend
 from ..errors import InputError
 from . import interrupts
 
@@ -47,6 +48,7 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         interrupts.say(interrupts.NOTHING_YET)
+        backend.keep_freed_memory()
         try:
             with interrupts.as_exceptions():
                 status = main(argv)

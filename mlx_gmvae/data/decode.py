@@ -1,8 +1,8 @@
 """Image files as arrays of bytes, whatever their format, depth, palette, alpha or orientation."""
 
 import contextlib
+import math
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,6 +41,8 @@ def read_header(path: str) -> Header:
     """Size and kind of an image file. Raises any exception if it is not a readable one."""
     with open(path, "rb") as file, Image.open(file) as image:
         width, height = image.size
+        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):  # of which Pillow only warns
+            raise Image.DecompressionBombError
         if isinstance(image, TiffImageFile):  # some releases of Pillow turn its size, some do not
             width, height = (image.tag_v2[tag] for tag in (Tag.ImageWidth, Tag.ImageLength))
         if _orientation(image) >= 5:  # a quarter turn
@@ -92,12 +94,9 @@ def in_threads(
             return _reason(error, path)
 
     with (
-        warnings.catch_warnings(),
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=total, desc=what, unit="im", leave=False, disable=None) as bar,
     ):
-        warnings.simplefilter("ignore")  # what is odd about a file that can be read all the same
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         for path in paths:
             waiting.append(pool.submit(attempt, path))
             if len(waiting) >= AHEAD * threads:
@@ -141,7 +140,7 @@ def _reason(error: Exception, path: str) -> str:
             if Path(path).stat().st_size == 0:
                 return "empty"
         return "not an image"
-    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     strerror = error.strerror if isinstance(error, OSError) else None
     return " ".join((strerror or str(error) or type(error).__name__).split())

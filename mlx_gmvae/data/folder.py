@@ -1,6 +1,7 @@
 """Folders of image files: names make classes and splits, pixels come from a memory map."""
 
 import os
+import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,9 @@ def load_image_folder(
     cache = ArrayCache(data_dir / "folders", str(folder), [list(f) for f in listing], options)
     found = cache.read()
     if found is None:
-        fill(cache, folder, names, rows, arrangement.is_test, image_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about files that can be read all the same
+            fill(cache, folder, names, rows, arrangement.is_test, image_size)
         found = cache.read()
     if found is None:
         raise InputError(f"{cache.array} cannot be read back; choose another --data_dir")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from PIL import Image
 
 from ..errors import InputError
@@ -87,13 +88,17 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         and whole is second.base
         and whole.shape[1:] == first.shape[1:]
     ):
-        starts = [part.ctypes.data - whole.ctypes.data for part in (first, second)]
-        if starts[0] + first.nbytes == starts[1]:
-            row = starts[0] // (whole.nbytes // len(whole))
-            view = whole[row : row + len(first) + len(second)]
-            if view.strides == first.strides:
-                return view
+        row = (byte_bounds(first)[0] - byte_bounds(whole)[0]) // whole.strides[0]
+        view = whole[row : row + len(first) + len(second)]
+        parts = view[: len(first)], view[len(first) :]
+        if [_place(part) for part in parts] == [_place(first), _place(second)]:
+            return view
     return np.concatenate([first, second])
+
+
+def _place(array: np.ndarray) -> tuple[Any, ...]:
+    """Equal for views of the same elements in the same order."""
+    return byte_bounds(array), array.strides, array.shape
 
 
 class Rows:

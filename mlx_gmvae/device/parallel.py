@@ -8,6 +8,7 @@ one is given the batch in parts. On a GPU everything stays whole.
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import TypeVar
 
@@ -18,7 +19,8 @@ from .backend import cores
 T = TypeVar("T")
 
 SMALLEST_PART = 8  # images; the gradients of parts must be added, which costs as much for each
-_own: Sequence[mx.Stream] | None = None  # the streams that a part of the work may use; None: all
+# The streams that a part of the work may use; None: all.
+_own: ContextVar[Sequence[mx.Stream] | None] = ContextVar("_own", default=None)
 
 
 def side_by_side(*functions: Callable[[], T]) -> list[T]:
@@ -52,18 +54,18 @@ def streams_to_use() -> Sequence[mx.Stream]:
     """One for each core that the work at hand may use; none on a GPU."""
     if not on_cpu():
         return []
-    return _streams(cores()) if _own is None else _own
+    own = _own.get()
+    return _streams(cores()) if own is None else own
 
 
 @contextmanager
 def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
-    global _own
-    before, _own = _own, streams
+    before = _own.set(streams)
     try:
         with mx.stream(streams[0]):
             yield
     finally:
-        _own = before
+        _own.reset(before)
 
 
 def on_cpu() -> bool:

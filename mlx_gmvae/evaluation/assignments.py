@@ -159,8 +159,10 @@ class Assignments:
             scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
             return scores
         scores["clustering"] = clustering_scores(labels, self.clusters)
-        for measure in (exemplar_accuracy, calibration_error):
-            scores["clustering"][measure.__name__] = measure(labels, self.responsibilities)
+        scores["clustering"] |= {
+            "exemplar_accuracy": exemplar_accuracy(labels, self.responsibilities),
+            "calibration_error": calibration_error(labels, self.responsibilities),
+        }
         return scores
 
 

@@ -7,9 +7,11 @@ import numpy as np
 
 def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Counts (number of clusters, number of classes) of images by cluster and label."""
-    counts = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (clusters, labels), 1)
-    return counts
+    from sklearn.metrics import confusion_matrix
+
+    rows, columns = int(clusters.max()) + 1, int(labels.max()) + 1
+    numbers = np.arange(max(rows, columns))
+    return confusion_matrix(clusters, labels, labels=numbers)[:rows, :columns]  # type: ignore[no-any-return]
 
 
 def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -33,12 +35,10 @@ def confusion_of(
 
     `names` are the P classes that can be predicted; other true classes follow as further rows.
     """
+    from sklearn.metrics import confusion_matrix
+
     rows = [*names, *sorted(set(labels.tolist()) - set(names))]
-    counts = np.zeros((len(rows), len(names)), np.int64)
-    row_of, column_of = ({name: i for i, name in enumerate(each)} for each in (rows, names))
-    for label, guess in zip(labels.tolist(), predicted.tolist(), strict=True):
-        counts[row_of[label], column_of[guess]] += 1
-    return counts, rows
+    return confusion_matrix(labels, predicted, labels=rows)[:, : len(names)], rows
 
 
 def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from ..data.batches import batch_size, over_batches
+from ..data.batches import as_float, batch_size, over_batches
 from ..data.images import Images
 from ..device.randomness import preserved_random_state
 from ..models import LatentVariableModel, MixtureModel
@@ -17,11 +17,6 @@ IMPORTANCE_IMAGES = 1000
 IMPORTANCE_PIXELS = 1 << 22
 ANOMALY_SAMPLES = 20
 GAUSSIAN_SAMPLES = 2000
-
-
-def pixels(images: np.ndarray) -> np.ndarray:
-    """uint8 images as float32 in [0, 1]."""
-    return images.astype(np.float32) / 255
 
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
@@ -36,10 +31,10 @@ def reconstruction_scores(
     size = batch_size(images.shape[1:])
     errors, similarities = [], []
     for start in range(0, len(images), size):
-        block = images[start : start + size]
-        reconstructions = reconstruct(model, block)
-        errors.append(mse(pixels(block), reconstructions))
-        similarities.append(ssim(pixels(block), reconstructions))
+        block = as_float(images[start : start + size])
+        originals, reconstructions = np.array(block), np.array(model.reconstruct(block))
+        errors.append(mse(originals, reconstructions))
+        similarities.append(ssim(originals, reconstructions))
     return np.concatenate(errors), np.concatenate(similarities)
 
 
@@ -48,6 +43,18 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
     return np.concatenate([np.array(model.sample(each, component)) for each in nums])
+
+
+def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
+    """Samples for a grid and its number of columns: a row of `num` per component, or a square.
+
+    Leaves MLX's random state as it was, so that looking does not change the training.
+    """
+    with preserved_random_state():
+        if not isinstance(model, MixtureModel):
+            return samples(model, num * num), num
+        rows = [samples(model, num, component) for component in range(model.config.K)]
+        return np.concatenate(rows), num
 
 
 def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
@@ -67,18 +74,11 @@ def anomaly_scores(
 
     "importance": the negative importance bound of 20 draws; "elbo": the negative ELBO.
     """
-    if kind == "elbo":
-
-        def score(x: mx.array) -> mx.array:
-            return sum(model.elbo_terms(x, model.posterior(x)).values(), mx.array(0.0))
-    else:
-
-        def score(x: mx.array) -> mx.array:
-            return -model.importance_bound(x, ANOMALY_SAMPLES)
-
     with preserved_random_state():
         mx.random.seed(seed)
-        return over_batches(score, images, copies=1 if kind == "elbo" else 8)
+        if kind == "elbo":
+            return over_batches(model.negative_elbo, images)
+        return -over_batches(lambda x: model.importance_bound(x, ANOMALY_SAMPLES), images, copies=8)
 
 
 def component_gaussians(model: MixtureModel) -> Gaussians:

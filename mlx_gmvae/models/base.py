@@ -54,8 +54,8 @@ class LatentVariableModel(nn.Module):
         raise NotImplementedError
 
     def encode(self, x: mx.array) -> Normal:
-        """q(z|x) for images (B, H, W, C): a Normal over (B, D)."""
-        raise NotImplementedError
+        """q(z|x) for images (B, H, W, C): a Normal over (B, D), by default all of the posterior."""
+        return self.posterior(x)  # type: ignore[no-any-return]
 
     def decode(self, z: mx.array) -> mx.array:
         """Likelihood parameters (..., H, W, C), logits or means, for latents (..., D)."""
@@ -73,6 +73,10 @@ class LatentVariableModel(nn.Module):
     def elbo_terms(self, x: mx.array, q: Any) -> dict[str, mx.array]:
         """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats."""
         raise NotImplementedError
+
+    def negative_elbo(self, x: mx.array) -> mx.array:
+        """The negative ELBO of each image at one draw, (B,), nats."""
+        return sum(self.elbo_terms(x, self.posterior(x)).values(), mx.array(0.0))
 
     def elbo(self, x: mx.array, q: Any = None) -> Elbo:
         """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""

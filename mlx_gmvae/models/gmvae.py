@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map
 
 from ..config import ModelConfig
 from .base import MixtureModel
@@ -29,6 +28,7 @@ from .distributions import (
     log_responsibilities,
     standard_normal_log_prob,
 )
+from .layers import SLOPE, held_constant
 from .networks import Classifier
 
 PRIOR_HIDDEN_DIMS = 128
@@ -88,12 +88,8 @@ class GMVAE(MixtureModel):
         """
         y = mx.random.randint(0, self.config.K, (num,))
         samples = self.image(self.latent_of(y))
-        learned, training = self.classifier.parameters(), self.classifier.training
-        self.classifier.update(tree_map(mx.stop_gradient, learned))
-        self.classifier.eval()
-        log_q = log_responsibilities(self.classifier(samples))
-        self.classifier.update(learned)
-        self.classifier.train(training)
+        with held_constant(self.classifier):
+            log_q = log_responsibilities(self.classifier(samples))
         return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
 
     def encode(self, x: mx.array) -> Normal:
@@ -158,5 +154,5 @@ class ComponentPrior(nn.Module):
         self._shape = (num_components, 2 * latent_dims)
 
     def __call__(self, w: mx.array) -> Normal:
-        hidden = nn.leaky_relu(self.hidden(w), 0.01)
+        hidden = nn.leaky_relu(self.hidden(w), SLOPE)
         return Normal.from_network(self.out(hidden).reshape(-1, *self._shape))

@@ -8,9 +8,12 @@ convolutions; no transposed convolution is used anywhere.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_map
 
 from ..device.parallel import current_stream, on_cpu
 
@@ -64,6 +67,19 @@ class UpsampleConv2d(nn.Module):
         return kernel.transpose(3, 1, 2, 0)
 
 
+@contextmanager
+def held_constant(module: nn.Module) -> Iterator[None]:
+    """Within, `module` is in eval mode and gradients stop at its parameters."""
+    learned, training = module.parameters(), module.training
+    module.update(tree_map(mx.stop_gradient, learned))
+    module.eval()
+    try:
+        yield
+    finally:
+        module.update(learned)
+        module.train(training)
+
+
 def _phases(x: mx.array, kernel: mx.array) -> mx.array:
     """T(x, kernel (C, 4, 4, O)) as one 2x2 convolution for all four phases of the output.
 
@@ -71,9 +87,7 @@ def _phases(x: mx.array, kernel: mx.array) -> mx.array:
     (2, 0); columns likewise.
     """
     batch, height, width, channels = x.shape
-    taps = mx.array([[3, 1], [2, 0]])
-    kernel = kernel[:, taps][:, :, :, taps]  # (C, phase, tap, phase, tap, O)
-    kernel = kernel.transpose(1, 3, 5, 2, 4, 0)
+    kernel = _taps_of_phases(kernel).transpose(2, 4, 5, 1, 3, 0)
     out_channels = kernel.shape[2]
     both = mx.conv2d(x, kernel.reshape(-1, 2, 2, channels), padding=1)  # (B, h+1, w+1, 4 O)
     both = both.reshape(batch, height + 1, width + 1, 2, 2, out_channels)
@@ -82,6 +96,14 @@ def _phases(x: mx.array, kernel: mx.array) -> mx.array:
         for a in (0, 1)
     ]
     return mx.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, out_channels)
+
+
+def _taps_of_phases(kernel: mx.array) -> mx.array:
+    """The kernel (C, 4, 4, O) of T as (C, tap, phase, tap, phase, O): rows, then columns.
+
+    Along each, tap t of phase p is number 3 - 2t - p.
+    """
+    return kernel[:, ::-1, ::-1].reshape(len(kernel), 2, 2, 2, 2, -1)
 
 
 def leaky_relu(x: mx.array) -> mx.array:
@@ -162,8 +184,8 @@ def _transposed(x: mx.array, kernel: mx.array, bias: mx.array, size: tuple[int, 
     odd = [side % 2 for side in size]
     windows = _windows(mx.pad(x, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)]), 2, 1)
     _, h, w, inputs = windows.shape
-    halves = kernel.reshape(len(kernel), 2, 2, 2, 2, out_channels)[:, ::-1, :, ::-1]
-    matrix = halves.transpose(1, 3, 0, 2, 4, 5).reshape(inputs, 4 * out_channels)
+    phases_last_first = _taps_of_phases(kernel)[:, :, ::-1, :, ::-1]
+    matrix = phases_last_first.transpose(1, 3, 0, 2, 4, 5).reshape(inputs, 4 * out_channels)
     blocks = mx.addmm(mx.tile(bias, 4), windows.reshape(-1, inputs), matrix)
     # Pixel (2p + a, 2q + b) is in block (p + a, q + b) at (1 - a, 1 - b).
     column, row = 4 * out_channels, 4 * out_channels * w

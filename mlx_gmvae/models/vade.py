@@ -37,9 +37,6 @@ class VaDE(MixtureModel):
     def given_clusters(self, q: Normal) -> Normal:
         return q  # q(y|x) follows from z: there is nothing to hold
 
-    def encode(self, x: mx.array) -> Normal:
-        return self.posterior(x)
-
     def log_cluster_probabilities(self, x: mx.array) -> mx.array:
         return self.mixture.log_responsibilities(self.encode(x).mean)
 

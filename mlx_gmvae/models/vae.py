@@ -21,9 +21,6 @@ class VAE(LatentVariableModel):
     def posterior(self, x: mx.array) -> Normal:
         return Normal.from_network(self.z_head(self.encoder(x)))
 
-    def encode(self, x: mx.array) -> Normal:
-        return self.posterior(x)
-
     def elbo_terms(self, x: mx.array, q_z: Normal) -> dict[str, mx.array]:
         return {
             "reconstruction": -self.likelihood.log_prob(self.decode(q_z.sample()), x),

@@ -8,7 +8,6 @@ import numpy as np
 SIGMAS = (1, 2, 3)
 MOST_FULL_ELLIPSES = 12  # of more components the points would disappear behind them
 LONGEST_IN_CIRCLE = 2
-CIRCLE_POINTS = 100
 MOST_LEGEND_ENTRIES = 30
 MOST_INSIDE_ENTRIES = 10
 TSNE_PERPLEXITY = 30
@@ -158,18 +157,19 @@ def _draw_components(
     axis: Any, centres: np.ndarray, covariances: np.ndarray, names: list[str]
 ) -> None:
     """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3; of many, 1."""
+    from matplotlib.patches import Ellipse
     from matplotlib.patheffects import withStroke
 
     are_many = len(centres) > MOST_FULL_ELLIPSES
-    turn = np.linspace(0, 2 * np.pi, CIRCLE_POINTS)
-    circle = np.stack([np.cos(turn), np.sin(turn)])
     for centre, covariance, name in zip(centres, covariances, names, strict=True):
         values, vectors = np.linalg.eigh(covariance)
-        ellipse = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * circle)
+        width, height = 2 * np.sqrt(np.maximum(values, 0))
+        angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
         for sigma in SIGMAS[:1] if are_many else SIGMAS:
-            outline = centre[:, None] + sigma * ellipse
-            style = {"linewidth": 0.6, "zorder": 0.5} if are_many else {"linewidth": 0.9 / sigma}
-            axis.plot(*outline, color="black", alpha=0.7, **style)
+            style = {"lw": 0.6, "zorder": 0.5} if are_many else {"lw": 0.9 / sigma, "zorder": 2}
+            ellipse = Ellipse(centre, sigma * width, sigma * height, angle=angle, **style)
+            ellipse.set(fill=False, edgecolor="black", alpha=0.7)
+            axis.add_patch(ellipse)
         shown: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7 if are_many else 8}
         if are_many or len(name) > LONGEST_IN_CIRCLE:
             # A circle around that would cover too much.
@@ -177,6 +177,7 @@ def _draw_components(
         else:
             shown["bbox"] = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
         axis.annotate(_plain(name), centre, **shown)
+    axis.autoscale_view()
 
 
 def _plain(name: object) -> str:

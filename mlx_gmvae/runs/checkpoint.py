@@ -6,7 +6,6 @@ temporary name and renamed, so a file is whole or absent, and everything about o
 before a model is built from it.
 """
 
-import ast
 import contextlib
 import json
 import os
@@ -27,6 +26,10 @@ from ..models import LatentVariableModel, build_model
 CONFIG_KEY = "__config__"
 FORMAT = 1
 LARGEST_CONFIG_BYTES = 1 << 26
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 FLOAT_TYPES = ("<f4", "<f8", "<f2")
 
 
@@ -144,9 +147,11 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
-        size = int.from_bytes(member.read(2 if version == (1, 0) else 4), "little")
-        header = ast.literal_eval(member.read(min(size, 65536)).decode("latin1"))
-    return tuple(header["shape"]), str(header["descr"])
+        read = HEADERS.get(version)
+        if read is None:
+            raise ValueError(f"version {version} of the array format")
+        shape, _, dtype = read(member)
+    return shape, dtype.str
 
 
 def _check_shapes(

@@ -12,24 +12,13 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
-from ..device.randomness import preserved_random_state
 from ..errors import InputError
-from ..evaluation.scores import reconstruct, samples
-from ..models import LatentVariableModel, MixtureModel, kind_of
-from ..report import figures, tables
+from ..models import LatentVariableModel, kind_of
+from ..report import tables
 from ..training.trainer import Trainer
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .iterations import iteration_file
 
-GRID_IMAGES = 64
-GRID_COLUMNS = 8
-LARGE_IMAGES = 4
-LARGE_SIDE = 256
-SAMPLES_PER_COMPONENT = 10
-FRAME_COLUMNS = 10
-FRAME_IMAGES = 50
-FRAME_SIDE = 96  # of an image in the animation, at most
-MOST_FRAME_COMPONENTS = 12
 WRITTEN = (  # by a run, in its folder
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
     "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png",
@@ -182,44 +171,6 @@ class RunFolder:
         save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)
         return graph
 
-    def save_pictures(
-        self, model: LatentVariableModel, images: np.ndarray, epoch: int
-    ) -> dict[str, np.ndarray]:
-        """Reconstructions of the first test images, and samples, as they are at `epoch`.
-
-        Adds a frame to progress.gif. Returns the pictures of reconstructions and of samples.
-        """
-        model.eval()
-        name = f"epoch_{epoch:04d}.png"
-        folder = self.path / "reconstructions"
-        originals = images[:GRID_IMAGES]
-        reconstructions = reconstruct(model, originals)
-        figures.save_grid(folder / "standard" / name, reconstructions, GRID_COLUMNS)
-        pairs = figures.interleave(originals, reconstructions, GRID_COLUMNS)
-        figures.save_grid(folder / "comparisons" / name, pairs, GRID_COLUMNS)
-        large = figures.interleave(
-            originals[:LARGE_IMAGES], reconstructions[:LARGE_IMAGES], LARGE_IMAGES
-        )
-        figures.save_grid(folder / "large_comparisons" / name, large, LARGE_IMAGES, LARGE_SIDE)
-        rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
-        figures.save_grid(self.path / "samples.png", rows, columns)
-        if isinstance(model, MixtureModel):
-            figures.save_grid(folder / "clusters" / name, rows, columns)
-
-        few = figures.interleave(
-            originals[:FRAME_IMAGES], reconstructions[:FRAME_IMAGES], FRAME_COLUMNS
-        )
-        some = rows[: columns * MOST_FRAME_COMPONENTS]
-        pictures = {
-            "reconstructions": figures.grid(figures.shrunk(few, FRAME_SIDE), FRAME_COLUMNS),
-            "samples": figures.grid(figures.shrunk(some, FRAME_SIDE), columns),
-        }
-        frames = self.path / "progress"
-        figures.save_progress_frame(frames / name, list(pictures.values()), f"epoch {epoch}")
-        in_order = sorted(frames.glob("*.png"), key=lambda path: int(path.stem.split("_")[1]))
-        figures.save_animation(self.path / "progress.gif", in_order)
-        return pictures
-
     def save_iteration(
         self, iteration: int, model: LatentVariableModel, data: dict[str, Any], config: TrainConfig
     ) -> None:
@@ -235,18 +186,6 @@ class RunFolder:
     def load_best(self, model: LatentVariableModel) -> None:
         """Give `model` the weights of the best epoch."""
         model.load_weights(list(load_model(self.best).model.arrays().items()))
-
-
-def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
-    """Samples for a grid and its number of columns: a row of `num` per component, or a square.
-
-    Leaves MLX's random state as it was, so that looking does not change the training.
-    """
-    with preserved_random_state():
-        if not isinstance(model, MixtureModel):
-            return samples(model, num * num), num
-        rows = [samples(model, num, component) for component in range(model.config.K)]
-        return np.concatenate(rows), num
 
 
 def _holds_run(path: Path) -> bool:

@@ -218,12 +218,7 @@ class Trainer:
         """The negative bound of the images held out, nats per image, always with the same noise."""
         with preserved_random_state():
             mx.random.seed(self.config.seed)
-            bounds = over_batches(
-                lambda x: sum(
-                    self.model.elbo_terms(x, self.model.posterior(x)).values(), mx.array(0.0)
-                ),
-                self.images[self.validation_rows],
-            )
+            bounds = over_batches(self.model.negative_elbo, self.images[self.validation_rows])
         return float(distributed.from_first(bounds.mean(keepdims=True))[0])
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
