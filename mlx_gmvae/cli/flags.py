@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
+from ..clustering.descriptors import DESCRIPTORS
 from ..config import ModelConfig, TrainConfig
 from ..config.model import ARCHS, LIKELIHOODS, POSTERIORS
 from ..config.record import require_range
-from ..config.training import AUGMENTATIONS, DESCRIPTORS, LR_SCHEDULES
+from ..config.training import AUGMENTATIONS, LR_SCHEDULES
 from ..data.datasets import NAMES
 from ..errors import InputError
 from ..models import MODELS, owners_of
@@ -144,7 +145,7 @@ def add_training_flags(parser: Parser) -> None:
         (
             "descriptor",
             "what neighbours are near in: pixels, or pixels and oriented gradients (hog)",
-            {"choices": DESCRIPTORS},
+            {"choices": tuple(DESCRIPTORS)},
         ),
         ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
         (

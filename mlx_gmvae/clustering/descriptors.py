@@ -3,29 +3,35 @@
 Descriptors see a reduced greyscale copy, so any image size and number of channels will do.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..data.images import Images, resize_images
+from ..errors import InputError
 
 LONGEST_SIDE = 32
 ORIENTATIONS = 8
 CELL_PIXELS = 4
-PCA_DIMS = {"pixels": 50, "hog": 80}
 BLOCK = 4096
 BLOCK_PIXELS = 1 << 22
 
 
 def describe(images: Images, kind: str) -> np.ndarray:
-    """A float32 descriptor (N, F) of uint8 images (N, H, W, C).
+    """A float32 descriptor (N, F) of uint8 images (N, H, W, C), of a kind in DESCRIPTORS.
 
-    "pixels": 50 principal components of the pixels. "hog": those beside 80 principal components of
-    a histogram of oriented gradients, both scaled to the same total variance.
+    Each part is reduced to principal components and scaled to the same total variance.
+
+    >>> images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
+    >>> describe(images, "pixels").shape, describe(images, "hog").shape
+    ((200, 50), (200, 130))
     """
+    if kind not in DESCRIPTORS:
+        raise InputError(f"descriptor is {kind!r}; choose one of {', '.join(DESCRIPTORS)}")
     grey = reduced_grey(images)
-    parts = [_principal(grey.reshape(len(grey), -1), PCA_DIMS["pixels"])]
-    if kind == "hog":
-        parts.append(_principal(oriented_gradients(grey), PCA_DIMS["hog"]))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(
+        [_principal(part(grey), dims) for part, dims in DESCRIPTORS[kind]], axis=1
+    )
 
 
 def reduced_grey(images: Images) -> np.ndarray:
@@ -78,6 +84,11 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     return np.sqrt(histogram / np.maximum(total, 1e-8))
 
 
+def plain_pixels(grey: np.ndarray) -> np.ndarray:
+    """The pixels (N, h, w) in a row, (N, h w)."""
+    return grey.reshape(len(grey), -1)
+
+
 def _principal(values: np.ndarray, dims: int) -> np.ndarray:
     """The first principal components, scaled to a total variance of 1."""
     from sklearn.decomposition import PCA
@@ -87,3 +98,10 @@ def _principal(values: np.ndarray, dims: int) -> np.ndarray:
     dims = min(dims, *values.shape)
     components = PCA(dims, svd_solver="covariance_eigh").fit_transform(values)
     return components / max(np.sqrt(components.var(axis=0).sum()), 1e-8)
+
+
+# Parts of a descriptor, and to how many principal components each is reduced.
+DESCRIPTORS: dict[str, list[tuple[Callable[[np.ndarray], np.ndarray], int]]] = {
+    "hog": [(plain_pixels, 50), (oriented_gradients, 80)],
+    "pixels": [(plain_pixels, 50)],
+}

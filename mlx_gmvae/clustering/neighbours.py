@@ -19,6 +19,10 @@ def neighbour_graph(images: Images, num_neighbours: int, descriptor: str) -> np.
     Exact within parts of at most 200,000 images; a larger set is divided by k-means on the
     descriptors, so that only neighbours across a border between parts are missed. k is at most
     N - 1.
+
+    >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
+    >>> neighbour_graph(images, 1, "pixels").ravel().tolist()
+    [2, 3, 0, 1]
     """
     from sklearn.neighbors import NearestNeighbors
 

@@ -8,7 +8,6 @@ from ..errors import InputError
 from .record import Record, require_choice, require_positive, require_range
 
 LR_SCHEDULES = ("cosine", "constant")
-DESCRIPTORS = ("hog", "pixels")
 AUGMENTATIONS = ("affine", "none")
 PAIR_OPTIONS = (
     "pair_balance", "balance", "neighbours", "descriptor", "augment", "heads", "sample_weight",
@@ -80,7 +79,6 @@ class TrainConfig(Record):
         if self.clip_grad is not None:
             require_positive("clip_grad", self.clip_grad)
         require_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
-        require_choice("descriptor", self.descriptor, DESCRIPTORS)
         require_choice("augment", self.augment, AUGMENTATIONS)
         require_range("neighbours", self.neighbours, 0, 1000)
         require_range("heads", self.heads, 1, 1000)

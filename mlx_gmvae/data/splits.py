@@ -122,7 +122,12 @@ def hold_out(dataset: Dataset) -> Splits:
 
 
 def held_out_rows(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of `num` rows are for training and which for testing, each in ascending order."""
+    """Which of `num` rows are for training and which for testing, each in ascending order.
+
+    >>> train, test = held_out_rows(100)
+    >>> len(train), len(test)
+    (80, 20)
+    """
     order = np.random.default_rng(SPLIT_SEED).permutation(num)
     num_test = max(1, round(TEST_FRACTION * num))
     return np.sort(order[num_test:]), np.sort(order[:num_test])

@@ -45,6 +45,9 @@ def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
     """ACC: the best accuracy over one-to-one maps of clusters to classes, in [0, 1].
 
     Source: Yang et al. 2010, by the Hungarian algorithm.
+
+    >>> matching_accuracy(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1]))
+    0.75
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -54,7 +57,11 @@ def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes)."""
+    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes).
+
+    >>> majority_accuracy(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]))
+    1.0
+    """
     return float(confusion(labels, clusters).max(axis=1).sum() / len(labels))
 
 
@@ -103,7 +110,11 @@ def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: in
 
 
 def mse(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean squared error of each image, (N,), for pixels in [0, 1]."""
+    """Mean squared error of each image, (N,), for pixels in [0, 1].
+
+    >>> mse(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5)).tolist()
+    [0.25]
+    """
     return ((images - others) ** 2).mean(axis=(1, 2, 3))
 
 

@@ -31,7 +31,12 @@ __all__ = [
 
 
 def build_model(config: ModelConfig) -> LatentVariableModel:
-    """The model that `config` describes, with random weights from MLX's global generator."""
+    """The model that `config` describes, with random weights from MLX's global generator.
+
+    >>> model = build_model(ModelConfig(model="vae", image_size=(20, 28), latent_dims=4))
+    >>> model.sample(num=3).shape
+    (3, 20, 28, 1)
+    """
     return kind_of(config)(config)
 
 

@@ -17,7 +17,13 @@ LOG_VAR_RANGE = (-8.0, 6.0)
 
 
 class Normal(NamedTuple):
-    """N(mean, diag(exp(log_var))) over the last axis; the leading axes broadcast."""
+    """N(mean, diag(exp(log_var))) over the last axis; the leading axes broadcast.
+
+    >>> standard = Normal(mx.zeros((1, 3)), mx.zeros((1, 3)))
+    >>> moved = Normal(mx.ones((1, 3)), mx.zeros((1, 3)))
+    >>> moved.kl(standard).item()
+    1.5
+    """
 
     mean: mx.array
     log_var: mx.array
@@ -58,6 +64,9 @@ def log_responsibilities(log_joint: mx.array) -> mx.array:
 
     log p(y|z) = log p(y) + log p(z|y) - logsumexp_y'[log p(y') + log p(z|y')], finite
     however far z is from every component.
+
+    >>> mx.exp(log_responsibilities(mx.array([-1e4, -1e4]))).tolist()
+    [0.5, 0.5]
     """
     # Far away the logs are huge and nearly equal: subtract the largest before rounding can bite.
     relative = log_joint - mx.stop_gradient(log_joint.max(axis=-1, keepdims=True))

@@ -21,7 +21,11 @@ SLOPE = 0.01
 
 
 class DownsampleConv2d(nn.Module):
-    """4x4 convolution of stride 2 and padding 1: (B, H, W, C) -> (B, H//2, W//2, O)."""
+    """4x4 convolution of stride 2 and padding 1: (B, H, W, C) -> (B, H//2, W//2, O).
+
+    >>> DownsampleConv2d(3, 8)(mx.zeros((1, 14, 10, 3))).shape
+    (1, 7, 5, 8)
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -41,6 +45,9 @@ class UpsampleConv2d(nn.Module):
     pixels, so each of the four output phases is a 2x2 convolution of the low-resolution image with
     sums of taps: 16 multiply-adds for a low-resolution pixel instead of 36, and no four times
     larger intermediate.
+
+    >>> UpsampleConv2d(8, 3)(mx.zeros((1, 7, 5, 8))).shape
+    (1, 14, 10, 3)
     """
 
     def __init__(self, in_channels: int, out_channels: int):

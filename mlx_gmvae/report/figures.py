@@ -21,7 +21,11 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def tile(images: np.ndarray, columns: int, margin: int = MARGIN) -> np.ndarray:
-    """(N, H, W, C) images in rows of `columns`, on white, as one uint8 (H', W', C) picture."""
+    """(N, H, W, C) images in rows of `columns`, on white, as one uint8 (H', W', C) picture.
+
+    >>> tile(np.zeros((5, 8, 8, 1), np.uint8), columns=3, margin=1).shape
+    (19, 28, 1)
+    """
     images = to_uint8(images)
     num, height, width, channels = images.shape
     rows = math.ceil(num / columns)
