@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli import flags, options
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
 from mlx_gmvae.clustering.scores import pair_scores
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.images import Rows
 from mlx_gmvae.data.splits import Dataset, Splits
-from mlx_gmvae.device import backend
+from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import sorting
 from mlx_gmvae.evaluation.assignments import TABLE, Assignments, earlier_results

@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli import flags, options
 from mlx_gmvae.cli.script import Parser, require_at_least, script
-from mlx_gmvae.device import backend
+from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.scores import samples
 from mlx_gmvae.evaluation.traversal import interpolation, manifold

@@ -6,9 +6,9 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import sys
 from pathlib import Path
 
-from mlx_gmvae.cli import flags, interrupts, options
+from mlx_gmvae.cli import flags, options
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
-from mlx_gmvae.device import backend
+from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.evaluation.scores import reconstruct, reconstruction_scores
 from mlx_gmvae.report import figures, tables
 from mlx_gmvae.report.outputs import saved_line

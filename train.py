@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae.cli import flags, interrupts, profiling
+from mlx_gmvae.cli import flags, profiling
 from mlx_gmvae.cli.script import Parser, print_options, print_scores, require_at_least, script
 from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.cli.start import Run, new_run, resumed_run
 from mlx_gmvae.clustering.scores import pair_scores
-from mlx_gmvae.device import backend, distributed
+from mlx_gmvae.device import backend, distributed, interrupts
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.assignments import Assignments
 from mlx_gmvae.evaluation.scores import (

@@ -3,7 +3,7 @@
 Public names are imported on first use, so that a script pays only for what it needs.
 """
 
-from .cli import interrupts
+from .device import interrupts
 
 interrupts.guard_imports()  # before all that takes time
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import train
-from mlx_gmvae.cli import interrupts
+from mlx_gmvae.device import interrupts
 from mlx_gmvae.runs.checkpoint import load_arrays
 
 import numpy as np

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..device import backend
+from ..device import backend, interrupts
 from ..errors import InputError
-from . import interrupts
 
 EXIT_BAD_INPUT = 2
 
