@@ -27,6 +27,28 @@ MANIFOLD_SIDE = 20
 
 @script
 def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    backend.select_device(args.cpu)
+    model = options.load_checked_model(args).model
+    check_channels(args, model)
+    mx.random.seed(args.seed or 0)
+    interrupts.say("what was written may not be whole; run the same command again")
+
+    if args.interpolate or args.manifold:
+        images, columns = path_or_plane(args, model)
+        figures.save_grid(args.outfile, images, columns)
+        print(f"saved {args.outfile} ({len(images)} images)")
+        components: list[int] | list[None] = [None]
+        drawn = [images]
+    else:
+        components = chosen_components(args, model)
+        drawn = draw_samples(args, model, components)
+    if args.outdir:
+        save_files(Path(args.outdir), components, drawn)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Draw new images from a trained model: a row of samples per component, or a grid for one "
         "component or a model without any."
@@ -59,35 +81,25 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
-    outfile = Path(args.outfile or Path(args.outdir or "") / "samples.png")
-    if not figures.can_write(outfile):
+    args.outfile = Path(args.outfile or Path(args.outdir or "") / "samples.png")
+    if not figures.can_write(args.outfile):
         raise InputError(f"--outfile is {args.outfile}; its name must end in .png or the like")
-    backend.select_device(args.cpu)
+    return args
 
-    model = options.load_checked_model(args).model
-    check_channels(args, model)
-    mx.random.seed(args.seed or 0)
-    interrupts.say("what was written may not be whole; run the same command again")
-    if args.interpolate or args.manifold:
-        images, columns = path_or_plane(args, model)
-        figures.save_grid(outfile, images, columns)
-        print(f"saved {outfile} ({len(images)} images)")
-        if args.outdir:
-            save_files(Path(args.outdir), [None], [images])
-        return 0
-    components = chosen_components(args, model)
+
+def draw_samples(
+    args: argparse.Namespace, model: LatentVariableModel, components: list[int] | list[None]
+) -> list[np.ndarray]:
+    """Samples of each component, saved as a grid: in rows, or of one in a square."""
     in_rows = len(components) > 1
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     require_at_least("num", num, 1)
-
     drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
-    figures.save_grid(outfile, np.concatenate(drawn), columns)
-    print(f"saved {outfile} ({len(drawn) * num} samples"
+    figures.save_grid(args.outfile, np.concatenate(drawn), columns)
+    print(f"saved {args.outfile} ({len(drawn) * num} samples"
           + (", a row per component)" if in_rows else ")"))  # fmt: skip
-    if args.outdir:
-        save_files(Path(args.outdir), components, drawn)
-    return 0
+    return drawn
 
 
 def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple[np.ndarray, int]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gmvae.cli import flags, profiling
-from mlx_gmvae.cli.script import Parser, print_options, print_scores, require_at_least, script
+from mlx_gmvae.cli.announce import epoch_line, print_summary
+from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
 from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.cli.start import Run, new_run, resumed_run
 from mlx_gmvae.clustering.scores import pair_scores
@@ -25,16 +26,13 @@ from mlx_gmvae.evaluation.scores import (
     responsibilities,
     sample_rows,
 )
-from mlx_gmvae.models import MixtureModel, effective_options
+from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.report import plots
 from mlx_gmvae.report.outputs import names_in, saved_line
 from mlx_gmvae.report.progress import save_progress
 from mlx_gmvae.report.tables import write_json
-from mlx_gmvae.report.words import duration
 from mlx_gmvae.runs.folder import WRITTEN
 from mlx_gmvae.runs.iterations import compare_iterations
-from mlx_gmvae.training import memory
-from mlx_gmvae.training.trainer import Trainer
 
 import numpy as np
 
@@ -209,39 +207,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         if args.resume:
             raise InputError("--seeds has no effect with --resume, which knows how many there are")
     return args
-
-
-def print_summary(run: Run) -> None:
-    model, splits, config = run.trainer.model, run.splits, run.trainer.config
-    print_options(effective_options(model.config) | config.effective())
-    print(backend.describe())
-    parameters = sum(value.size for value in model.arrays().values())
-    print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
-          f"images of {splits.train.image_shape}")  # fmt: skip
-    print(f"run: {run.folder.path}")
-    print(f"number of trainable parameters: {parameters:,}")
-    batchsize = run.trainer.batchsize
-    step = memory.step_bytes(model.config, config, batchsize, parameters)
-    print(memory.describe(step, batchsize, splits.train.images))
-    if not run.trainer.is_done:
-        print_estimate(run.trainer)
-
-
-def print_estimate(trainer: Trainer) -> None:
-    """How long the run will take, by a step that is timed and taken back."""
-    print("compiling a training step", flush=True)
-    steps = trainer.steps_per_epoch
-    seconds = profiling.seconds_per_step(trainer) * steps * (trainer.config.epochs - trainer.epoch)
-    epochs = f"{trainer.config.epochs - trainer.epoch} epochs of {steps} steps"
-    print(f"training: {epochs}, about {duration(seconds)}", flush=True)
-
-
-def epoch_line(record: dict[str, float], seconds_left: float) -> str:
-    left = f" | Left {duration(seconds_left)}" if seconds_left else ""
-    return (
-        f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "
-        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s{left}"
-    )
 
 
 def measure(run: Run) -> None:

@@ -19,7 +19,6 @@ from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
-from ..clustering.heads import Heads
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..config import TrainConfig
 from ..data.batches import over_batches
@@ -33,6 +32,7 @@ from .defaults import for_model
 from .loss import Objective
 from .optimizer import Adam
 from .schedule import Weights, learning_rate, step_weights
+from .trained import Trained
 
 RECENT_EPOCHS = 3  # by which the time to come is estimated
 VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
@@ -266,28 +266,6 @@ def train(
         pass
     model.eval()
     return trainer.history
-
-
-class Trained(nn.Module):
-    """Everything that is trained: the model and, beside it, the heads that compete."""
-
-    def __init__(self, model: LatentVariableModel, heads: Heads | None):
-        super().__init__()
-        self.model = model
-        if heads is not None:
-            self.heads = heads
-
-    def running_statistics(self) -> dict[str, Any]:
-        """Floating-point arrays that steps change but gradients do not, as a tree."""
-        learned = dict(tree_flatten(self.trainable_parameters()))
-        everything: Any = tree_flatten(self.parameters())
-        names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
-        return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
-
-    def use_chosen_head(self) -> None:
-        """Let the model's classifier end in the best head."""
-        if "heads" in self:
-            self.heads.copy_to(self.model.classifier.out)
 
 
 def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:

@@ -1,0 +1,45 @@
+"""What train.py says about a run before it starts and after each epoch."""
+
+from ..device import backend
+from ..models import effective_options
+from ..report.words import duration
+from ..training import memory
+from ..training.trainer import Trainer
+from . import profiling
+from .script import print_options
+from .start import Run
+
+
+def print_summary(run: Run) -> None:
+    """The options in use, the machine, the data, and what the run will take."""
+    model, splits, config = run.trainer.model, run.splits, run.trainer.config
+    print_options(effective_options(model.config) | config.effective())
+    print(backend.describe())
+    parameters = sum(value.size for value in model.arrays().values())
+    print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
+          f"images of {splits.train.image_shape}")  # fmt: skip
+    print(f"run: {run.folder.path}")
+    print(f"number of trainable parameters: {parameters:,}")
+    batchsize = run.trainer.batchsize
+    step = memory.step_bytes(model.config, config, batchsize, parameters)
+    print(memory.describe(step, batchsize, splits.train.images))
+    if not run.trainer.is_done:
+        print_estimate(run.trainer)
+
+
+def print_estimate(trainer: Trainer) -> None:
+    """How long the run will take, by a step that is timed and taken back."""
+    print("compiling a training step", flush=True)
+    steps = trainer.steps_per_epoch
+    seconds = profiling.seconds_per_step(trainer) * steps * (trainer.config.epochs - trainer.epoch)
+    epochs = f"{trainer.config.epochs - trainer.epoch} epochs of {steps} steps"
+    print(f"training: {epochs}, about {duration(seconds)}", flush=True)
+
+
+def epoch_line(record: dict[str, float], seconds_left: float) -> str:
+    """What is printed of a finished epoch."""
+    left = f" | Left {duration(seconds_left)}" if seconds_left else ""
+    return (
+        f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "
+        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s{left}"
+    )

@@ -1,0 +1,32 @@
+"""All parameters that one training step changes, as one module."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..clustering.heads import Heads
+from ..models.base import LatentVariableModel
+
+
+class Trained(nn.Module):
+    """Everything that is trained: the model and, beside it, the heads that compete."""
+
+    def __init__(self, model: LatentVariableModel, heads: Heads | None):
+        super().__init__()
+        self.model = model
+        if heads is not None:
+            self.heads = heads
+
+    def running_statistics(self) -> dict[str, Any]:
+        """Floating-point arrays that steps change but gradients do not, as a tree."""
+        learned = dict(tree_flatten(self.trainable_parameters()))
+        everything: Any = tree_flatten(self.parameters())
+        names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
+        return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
+
+    def use_chosen_head(self) -> None:
+        """Let the model's classifier end in the best head."""
+        if "heads" in self:
+            self.heads.copy_to(self.model.classifier.out)
