@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlx_gmvae.models.mixture import Gaussians
 from mlx_gmvae.report import plots
 
 import numpy as np
@@ -15,7 +16,7 @@ rng = np.random.default_rng(0)
 def test_latents_of_any_dimension(tmp_path: Path, dims: int) -> None:
     colourings = {"by cluster": rng.integers(0, 12, 50), "by label": np.array(["a", "b"] * 25)}
     covariances = np.stack([np.eye(dims)] * 3)
-    components = plots.Gaussians(rng.normal(size=(3, dims)), covariances, ["a", "b", "c"])
+    components = Gaussians(rng.normal(size=(3, dims)), covariances, ["a", "b", "c"])
     path = tmp_path / "latent.png"
     z = rng.normal(size=(50, dims))
     plots.save_latent_plane(path, z, colourings, components)

@@ -3,7 +3,7 @@
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.traversal import interpolation, manifold
-from mlx_gmvae.models import build_model
+from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
 
 import mlx.core as mx
 import numpy as np
@@ -11,14 +11,17 @@ import pytest
 from scipy import stats
 
 
-def make(model: str, latent_dims: int = 2):  # type: ignore[no-untyped-def]
+def make(model: str, latent_dims: int = 2) -> LatentVariableModel:
     mx.random.seed(0)
-    shape = {"image_size": (8, 8), "latent_dims": latent_dims}
-    return build_model(ModelConfig(model=model, arch="mlp", hidden_dims=16, **shape))
+    config = ModelConfig(
+        model=model, arch="mlp", hidden_dims=16, image_size=(8, 8), latent_dims=latent_dims
+    )
+    return build_model(config)
 
 
 def test_a_path_between_components_ends_at_their_centres() -> None:
     model = make("gmvae")
+    assert isinstance(model, MixtureModel)
     images = interpolation(model, 3, 7, 5)
     ends = model.image(model.component_latents()[mx.array([3, 7])])
     np.testing.assert_allclose(images[[0, -1]], ends, atol=1e-5)
