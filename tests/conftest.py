@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for each other would cost more than they bring.
@@ -60,6 +61,22 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_images() -> np.ndarray:
     """64 random uint8 images of 9x6 pixels and 3 channels."""
     return np.random.default_rng(0).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The diagrams that a test has saved: matplotlib's figures by the names of their files."""
+    from matplotlib.figure import Figure
+
+    figures: dict[str, Any] = {}
+    save = Figure.savefig
+
+    def savefig(figure: Figure, path: Path, **options: Any) -> None:
+        figures[path.name] = figure
+        save(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return figures
 
 
 @pytest.fixture

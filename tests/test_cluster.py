@@ -159,7 +159,9 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
         sorting.prepare(dataset, tmp_path / "in" / "sorted")
 
 
-def test_a_folder_that_cannot_hold_links_is_refused(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_that_cannot_hold_links_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(source: str, target: Path) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
@@ -172,8 +174,11 @@ def test_a_folder_that_cannot_hold_links_is_refused(tmp_path: Path, monkeypatch)
 
 
 def test_sorting_is_refused_before_anything_is_scored(
-    digits_run, tmp_path, monkeypatch, capsys
-) -> None:  # type: ignore[no-untyped-def]
+    digits_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def score(*args: object) -> None:
         raise AssertionError("scored")
 
@@ -186,7 +191,12 @@ def test_sorting_is_refused_before_anything_is_scored(
     assert not (tmp_path / "c").exists()
 
 
-def test_ctrl_c_in_what_takes_long_loses_nothing(digits_run, tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_ctrl_c_in_what_takes_long_loses_nothing(
+    digits_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
@@ -203,8 +213,8 @@ def test_ctrl_c_in_what_takes_long_loses_nothing(digits_run, tmp_path, monkeypat
 
 
 def test_results_of_an_earlier_call_go_and_everything_else_stays(
-    digits_run, tmp_path, capsys
-) -> None:  # type: ignore[no-untyped-def]
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "c"
     out.mkdir()
     of_others = {"cluster_1.png", "cluster_001.png", "cluster_12.png.bak", "my_cluster_12.png",
@@ -269,7 +279,9 @@ def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path)
         ("--anomaly_score elbo", "no effect without --anomalies"),
     ],
 )
-def test_flags_without_sense_are_refused(flags, message, digits_run, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_flags_without_sense_are_refused(
+    flags: str, message: str, digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = f"--model {digits_run}/model.npz --outdir {tmp_path} {flags}"
     assert cluster.main(options.split()) == 2
     error = capsys.readouterr().err

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
@@ -85,6 +86,7 @@ def test_all_is_train_then_test() -> None:
 
 def test_classes_keep_only_what_is_named() -> None:
     train, test = load_dataset("digits", classes=["1", "4", "8"])
+    assert train.labels is not None and test.labels is not None
     assert set(np.unique(train.labels)) == set(np.unique(test.labels)) == {1, 4, 8}
     with pytest.raises(InputError, match="no class cat"):
         load_dataset("digits", classes=["cat"])
@@ -93,7 +95,7 @@ def test_classes_keep_only_what_is_named() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"image_size": "ab"}, {"image_size": [5]}, {"classes": 3}, {"classes": [1]}]
 )
-def test_descriptions_of_data_are_checked_too(wrong) -> None:  # type: ignore[no-untyped-def]
+def test_descriptions_of_data_are_checked_too(wrong: dict[str, Any]) -> None:
     """They are read from model files."""
     with pytest.raises(InputError, match=next(iter(wrong))):
         load_dataset("digits", **wrong)
@@ -162,7 +164,7 @@ def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain:
         ({"images": np.array([{}], dtype=object)}, "not a readable"),
     ],
 )
-def test_wrong_arrays_are_refused(tmp_path: Path, arrays, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=message):
@@ -179,10 +181,11 @@ def test_idx_folder(tmp_path: Path) -> None:
 def test_train_and_test_read_apart_share_classes_and_positions(tmp_path: Path) -> None:
     """Classes that only one of them has keep their names, and no two images one position."""
     images = np.zeros((6, 4, 4), np.uint8)
-    for names, train_labels, test_labels in [
+    cases: list[tuple[tuple[str, ...], list[Any], list[Any]]] = [
         (("ant", "bee", "cow"), ["cow", "ant", "cow", "ant", "cow", "ant"], ["bee"] * 6),
         (("0", "1", "2", "3"), [0, 1, 2, 0, 1, 2], [3, 3, 3, 3, 0, 0]),
-    ]:
+    ]
+    for names, train_labels, test_labels in cases:
         np.savez(tmp_path / "a.npz", images=images, labels=train_labels, test_images=images,
                  test_labels=test_labels)  # fmt: skip
         splits = load_dataset(str(tmp_path / "a.npz"))
@@ -262,7 +265,9 @@ def test_a_wrong_file_in_the_cache_is_named(tiny_mnist: Path, tmp_path: Path) ->
         load_dataset("mnist", tmp_path)
 
 
-def test_files_directly_in_data_dir_are_found_without_a_server(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_files_directly_in_data_dir_are_found_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_set(tmp_path)
     digests = {
         f"{prefix}-{name}": sha256(idx_bytes(array))
@@ -278,7 +283,9 @@ def test_files_directly_in_data_dir_are_found_without_a_server(tmp_path, monkeyp
         load_dataset("fashion-mnist", tmp_path)
 
 
-def test_fetch_tries_the_next_mirror_and_says_why_all_failed(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_fetch_tries_the_next_mirror_and_says_why_all_failed(
+    server: tuple[str, Path], tmp_path: Path
+) -> None:
     address, folder = server
     (folder / "there").write_bytes(b"content")
     path = tmp_path / "got" / "file"

@@ -87,27 +87,33 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     distributed._group.cache_clear()
 
 
-def test_an_ordinary_run_never_looks_for_other_processes(no_launcher, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_ordinary_run_never_looks_for_other_processes(
+    no_launcher: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = str(tmp_path / "run")
     assert main([*OPTIONS, "--epochs", "1", "--outdir", folder]) == 0
     assert main(["--cpu", "--resume", folder, "--epochs", "2"]) == 0
 
 
 @pytest.mark.parametrize("variable", [distributed.MLX_LAUNCH, distributed.OPEN_MPI])
-def test_under_a_launcher_they_are_looked_for(no_launcher, variable: str) -> None:  # type: ignore[no-untyped-def]
+def test_under_a_launcher_they_are_looked_for(
+    no_launcher: pytest.MonkeyPatch, variable: str
+) -> None:
     no_launcher.setenv("MLX_MPI_LIBNAME", "libmpi.so")
     no_launcher.setenv(variable, "2")
     with pytest.raises(AssertionError, match="other processes"):
         distributed.size()
 
 
-def test_another_mpi_than_open_mpi_is_named(no_launcher) -> None:  # type: ignore[no-untyped-def]
+def test_another_mpi_than_open_mpi_is_named(no_launcher: pytest.MonkeyPatch) -> None:
     no_launcher.setenv(distributed.OTHER_MPI, "2")
     with pytest.raises(InputError, match="install Open MPI"):
         distributed.size()
 
 
-def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(distributed.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(distributed, "find_library", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

@@ -60,7 +60,16 @@ def test_the_table_has_its_rows() -> None:
 
 
 @pytest.mark.parametrize(("what", "script", "options", "test"), ROWS, ids=[row[0] for row in ROWS])
-def test_row(what, script, options, test, workplace, monkeypatch, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_row(
+    what: str,
+    script: str,
+    options: str,
+    test: str,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if "DIR" in options.split():

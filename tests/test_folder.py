@@ -5,20 +5,22 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cluster
 import reconstruct
 import train
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import mapped
+from mlx_gmvae.data.batches import as_float
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, read_header
 from mlx_gmvae.data.images import Rows, joined, resize_images
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.metrics import mse, ssim
-from mlx_gmvae.evaluation.scores import pixels, reconstruction_scores
 from mlx_gmvae.evaluation.scores import reconstruct as reconstructions
+from mlx_gmvae.evaluation.scores import reconstruction_scores
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.training import memory
@@ -35,7 +37,7 @@ FLOWER = Image.fromarray(load_sample_images().images[1])  # 427 x 640, colour
 PHOTO = FLOWER.crop((100, 100, 148, 132))  # 32 x 48
 
 
-def write(folder: Path, name: str, image: Image.Image = PHOTO, **options) -> Path:  # type: ignore[no-untyped-def]
+def write(folder: Path, name: str, image: Image.Image = PHOTO, **options: Any) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
@@ -49,7 +51,7 @@ def pieces(num: int, side: int = 16) -> list[Image.Image]:
     return [FLOWER.crop((left, top, left + side, top + side)) for top, left in some]
 
 
-def load(folder: Path, **options) -> Splits:  # type: ignore[no-untyped-def]
+def load(folder: Path, **options: Any) -> Splits:
     return load_dataset(str(folder), folder.parent / "cache", **options)
 
 
@@ -112,7 +114,7 @@ def test_transparent_palette_is_flattened_on_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
 def test_animations_give_their_first_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
-    options = {"lossless": True} if suffix == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
     path = write(
         tmp_path, "a" + suffix, frames[0], save_all=True, append_images=frames[1:], **options
     )
@@ -123,7 +125,8 @@ def test_animations_give_their_first_frame(tmp_path: Path, suffix: str) -> None:
 def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = QUARTER_TURN
-    options = {".jpg": {"quality": 95}, ".webp": {"lossless": True}}.get(suffix, {})
+    options_of: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".webp": {"lossless": True}}
+    options = options_of.get(suffix, {})
     path = write(tmp_path, "a" + suffix, exif=exif, **options)
     assert read_header(str(path))[:2] == (48, 32)
     grey = write(tmp_path, "grey" + suffix, PHOTO.convert("L"), exif=exif, **options)
@@ -154,7 +157,9 @@ def test_one_pixel_and_grey_sets(tmp_path: Path) -> None:
     np.testing.assert_array_equal(everything.images[everything.index == 0][0], grey)
 
 
-def test_broken_files_are_skipped_and_listed(tmp_path: Path, capfd) -> None:  # type: ignore[no-untyped-def]
+def test_broken_files_are_skipped_and_listed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "photos"
     for number, piece in enumerate(pieces(12)):
         write(folder, f"{number:02d}.png", piece)
@@ -221,7 +226,7 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
             assert path.parent.parent.name == part.class_names[label]
             np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
     some = load(folder, classes=["dog", "fox"])
-    assert set(some.train.labels) == {1, 2}
+    assert some.train.labels is not None and set(some.train.labels) == {1, 2}
     # A class keeps its division into training and test images.
     assert set(some.test.index) == set(splits.test.index[splits.test.labels != 0])
     with pytest.raises(InputError, match="no class cow; it has cat, dog, fox"):
@@ -263,7 +268,9 @@ def test_both_splits_are_views_of_one_memory_map(tmp_path: Path) -> None:
     assert isinstance(mx.array(everything.images[3:5]), mx.array)
 
 
-def test_the_cache_is_used_again_and_follows_changes(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_cache_is_used_again_and_follows_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = labelled(tmp_path / "pets")
     before = load(folder)
     (array,) = cached(folder)
@@ -285,7 +292,9 @@ def test_the_cache_is_used_again_and_follows_changes(tmp_path: Path, monkeypatch
     assert not list((tmp_path / "cache" / "folders").glob("*.part"))
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_cache_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = labelled(tmp_path / "pets")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot keep decoded images in .*--data_dir"):
@@ -319,10 +328,13 @@ def test_rows_are_read_block_by_block(small_images: np.ndarray) -> None:
     np.testing.assert_array_equal(some[1:3], small_images[rows[1:3]])
 
 
-def test_scores_of_batches_are_those_of_the_whole(small_images, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_scores_of_batches_are_those_of_the_whole(
+    small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build_model(ModelConfig(model="vae", image_size=(9, 6), channels=3))
     found = reconstructions(model, small_images)
-    whole = (mse(pixels(small_images), found), ssim(pixels(small_images), found))
+    originals = np.array(as_float(small_images))
+    whole = (mse(originals, found), ssim(originals, found))
     monkeypatch.setattr("mlx_gmvae.data.batches.BATCH_PIXELS", 10 * 9 * 6 * 3)
     for one, other in zip(reconstruction_scores(model, small_images), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
@@ -357,7 +369,9 @@ def test_estimated_memory_is_within_a_factor_two(side: int, model: str) -> None:
     assert 0.5 < estimate / mx.get_peak_memory() < 2
 
 
-def test_large_photographs_train_without_downsampling(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_large_photographs_train_without_downsampling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "large"
     for number in range(3):
         write(folder, f"{number}.jpg", FLOWER.rotate(number), quality=90)
@@ -369,7 +383,9 @@ def test_large_photographs_train_without_downsampling(tmp_path: Path, capsys) ->
     assert load_model(tmp_path / "run/model.npz").model.config.image_size == (427, 640)
 
 
-def test_real_photographs_train_resume_and_cluster(data_dir, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_real_photographs_train_resume_and_cluster(
+    data_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archives = list(Path(data_dir).glob("cifar10-jpg/*.zip"))
     if not archives:
         pytest.skip("there is no cifar10-jpg/*.zip beside mnist/")

@@ -29,7 +29,10 @@ def test_a_head_must_be_clearly_better_to_be_chosen() -> None:
     for _ in range(1000):
         heads.record(mx.array([1.0, 0.995, 0.9]))
     assert heads.chosen.item() == 2
-    np.testing.assert_allclose(heads.running_loss, [1.0, 0.995, 0.9], atol=1e-3)
+    seen = np.array([[1.0, 0.995, 1.0]] * 1000 + [[1.0, 0.995, 0.9]] * 1000)
+    ages = np.arange(len(seen))[::-1, None]
+    expected = (0.01 * 0.99**ages * seen).sum(axis=0)  # each loss weighs less the older it is
+    np.testing.assert_allclose(heads.running_loss, expected, rtol=1e-4)
     heads.settle()
     for _ in range(1000):
         heads.record(mx.array([0.1, 0.995, 0.9]))
@@ -43,5 +46,7 @@ def test_the_model_ends_in_the_head_in_use(small_images: np.ndarray) -> None:
         pass
     heads = trainer.trained.heads
     np.testing.assert_array_equal(model.classifier.out.weight, heads.weight[heads.chosen])
+    np.testing.assert_array_equal(model.classifier.out.bias, heads.bias[heads.chosen])
+    assert len({np.array(weight).tobytes() for weight in heads.weight}) == 5
     assert float(mx.abs(heads.running_loss).min()) > 0
     assert len({float(loss) for loss in heads.running_loss}) == 5

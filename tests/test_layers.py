@@ -1,5 +1,8 @@
 """The layers are the plain ones: same values, same gradients, odd and even sizes, in parts too."""
 
+from collections.abc import Callable
+from typing import Any
+
 from mlx_gmvae.device import parallel
 from mlx_gmvae.device.parallel import over_batch
 from mlx_gmvae.models import layers
@@ -28,7 +31,13 @@ def nearest_then_conv(layer: UpsampleConv2d, x: mx.array) -> mx.array:
     ("make", "plain"),
     [(DownsampleConv2d, strided_conv), (UpsampleConv2d, nearest_then_conv)],
 )
-def test_layer_equals_its_plain_form(make, plain, size, on_cpu, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_layer_equals_its_plain_form(
+    make: Callable[[int, int], nn.Module],
+    plain: Callable[[Any, mx.array], mx.array],
+    size: tuple[int, int],
+    on_cpu: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(layers, "on_cpu", lambda: on_cpu)
     mx.random.seed(0)
     layer = make(3, 5)
@@ -39,8 +48,8 @@ def test_layer_equals_its_plain_form(make, plain, size, on_cpu, monkeypatch) -> 
 
     probe = mx.random.normal(expected.shape)  # a generic direction of the output
 
-    def gradients(function):  # type: ignore[no-untyped-def]
-        def loss(parameters, x):  # type: ignore[no-untyped-def]
+    def gradients(function: Callable[[mx.array], mx.array]) -> Any:
+        def loss(parameters: dict[str, Any], x: mx.array) -> mx.array:
             layer.update(parameters)
             return (function(x) * probe).sum()
 
@@ -53,14 +62,14 @@ def test_layer_equals_its_plain_form(make, plain, size, on_cpu, monkeypatch) -> 
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_formulation_for_gpus_is_the_same(size, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_formulation_for_gpus_is_the_same(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(layers, "on_cpu", lambda: False)
     x = mx.random.normal((2, *size, 3))
-    for layer, plain in [
-        (DownsampleConv2d(3, 5), strided_conv),
-        (UpsampleConv2d(3, 5), nearest_then_conv),
-    ]:
-        np.testing.assert_allclose(layer(x), plain(layer, x), atol=1e-5)
+    down, up = DownsampleConv2d(3, 5), UpsampleConv2d(3, 5)
+    np.testing.assert_allclose(down(x), strided_conv(down, x), atol=1e-5)
+    np.testing.assert_allclose(up(x), nearest_then_conv(up, x), atol=1e-5)
 
 
 def test_upsample_is_mlx_nearest() -> None:
@@ -79,7 +88,9 @@ def test_leaky_relu_and_its_gradient() -> None:
 
 
 @pytest.mark.parametrize("transform", [mx.compile, lambda function: function])
-def test_a_batch_in_parts_gives_the_same(transform, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_batch_in_parts_gives_the_same(
+    transform: Callable[[Callable], Callable], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values and gradients of two layers and leaky relu, on one stream and on three."""
     down, up = DownsampleConv2d(2, 4), UpsampleConv2d(4, 1)
     x, weights = mx.random.normal((70, 6, 8, 2)), [down.weight, up.weight]

@@ -1,11 +1,12 @@
 """Clustering scores against brute force, image scores against scikit-image."""
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 from mlx_gmvae.evaluation import metrics
 
 import numpy as np
 import pytest
+from scipy import stats
 from skimage.metrics import mean_squared_error, structural_similarity
 
 rng = np.random.default_rng(0)
@@ -43,6 +44,54 @@ def test_scores_of_a_relabelled_clustering_are_perfect() -> None:
     scores = metrics.clustering_scores(labels, (labels + 1) % 4)
     assert set(scores) == {"accuracy", "majority_accuracy", "nmi", "ari"}
     assert all(score == pytest.approx(1) for score in scores.values())
+
+
+def test_ari_and_nmi_are_counted_naively() -> None:
+    """ARI from all pairs of images, NMI from all pairs of a class and a cluster."""
+    labels = rng.integers(0, 3, 40)
+    clusters = np.where(rng.random(40) < 0.6, labels, rng.integers(0, 5, 40))
+    pairs = list(combinations(range(40), 2))
+    both = sum(labels[i] == labels[j] and clusters[i] == clusters[j] for i, j in pairs)
+    in_class = sum(labels[i] == labels[j] for i, j in pairs)
+    in_cluster = sum(clusters[i] == clusters[j] for i, j in pairs)
+    by_chance = in_class * in_cluster / len(pairs)
+    scores = metrics.clustering_scores(labels, clusters)
+    ari = (both - by_chance) / ((in_class + in_cluster) / 2 - by_chance)
+    assert scores["ari"] == pytest.approx(ari)
+    joint = np.array(
+        [[np.mean((labels == a) & (clusters == b)) for b in range(5)] for a in range(3)]
+    )
+    apart = np.outer(joint.sum(axis=1), joint.sum(axis=0))
+    mutual = stats.entropy(joint.ravel(), apart.ravel())
+    entropies = stats.entropy(joint.sum(axis=1)) + stats.entropy(joint.sum(axis=0))
+    assert scores["nmi"] == pytest.approx(mutual / (entropies / 2))
+    assert 0.1 < scores["ari"] < 0.9  # neither chance nor perfect
+
+
+def test_scores_of_named_classes_are_counted_naively() -> None:
+    labels = np.array(["a", "a", "a", "b", "b", "c"])
+    predicted = np.array(["a", "a", "b", "b", "a", "b"])  # nothing is ever named c
+    scores = metrics.classification_scores(labels, predicted)
+    precision, recall = [2 / 3, 1 / 3, 0], [2 / 3, 1 / 2, 0]
+    f1 = [2 / 3, 2 / (3 + 2), 0]
+    assert scores == pytest.approx({
+        "accuracy": 3 / 6, "precision": np.mean(precision), "recall": np.mean(recall),
+        "f1_macro": np.mean(f1), "f1_micro": 3 / 6,
+    })  # fmt: skip
+    counts, rows = metrics.confusion_of(labels, predicted, ["a", "b"])
+    assert rows == ["a", "b", "c"] and counts.tolist() == [[2, 1], [1, 1], [0, 1]]
+
+
+def test_calibration_error_is_the_gap_of_each_bin() -> None:
+    """Two bins by hand: 0.6 sure and right three times of four, 0.9 sure and always right."""
+    sure = np.array([0.6, 0.6, 0.6, 0.6, 0.9, 0.9])
+    clusters, labels = np.array([0, 0, 1, 1, 0, 1]), np.array([1, 1, 0, 1, 1, 0])
+    responsibilities = np.stack([1 - sure, 1 - sure], axis=1)
+    responsibilities[np.arange(6), clusters] = sure
+    right = np.array([True, True, True, False, True, True])  # cluster 0 is class 1, 1 is 0
+    expected = 4 / 6 * abs(right[:4].mean() - 0.6) + 2 / 6 * abs(1 - 0.9)
+    assert metrics.calibration_error(labels, responsibilities) == pytest.approx(expected)
+    assert metrics.calibration_error(labels, np.eye(2)[1 - labels]) == 0
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 13, 3), (5, 6, 1), (7, 7, 2)])

@@ -1,7 +1,9 @@
 """The contract that every model keeps, and the GMVAE's loss against a naive oracle."""
 
+from typing import Any
+
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.models import MODELS, MixtureModel, build_model
+from mlx_gmvae.models import MODELS, LatentVariableModel, MixtureModel, build_model
 from mlx_gmvae.models.base import TRIES
 from mlx_gmvae.models.distributions import Normal
 
@@ -21,7 +23,9 @@ VARIANTS = [
 ]
 
 
-def make(model: str, arch: str, posterior: str, likelihood: str, **options):  # type: ignore[no-untyped-def]
+def make(
+    model: str, arch: str, posterior: str, likelihood: str, **options: Any
+) -> LatentVariableModel:
     mx.random.seed(0)
     config = ModelConfig(
         model=model, arch=arch, posterior=posterior, likelihood=likelihood, image_size=(9, 6),
@@ -31,7 +35,7 @@ def make(model: str, arch: str, posterior: str, likelihood: str, **options):  # 
 
 
 @pytest.fixture(params=VARIANTS, ids="-".join)
-def model(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
+def model(request: pytest.FixtureRequest) -> LatentVariableModel:
     return make(*request.param)
 
 
@@ -40,21 +44,21 @@ def x() -> mx.array:
     return mx.array(np.random.default_rng(1).random((6, 9, 6, 3), dtype=np.float32))
 
 
-def test_elbo_is_the_sum_of_its_terms(model, x) -> None:  # type: ignore[no-untyped-def]
+def test_elbo_is_the_sum_of_its_terms(model: LatentVariableModel, x: mx.array) -> None:
     elbo = model.elbo(x)
     assert elbo.loss.shape == ()
     assert "reconstruction" in elbo.terms
     assert elbo.loss.item() == pytest.approx(sum(v.item() for v in elbo.terms.values()), rel=1e-5)
-    assert all(v.item() > -1e-5 for name, v in elbo.terms.items() if name.startswith("kl_"))
+    assert all(float(v) > -1e-5 for name, v in elbo.terms.items() if name.startswith("kl_"))
 
 
-def test_more_draws_estimate_the_same_elbo(x) -> None:  # type: ignore[no-untyped-def]
+def test_more_draws_estimate_the_same_elbo(x: mx.array) -> None:
     one, many = make(*VARIANTS[-1]), make(*VARIANTS[-1], mc_samples=50)
     average = np.mean([one.elbo(x).loss.item() for _ in range(200)])
     assert many.elbo(x).loss.item() == pytest.approx(average, rel=0.02)
 
 
-def test_shapes(model, x) -> None:  # type: ignore[no-untyped-def]
+def test_shapes(model: LatentVariableModel, x: mx.array) -> None:
     q = model.encode(x)
     assert isinstance(q, Normal)
     assert q.mean.shape == q.log_var.shape == (6, 4)
@@ -64,12 +68,14 @@ def test_shapes(model, x) -> None:  # type: ignore[no-untyped-def]
     assert model.sample(3).shape == (3, 9, 6, 3)
 
 
-def test_pixels_lie_in_the_unit_interval(model, x) -> None:  # type: ignore[no-untyped-def]
+def test_pixels_lie_in_the_unit_interval(model: LatentVariableModel, x: mx.array) -> None:
     for images in (model.reconstruct(x), model.sample(5)):
-        assert 0 <= images.min().item() <= images.max().item() <= 1
+        assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
-def test_importance_bound_is_above_the_elbo_and_rises(model, x) -> None:  # type: ignore[no-untyped-def]
+def test_importance_bound_is_above_the_elbo_and_rises(
+    model: LatentVariableModel, x: mx.array
+) -> None:
     # Larger weights than at random initialisation make the gaps larger than the noise.
     model.update(tree_map(lambda value: 2 * value, model.parameters()))
     mx.random.seed(0)
@@ -81,18 +87,19 @@ def test_importance_bound_is_above_the_elbo_and_rises(model, x) -> None:  # type
     assert elbo < few < many
 
 
-def test_every_parameter_gets_a_gradient(model, x) -> None:  # type: ignore[no-untyped-def]
-    def loss(parameters):  # type: ignore[no-untyped-def]
+def test_every_parameter_gets_a_gradient(model: LatentVariableModel, x: mx.array) -> None:
+    def loss(parameters: dict[str, Any]) -> mx.array:
         model.update(parameters)
         return model.elbo(x).loss
 
     if hasattr(model, "mixture"):  # equal components get no gradient of their own
         model.mixture.mean = mx.random.normal(model.mixture.mean.shape)
-    for name, gradient in tree_flatten(mx.grad(loss)(model.trainable_parameters())):
-        assert mx.abs(gradient).max().item() > 0, f"{name} is dead"
+    gradients = dict(tree_flatten(mx.grad(loss)(model.trainable_parameters())))
+    for name, gradient in gradients.items():
+        assert float(mx.abs(gradient).max()) > 0, f"{name} is dead"
 
 
-def test_mixture_contract(model, x) -> None:  # type: ignore[no-untyped-def]
+def test_mixture_contract(model: LatentVariableModel, x: mx.array) -> None:
     if not isinstance(model, MixtureModel):
         with pytest.raises(ValueError, match="no components"):
             model.sample(2, component=0)
@@ -119,7 +126,7 @@ def test_component_samples_come_from_that_component() -> None:
     np.testing.assert_allclose(shares, 0.2, atol=0.05)
 
 
-def test_samples_of_a_component_are_recognised_as_of_it(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_samples_of_a_component_are_recognised_as_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that q(y|x) gives to another component is drawn again, but not for ever."""
     model = make("gmvae", "mlp", "amortised", "bernoulli")
     raw = model.image(model.sample_latent(400, 2))
@@ -130,8 +137,8 @@ def test_samples_of_a_component_are_recognised_as_of_it(monkeypatch) -> None:  #
         return mx.log(mx.concatenate([1 - is_bright, 0 * is_bright, is_bright], axis=1) + 1e-6)
 
     monkeypatch.setattr(type(model), "log_cluster_probabilities", lambda self, x: by_brightness(x))
-    share = (by_brightness(model.sample(400, 2)).argmax(axis=1) == 2).mean().item()
-    assert share > 1 - 2 * 0.5**TRIES
+    share = (by_brightness(model.sample(400, 2)).argmax(axis=1) == 2).mean()
+    assert float(share) > 1 - 2 * 0.5**TRIES
     assert model.sample(10, 1).shape == (10, 9, 6, 3)  # nothing is ever recognised as 1
 
 
@@ -215,6 +222,5 @@ def test_mutual_learning_starts_from_the_plain_vae(x: mx.array) -> None:
     terms = model.elbo(x).terms
     assert terms["kl_z"].item() == pytest.approx(model.encode(x).kl_standard().mean().item())
     assert terms["kl_y"].item() == pytest.approx(0, abs=1e-6)
-    assert not any(
-        name.startswith("mixture") for name, _ in tree_flatten(model.trainable_parameters())
-    )
+    trainable = dict(tree_flatten(model.trainable_parameters()))
+    assert trainable and not any(name.startswith("mixture") for name in trainable)

@@ -33,7 +33,9 @@ def test_shapes(arch: str, size: tuple[int, int], channels: int) -> None:
         ((512, 512), 7, [16, 16, 16, 16, 16, 32, 64], (4, 4)),
     ],
 )
-def test_stages_follow_the_image_size(size, stages, filters, grid) -> None:  # type: ignore[no-untyped-def]
+def test_stages_follow_the_image_size(
+    size: tuple[int, int], stages: int, filters: list[int], grid: tuple[int, int]
+) -> None:
     config = ModelConfig(image_size=size)
     assert config.layers == stages
     assert stage_filters(config) == filters

@@ -39,7 +39,7 @@ def test_grey_copy_is_at_most_32_pixels_and_averages_channels() -> None:
 
 def test_gradient_histogram_is_the_naive_one() -> None:
     image = rng.random((8, 8)).astype(np.float32)
-    dy, dx = np.gradient(image)
+    dy, dx = (np.asarray(np.gradient(image, axis=axis)) for axis in (0, 1))
     expected = np.zeros((8, 2, 2))
     for row in range(8):
         for column in range(8):
@@ -79,7 +79,9 @@ def test_few_images_have_few_neighbours() -> None:
     np.testing.assert_array_equal(draw_partners(np.empty((1, 0)), np.array([0]), rng), [0])
 
 
-def test_large_sets_are_divided_and_lose_little(digits: Splits, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_large_sets_are_divided_and_lose_little(
+    digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = digits.train.images
     exact = neighbour_graph(images, 5, "hog")
     monkeypatch.setattr(neighbours, "EXACT_LIMIT", 500)
@@ -101,13 +103,12 @@ def test_partners_are_neighbours_or_oneself() -> None:
 
 def test_pair_loss_is_its_formula() -> None:
     p, q = rng.dirichlet(np.ones(4), (2, 50))
+    log_p, log_q = mx.array(np.log(p)), mx.array(np.log(q))
     mean = np.concatenate([p, q]).mean(axis=0)
     disagreement = np.mean([-np.log(np.sum(a * b)) for a, b in zip(p, q, strict=True)])
     entropy = -np.sum(mean * np.log(mean))
     prior = np.array([0.1, 0.2, 0.3, 0.4])
-    terms = pair_terms(
-        *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("1,2,3,4", 4)
-    )
+    terms = pair_terms(log_p, log_q, log_balance_prior("1,2,3,4", 4))
     divergence = np.sum(mean * np.log(mean / prior))
     objective = PairObjective.__new__(PairObjective)
     assert terms["pair"].item() == pytest.approx(disagreement, rel=1e-5)
@@ -116,9 +117,7 @@ def test_pair_loss_is_its_formula() -> None:
     for weight in (0.0, 0.8, 1.0, 2.0):
         expected = disagreement + weight * divergence - np.log(4)
         assert objective.loss(terms, weight).item() == pytest.approx(expected, rel=1e-5)
-    uniform = pair_terms(
-        *(mx.array(np.log(each)) for each in (p, q)), log_balance_prior("uniform", 4)
-    )
+    uniform = pair_terms(log_p, log_q, log_balance_prior("uniform", 4))
     expected = disagreement - 2 * entropy + np.log(4)
     assert objective.loss(uniform, 2.0).item() == pytest.approx(expected, rel=1e-5)
     assert uniform["entropy"].item() == pytest.approx(entropy, rel=1e-5)
@@ -172,7 +171,8 @@ def train_on(path: Path, *flags: str) -> Path:
 
 def test_labels_change_nothing(digits: Splits, tmp_path: Path) -> None:
     """True labels, shuffled labels and none at all give identical weights."""
-    images, labels = digits.train.images[:300, ..., 0], digits.train.labels[:300]  # type: ignore[index]
+    assert digits.train.labels is not None
+    images, labels = digits.train.images[:300, ..., 0], digits.train.labels[:300]
     np.savez(tmp_path / "true.npz", images=images, labels=labels)
     np.savez(tmp_path / "shuffled.npz", images=images, labels=rng.permutation(labels))
     np.savez(tmp_path / "none.npz", images=images)
@@ -204,7 +204,9 @@ def test_a_file_of_shares_and_free_balance(digits: Splits, tmp_path: Path) -> No
     train_on(tmp_path / "a.npz", "--balance", "free")
 
 
-def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(digits, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(
+    digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(tmp_path / "a.npz", images=digits.train.images[:200, ..., 0])
     folder = train_on(tmp_path / "a.npz", "--seeds", "3")
     losses = {
@@ -219,7 +221,9 @@ def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(digits, tmp_path, 
         np.testing.assert_array_equal(kept.model.arrays()[name], value)
 
 
-def test_the_graph_is_kept_beside_the_run_for_these_images_only(digits, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_graph_is_kept_beside_the_run_for_these_images_only(
+    digits: Splits, tmp_path: Path
+) -> None:
     folder, config = RunFolder(tmp_path), TrainConfig(neighbours=4)
     images = digits.train.images[:100]
     graph = folder.load_neighbours(images, config)
@@ -247,7 +251,9 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(digits, tmp_path
         ("--neighbours -1", "neighbours is -1"),
     ],
 )
-def test_pair_options_without_sense_are_refused(flags: str, message: str, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_pair_options_without_sense_are_refused(
+    flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = f"--dataset digits --outdir {tmp_path}/run {flags}"
     assert train.main(options.split()) == 2
     assert message in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_adam_is_mlxs(cores: int) -> None:
         for _ in range(3):
             optimizer.update(model, gradient(model)[1])
             mx.eval(model.parameters(), optimizer.state)
-    for (name, value), (_, other) in zip(
-        tree_flatten(ours.parameters()), tree_flatten(mlxs.parameters()), strict=True
-    ):
-        np.testing.assert_allclose(value, other, rtol=1e-6, err_msg=name)
+    values, others = (dict(tree_flatten(model.parameters())) for model in (ours, mlxs))
+    assert values.keys() == others.keys()
+    for name, value in values.items():
+        np.testing.assert_allclose(value, others[name], rtol=1e-6, err_msg=name)

@@ -1,5 +1,7 @@
 """--profile and --benchmark_devices: plausible figures, and a trainer that is left as it was."""
 
+from pathlib import Path
+
 import train
 from mlx_gmvae.cli import profiling
 from mlx_gmvae.config import ModelConfig, TrainConfig
@@ -45,7 +47,9 @@ def test_training_goes_on_as_if_a_step_had_not_been_timed(small_images: np.ndarr
         np.testing.assert_array_equal(value, trained[1][name], err_msg=name)
 
 
-def test_flags_of_train(capsys, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_flags_of_train(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     options = "--dataset digits --model vae --arch mlp --hidden_dims 8 --latent_dims 2 --cpu"
     before = mx.default_device()

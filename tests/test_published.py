@@ -53,7 +53,9 @@ def publish(monkeypatch: pytest.MonkeyPatch, archive: bytes, mirrors: tuple[str,
     monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
 
 
-def test_cifar_is_downloaded_verified_and_cached(server, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_cifar_is_downloaded_verified_and_cached(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, served = server
     archive = archive_of(cifar_files())
     (served / CIFAR_ARCHIVE).write_bytes(archive)
@@ -66,15 +68,19 @@ def test_cifar_is_downloaded_verified_and_cached(server, tmp_path, monkeypatch) 
         np.testing.assert_array_equal(train_part.images, images[:20])
         np.testing.assert_array_equal(test_part.images, images[20:])
         assert train_part.class_names == CIFAR_CLASSES
+        assert test_part.labels is not None
         assert [CIFAR_CLASSES[label] for label in test_part.labels] == [
             "airplane", "automobile", "bird", "cat",
         ]  # fmt: skip
     assert [path.name for path in (tmp_path / "cache/cifar-10").iterdir()] == [CIFAR_ARCHIVE]
     dogs, _ = load_dataset("cifar-10", tmp_path / "cache", (16, 16), ["airplane", "dog"])
-    assert dogs.image_shape == (16, 16, 3) and set(dogs.labels) == {0, 5}
+    assert dogs.image_shape == (16, 16, 3)
+    assert dogs.labels is not None and set(dogs.labels) == {0, 5}
 
 
-def test_a_wrong_cifar_archive_is_refused(server, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_cifar_archive_is_refused(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, served = server
     publish(monkeypatch, archive_of(cifar_files()), (address,))
     (served / CIFAR_ARCHIVE).write_bytes(b"something else")
@@ -94,7 +100,9 @@ def test_a_wrong_cifar_archive_is_refused(server, tmp_path, monkeypatch) -> None
         ({"test_batch.bin": None}, "not an archive of CIFAR-10's"),
     ],
 )
-def test_a_cifar_archive_of_other_content_is_named(change, message, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_cifar_archive_of_other_content_is_named(
+    change: dict[str, bytes | None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {name: content for name, content in (cifar_files() | change).items() if content}
     archive = archive_of(files)
     publish(monkeypatch, archive)
@@ -120,8 +128,12 @@ def test_an_extracted_cifar_folder_is_read(place: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file"), [("cifar-10", CIFAR_ARCHIVE), ("frey", "frey_rawface.mat")]
 )
-def test_offline_it_is_said_which_file_to_put_where(  # type: ignore[no-untyped-def]
-    name, file, tmp_path, monkeypatch, capsys
+def test_offline_it_is_said_which_file_to_put_where(
+    name: str,
+    file: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(MIRROR_VARIABLE, NOWHERE)
     assert train.main(["--dataset", name, "--data_dir", str(tmp_path)]) == 2

@@ -62,7 +62,9 @@ def test_train_writes_a_whole_run(digits_run: Path) -> None:
     assert load_model(digits_run / "model.npz").metrics == metrics
 
 
-def test_train_prints_options_device_parameters_and_epochs(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_train_prints_options_device_parameters_and_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/notes.txt").touch()
     options = f"--dataset digits --epochs 1 --model vae --outdir {tmp_path}/run"
@@ -180,14 +182,18 @@ def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     assert described == {"dataset": "digits", "image_size": [28, 28], "classes": None}
 
 
-def test_mnist_by_name_does_not_fall_back(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_mnist_by_name_does_not_fall_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MLX_GMVAE_MIRROR", NOWHERE)
     assert train.main(["--dataset", "mnist", "--data_dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"put its four files (train-images-idx3-ubyte.gz, ...) into {tmp_path}/mnist" in error
 
 
-def test_runs_are_numbered_and_never_overwritten_silently(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_numbered_and_never_overwritten_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     options = "--dataset digits --epochs 1 --arch mlp --hidden_dims 8 --latent_dims 2".split()  # noqa: SIM905
     assert train.main(options) == train.main(options) == 0
@@ -230,7 +236,9 @@ def test_ctrl_c_saves_and_resume_repeats_the_uninterrupted_run(tmp_path: Path) -
         np.testing.assert_array_equal(value, cut_model[name], err_msg=name)
 
 
-def test_resume_for_more_epochs_and_only_that(digits_run: Path, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_resume_for_more_epochs_and_only_that(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "more"
     folder.mkdir()
     for name in ("model.npz", "state.npz"):
@@ -349,8 +357,14 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("script", "options", "message"), WRONG)
-def test_bad_input_is_one_line_and_status_2(  # type: ignore[no-untyped-def]
-    wrong: Path, tmp_path, monkeypatch, capsys, script: str, options: str, message: str
+def test_bad_input_is_one_line_and_status_2(
+    wrong: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+    options: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert SCRIPTS[script].main(options.replace("{}", str(wrong)).split()) == 2
@@ -367,7 +381,7 @@ def test_bad_input_from_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help(script: str, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_help(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         SCRIPTS[script].main(["--help"])
     assert stop.value.code == 0

@@ -34,8 +34,8 @@ def assert_same_model(ours: Path, theirs: Path) -> None:
 
 
 def test_interrupted_in_the_second_of_three_and_resumed(
-    whole: Path, tmp_path: Path, capsys
-) -> None:  # type: ignore[no-untyped-def]
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cut = tmp_path / "cut"
     command = [sys.executable, str(ROOT / "train.py"), *OPTIONS.split(), "--outdir", str(cut)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -58,8 +58,8 @@ def test_interrupted_in_the_second_of_three_and_resumed(
 
 
 def test_a_seed_that_was_trained_but_not_measured_is_measured(
-    whole: Path, tmp_path, capsys
-) -> None:  # type: ignore[no-untyped-def]
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cut = tmp_path / "cut"
     subprocess.run(["cp", "-r", str(whole), str(cut)], check=True)
     (cut / "state.npz").unlink()  # what is copied up last
@@ -72,7 +72,9 @@ def test_a_seed_that_was_trained_but_not_measured_is_measured(
     assert_same_model(whole, cut)
 
 
-def test_what_says_which_seeds_may_be_damaged(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_says_which_seeds_may_be_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for content in ("{}", "not JSON", '{"data": {"dataset": 1}}'):
         (tmp_path / "seeds.json").write_text(content)
         assert train.main(["--resume", str(tmp_path)]) == 2

@@ -10,7 +10,7 @@ from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 SMALL = "--dataset digits --arch mlp --hidden_dims 64 --latent_dims 4"
 
@@ -47,7 +47,9 @@ def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
     assert metrics["clustering"]["accuracy"] > 0.6
 
 
-def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_early_stopping_keeps_the_best_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = "--model vae --epochs 400 --lr 0.01 --early_stopping 5 --lr_schedule constant"
     folder = run(tmp_path / "run", options)
     with (folder / "history.csv").open() as file:
@@ -105,8 +107,8 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path) -> None:
 def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", "--epochs 4 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:
-        assert animation.n_frames == 4
+        assert len(ImageSequence.all_frames(animation)) == 4
     run(folder, "--epochs 2 --save_every 1 --overwrite")
     with Image.open(folder / "progress.gif") as animation:
-        assert animation.n_frames == 2
+        assert len(ImageSequence.all_frames(animation)) == 2
     assert len(list((folder / "reconstructions/clusters").iterdir())) == 2

@@ -39,8 +39,13 @@ def elsewhere(digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_a_refused_run_leaves_nothing(
-    elsewhere, monkeypatch, capsys, flags, message, where
-) -> None:  # type: ignore[no-untyped-def]
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: str,
+    message: str,
+    where: str,
+) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     before = set(elsewhere.iterdir())
     assert train.main([*SMALL.split(), *(flags + where).split()]) == 2
@@ -48,14 +53,18 @@ def test_a_refused_run_leaves_nothing(
     assert set(elsewhere.iterdir()) == before
 
 
-def test_the_last_of_the_seeds_is_checked_before_the_first(elsewhere, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_last_of_the_seeds_is_checked_before_the_first(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = f"{SMALL} --dataset 90.npz --seed 4294967295 --seeds 2"
     assert train.main(options.split()) == 2
     assert "seed is 4294967296" in capsys.readouterr().err
     assert not Path("results").exists()
 
 
-def test_a_run_that_is_to_be_replaced_stays_where_the_new_one_is_refused(elsewhere, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_is_to_be_replaced_stays_where_the_new_one_is_refused(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = f"{SMALL} --dataset 90.npz --outdir run".split()
     assert train.main(options) == 0
     model = Path("run/model.npz").read_bytes()
@@ -63,7 +72,7 @@ def test_a_run_that_is_to_be_replaced_stays_where_the_new_one_is_refused(elsewhe
     assert Path("run/model.npz").read_bytes() == model and Path("run/metrics.json").is_file()
 
 
-def test_a_run_continued_is_measured_anew(elsewhere, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_continued_is_measured_anew(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics of fewer epochs are not taken for those of more."""
     assert train.main(f"{SMALL} --dataset 90.npz --outdir run".split()) == 0
     monkeypatch.setattr(train, "measure", lambda run: None)  # as if it were interrupted

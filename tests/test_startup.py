@@ -14,7 +14,7 @@ def loaded_after(code: str) -> list[str]:
     code += f"\nimport sys; print([name for name in {HEAVY} if name in sys.modules])"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return eval(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
+    return eval(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("script", ["train", "reconstruct", "generate", "cluster"])

@@ -1,0 +1,57 @@
+"""What tests read out of saved pictures: the images of a grid, the pixel under a point."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+MARGIN = 2  # white pixels around each image of a grid
+DPI = 120  # of a saved diagram
+
+
+def read(path: Path) -> np.ndarray:
+    """A picture as (H, W) or (H, W, C) uint8."""
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def cells(picture: np.ndarray, height: int, width: int, columns: int) -> np.ndarray:
+    """The places of a grid as (N, height, width, C), once what lies between them is white.
+
+    They were enlarged by a whole factor, in which each pixel became a square.
+    """
+    picture = picture.reshape(*picture.shape[:2], -1)
+    factor, rest = divmod((picture.shape[1] - MARGIN) // columns - MARGIN, width)
+    assert factor >= 1 and rest == 0
+    down, across = factor * height + MARGIN, factor * width + MARGIN
+    rows, rest = divmod(len(picture) - MARGIN, down)
+    assert rest == 0 and picture.shape[1] == columns * across + MARGIN
+    is_margin = np.ones(picture.shape[:2], bool)
+    found = []
+    for number in range(rows * columns):
+        top, left = MARGIN + number // columns * down, MARGIN + number % columns * across
+        place = (slice(top, top + factor * height), slice(left, left + factor * width))
+        small = picture[place][::factor, ::factor]
+        squares = np.kron(small, np.ones((factor, factor, 1), np.uint8))
+        np.testing.assert_array_equal(picture[place], squares)
+        is_margin[place] = False
+        found.append(small)
+    assert (picture[is_margin] == 255).all()
+    return np.stack(found)
+
+
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] to the nearest of 256 steps."""
+    return np.rint(np.asarray(images, np.float64) * 255).astype(np.uint8)
+
+
+def pixel_under(figure: Any, axis: Any, picture: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The colour (3,) of a saved diagram where a point of an axis lies."""
+    across, up = axis.transData.transform((x, y)) * DPI / figure.dpi
+    return picture[len(picture) - 1 - int(up), int(across), :3]
+
+
+def kinds_in(axis: Any) -> dict[str, int]:
+    """The kinds of points that a scatter diagram shows, and how many there are of each."""
+    return {dots.get_label(): len(dots.get_offsets()) for dots in axis.collections}
