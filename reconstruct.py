@@ -6,6 +6,7 @@ python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from mlx_gmvae.cli import flags, options
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
@@ -32,12 +33,22 @@ def main(argv: list[str] | None = None) -> int:
     print(backend.describe())
 
     errors, similarities = reconstruction_scores(loaded.model, dataset.images)
-    scores = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
-    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
-    names = save_tables(args, dataset, split, scores, {"mse": errors, "ssim": similarities})
-    names += save_pictures(args, dataset, split, loaded.model, errors)
-    print_scores(f"{len(dataset)} {split} images of {dataset.name}", scores)
-    print(saved_line(Path(args.outdir), names) + " (originals above their reconstructions)")
+    means = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
+    shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))
+    ranked = np.argsort(-errors, kind="stable")
+    shown = {
+        "reconstructions": shuffled[: args.num],
+        "worst": ranked[:EXTREMES],
+        "best": ranked[::-1][:EXTREMES],
+    }
+
+    outdir, stem = Path(args.outdir), f"{split}_reconstructions"
+    interrupts.say(f"what is in {outdir} may not be whole; run the same command again")
+    described = {"split": split, "images": len(dataset), **means}
+    names = save_tables(outdir, stem, dataset, described, {"mse": errors, "ssim": similarities})
+    names += save_pictures(outdir, split, dataset.images, loaded.model, shown)
+    print_scores(f"{len(dataset)} {split} images of {dataset.name}", means)
+    print(saved_line(outdir, names) + " (originals above their reconstructions)")
     return 0
 
 
@@ -60,43 +71,26 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def save_tables(
-    args: argparse.Namespace,
-    dataset: Dataset,
-    split: str,
-    means: dict[str, float],
-    scores: dict[str, np.ndarray],
+    outdir: Path, stem: str, dataset: Dataset, described: dict[str, Any], scores: dict[str, Any]
 ) -> list[str]:
-    """The scores (N,) of each image as CSV, and their means as JSON; the names of both."""
-    outdir, stem = Path(args.outdir), f"{split}_reconstructions"
-    texts = {name: [f"{score:.6f}" for score in each] for name, each in scores.items()}
-    columns = {"index": dataset.index, **texts}
-    rows = zip(*columns.values(), strict=True)
-    tables.write_csv(outdir / f"{stem}.csv", [dict(zip(columns, r, strict=True)) for r in rows])
-    described = {"split": split, "images": len(dataset), **means}
+    """The scores (N,) of each image as CSV, and what describes them as JSON; both names."""
+    rows = []
+    for index, *values in zip(dataset.index, *scores.values(), strict=True):
+        texts = [f"{value:.6f}" for value in values]
+        rows.append({"index": index, **dict(zip(scores, texts, strict=True))})
+    tables.write_csv(outdir / f"{stem}.csv", rows)
     tables.write_json(outdir / f"{stem}.json", described)
     return [f"{stem}.csv", f"{stem}.json"]
 
 
 def save_pictures(
-    args: argparse.Namespace,
-    dataset: Dataset,
-    split: str,
-    model: LatentVariableModel,
-    errors: np.ndarray,
+    outdir: Path, split: str, images: np.ndarray, model: LatentVariableModel, shown: dict[str, Any]
 ) -> list[str]:
-    """Random images, the worst and the best by their errors (N,); the names of the pictures."""
-    ranked = np.argsort(-errors, kind="stable")
-    shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))
-    pictures = {
-        f"{split}_reconstructions.png": shuffled[: args.num],
-        f"{split}_worst.png": ranked[:EXTREMES],
-        f"{split}_best.png": ranked[::-1][:EXTREMES],
-    }
-    for name, rows in pictures.items():
-        originals = dataset.images[rows]
-        shown = figures.interleave(originals, reconstruct(model, originals), COLUMNS)
-        figures.save_grid(Path(args.outdir) / name, shown, COLUMNS)
-    return list(pictures)
+    """A picture for each name in `shown`, of the images at its rows; the names of the files."""
+    for name, rows in shown.items():
+        pair = figures.interleave(images[rows], reconstruct(model, images[rows]), COLUMNS)
+        figures.save_grid(outdir / f"{split}_{name}.png", pair, COLUMNS)
+    return [f"{split}_{name}.png" for name in shown]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The flags that scripts share."""
 
 import argparse
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_args, get_type_hints
 
 from ..clustering.descriptors import DESCRIPTORS
 from ..config import ModelConfig, TrainConfig
@@ -13,7 +14,7 @@ from ..errors import InputError
 from ..models import MODELS, owners_of
 from .script import Parser
 
-Field = tuple[str, str, dict[str, Any]]  # name, help, options of add_argument
+Fields = dict[str, tuple[str, str | Iterable[str]]]  # by name: help; its metavar, or choices
 CHECKED = ("latent_dims", "max_filters", "K")
 
 
@@ -55,117 +56,87 @@ def add_data_flags(parser: Parser, default_dataset: str) -> None:
     group.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes")
 
 
+MODEL_FIELDS: Fields = {
+    "model": ("which model", MODELS),
+    "arch": ("convolutional or dense networks", ARCHS),
+    "latent_dims": ("dimensions of z", "D"),
+    "K": ("number of components", "K"),
+    "w_dims": ("dimensions of the style w", "M"),
+    "posterior": ("q(y|.): a classifier's, or Bayes' rule at z and w", POSTERIORS),
+    "likelihood": ("of the pixels given z", LIKELIHOODS),
+    "sigma": ("of the gaussian likelihood", "SIGMA"),
+    "max_filters": ("channels of the coarsest conv stage; finer ones halve it, down to 16", "N"),
+    "hidden_dims": ("width of the mlp layers", "N"),
+    "num_layers": ("conv stages (default: by image size) or mlp hidden layers (default: 2)", "N"),
+    "mc_samples": ("draws of the latents per image", "N"),
+}
+TRAINING_FIELDS: Fields = {
+    "epochs": ("passes over the training images; more for small sets", "EPOCHS"),
+    "batchsize": ("images per step", "N"),
+    "lr": ("Adam's learning rate", "LR"),
+    "recon_weight": ("weight of the reconstruction", "WEIGHT"),
+    "kl_weight": ("weight of the KL terms", "WEIGHT"),
+    "kl_anneal": ("raise the KL weight from 0 over so many epochs", "EPOCHS"),
+    "lr_schedule": ("cosine lets the learning rate fall to 0 at the last epoch", LR_SCHEDULES),
+    "clip_grad": ("largest gradient norm", "NORM"),
+    "early_stopping": (
+        "hold out a tenth of the training images and stop when their bound has not improved for so "
+        "many epochs; the best epoch's weights are kept", "PATIENCE",
+    ),
+    "pretrain_epochs": (
+        "epochs before vade's mixture is fitted to the latents (default: a third)", "EPOCHS",
+    ),
+    "mutual_iterations": (
+        "times that vae-gmm trains with the mixture fitted before (default: 4); the epochs are "
+        "shared evenly, the first share without a mixture", "N",
+    ),
+}  # fmt: skip
+PAIR_FIELDS: Fields = {
+    "pair_weight": ("weight of the pair objective; 0 leaves the plain ELBO", "WEIGHT"),
+    "pair_balance": ("weight of the balance in it (free: at the start)", "WEIGHT"),
+    "balance": (
+        "cluster sizes to expect: uniform, free (for a K that is not the number of classes, or "
+        "classes of unequal size), or a file of K numbers", "uniform|free|FILE",
+    ),
+    "neighbours": ("nearest neighbours to pair an image with", "N"),
+    "descriptor": (
+        "what neighbours are near in: pixels, or pixels and oriented gradients (hog)", DESCRIPTORS,
+    ),
+    "augment": ("distortions of the images of a pair", AUGMENTATIONS),
+    "heads": ("last layers of the classifier to train side by side; the best is used", "N"),
+    "sample_weight": ("weight of samples being recognised as of their component", "WEIGHT"),
+}  # fmt: skip
+
+
 def add_model_flags(parser: Parser) -> None:
     """The fields of ModelConfig; a flag that is not given does not appear in the namespace."""
     group = parser.add_argument_group("model")
-    fields: list[Field] = [
-        ("model", "which model", {"choices": tuple(MODELS)}),
-        ("arch", "convolutional or dense networks", {"choices": ARCHS}),
-        ("latent_dims", "dimensions of z", {"type": int, "metavar": "D"}),
-        ("K", "number of components", {"type": int}),
-        ("w_dims", "dimensions of the style w", {"type": int, "metavar": "M"}),
-        (
-            "posterior",
-            "q(y|.): a classifier's, or Bayes' rule at z and w",
-            {"choices": POSTERIORS},
-        ),
-        ("likelihood", "of the pixels given z", {"choices": LIKELIHOODS}),
-        ("sigma", "of the gaussian likelihood", {"type": float}),
-        (
-            "max_filters",
-            "channels of the coarsest conv stage; finer ones halve it, down to 16",
-            {"type": int, "metavar": "N"},
-        ),
-        ("hidden_dims", "width of the mlp layers", {"type": int, "metavar": "N"}),
-        (
-            "num_layers",
-            "conv stages (default: by image size) or mlp hidden layers (default: 2)",
-            {"type": int, "metavar": "N"},
-        ),
-        ("mc_samples", "draws of the latents per image", {"type": int, "metavar": "N"}),
-    ]
-    for name, text, options in fields:
+    for name, (text, values) in MODEL_FIELDS.items():
         owners = owners_of(name)
         _add_field(
-            group, ModelConfig, name, text + f" ({', '.join(owners)})" * bool(owners), options
+            group, ModelConfig, name, f"{text} ({', '.join(owners)})" if owners else text, values
         )
 
 
 def add_training_flags(parser: Parser) -> None:
     """The fields of TrainConfig but `seed`; absent from the namespace when not given."""
-    group = parser.add_argument_group("training")
-    fields: list[Field] = [
-        ("epochs", "passes over the training images; more for small sets", {"type": int}),
-        ("batchsize", "images per step", {"type": int, "metavar": "N"}),
-        ("lr", "Adam's learning rate", {"type": float}),
-        ("recon_weight", "weight of the reconstruction", {"type": float}),
-        ("kl_weight", "weight of the KL terms", {"type": float}),
-        (
-            "kl_anneal",
-            "raise the KL weight from 0 over so many epochs",
-            {"type": int, "metavar": "EPOCHS"},
-        ),
-        (
-            "lr_schedule",
-            "cosine lets the learning rate fall to 0 at the last epoch",
-            {"choices": LR_SCHEDULES},
-        ),
-        ("clip_grad", "largest gradient norm", {"type": float, "metavar": "NORM"}),
-        (
-            "early_stopping",
-            "hold out a tenth of the training images and stop when their bound has not improved "
-            "for so many epochs; the best epoch's weights are kept",
-            {"type": int, "metavar": "PATIENCE"},
-        ),
-        (
-            "pretrain_epochs",
-            "epochs before vade's mixture is fitted to the latents (default: a third)",
-            {"type": int, "metavar": "EPOCHS"},
-        ),
-        (
-            "mutual_iterations",
-            "times that vae-gmm trains with the mixture fitted before (default: 4); the epochs "
-            "are shared evenly, the first share without a mixture",
-            {"type": int, "metavar": "N"},
-        ),
-    ]
-    for name, text, options in fields:
-        _add_field(group, TrainConfig, name, text, options)
-    group = parser.add_argument_group("clustering", "Neighbour pairs, for gmvae and vade.")
-    fields = [
-        ("pair_weight", "weight of the pair objective; 0 leaves the plain ELBO", {"type": float}),
-        ("pair_balance", "weight of the balance in it (free: at the start)", {"type": float}),
-        (
-            "balance",
-            "cluster sizes to expect: uniform, free (for a K that is not the number of classes, or "
-            "classes of unequal size), or a file of K numbers",
-            {"metavar": "uniform|free|FILE"},
-        ),
-        ("neighbours", "nearest neighbours to pair an image with", {"type": int, "metavar": "N"}),
-        (
-            "descriptor",
-            "what neighbours are near in: pixels, or pixels and oriented gradients (hog)",
-            {"choices": tuple(DESCRIPTORS)},
-        ),
-        ("augment", "distortions of the images of a pair", {"choices": AUGMENTATIONS}),
-        (
-            "heads",
-            "last layers of the classifier to train side by side, of which the best is used",
-            {"type": int, "metavar": "N"},
-        ),
-        (
-            "sample_weight",
-            "weight of samples being recognised as of their component",
-            {"type": float},
-        ),
-    ]
-    for name, text, options in fields:
-        _add_field(group, TrainConfig, name, text, options)
+    paired = " and ".join(name for name, kind in MODELS.items() if kind.trained_by_pairs)
+    for title, description, fields in (
+        ("training", None, TRAINING_FIELDS),
+        ("clustering", f"Neighbour pairs, for {paired}.", PAIR_FIELDS),
+    ):
+        group = parser.add_argument_group(title, description)
+        for name, (text, values) in fields.items():
+            _add_field(group, TrainConfig, name, text, values)
 
 
-def _add_field(group: Any, config: type, name: str, text: str, options: dict[str, Any]) -> None:
-    default = getattr(config, name)
+def _add_field(group: Any, config: type, name: str, text: str, values: str | Iterable[str]) -> None:
+    """A flag of the field's own type, with its default; `values` are choices, or a metavar."""
+    default, kind = getattr(config, name), get_type_hints(config)[name]
     shown = "" if default is None else f" (default: {default})"
+    options: dict[str, Any] = {"choices": tuple(values)}
+    if isinstance(values, str):
+        options = {"metavar": values, "type": (get_args(kind) or (kind,))[0]}
     group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text + shown, **options)
 
 

@@ -114,11 +114,7 @@ def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) ->
     mx.set_default_device(device)
     try:
         trainer = make_trainer()
-        trainer.trained.train()
-        step, captured = trainer.compiled_step
-        x, partners = _arrays(trainer, np.arange(trainer.batchsize))
-        seconds = _median(lambda: [step(x, partners, step_weights(trainer.config, 0)), captured])
-        return trainer.batchsize / seconds
+        return trainer.batchsize / seconds_per_step(trainer)
     finally:
         mx.set_default_device(before)
 

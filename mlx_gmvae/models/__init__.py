@@ -18,16 +18,9 @@ MODELS: dict[str, type[LatentVariableModel]] = {
 }
 
 __all__ = [
-    "MODELS",
-    "Elbo",
-    "LatentVariableModel",
-    "MixtureModel",
-    "build_model",
-    "effective_options",
-    "kind_of",
-    "owners_of",
-    "require_effect",
-]
+    "MODELS", "Elbo", "LatentVariableModel", "MixtureModel", "build_model", "effective_options",
+    "kind_of", "owners_of", "require_effect",
+]  # fmt: skip
 
 
 def build_model(config: ModelConfig) -> LatentVariableModel:
