@@ -239,6 +239,7 @@ def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
     started = time.perf_counter()
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.device import backend
     from mlx_gmvae.evaluation.metrics import matching_accuracy
     from mlx_gmvae.evaluation.scores import responsibilities
     from mlx_gmvae.models import build_model
@@ -246,6 +247,7 @@ def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
 
     import mlx.core as mx
 
+    backend.keep_freed_memory()
     train, test = load_dataset("mnist", args.data_dir)
     mx.random.seed(seed)
     trainer = Trainer(build_model(ModelConfig()), train.images, TrainConfig(seed=seed))

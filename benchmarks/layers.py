@@ -41,6 +41,7 @@ WORKLOADS = {
 
 
 def main() -> None:
+    backend.keep_freed_memory()  # as the scripts do
     results = {}
     for name, (config, images) in WORKLOADS.items():
         rows = table(config, images)

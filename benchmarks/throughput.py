@@ -172,6 +172,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
 
     import mlx.core as mx
 
+    backend.keep_freed_memory()  # as the scripts do; not where PLAIN's variables forbid it
     if row.startswith("plain"):
         use_plain_formulation()
     trainer = mlx_trainer(fields, batchsize)
