@@ -4,7 +4,9 @@ import csv
 import errno
 import json
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import cluster
@@ -22,6 +24,7 @@ from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
+from pictures import cells, kinds_in, read
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -41,7 +44,43 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_few_labels_name_the_classes_of_a_plain_vae(plane_run: Path, tmp_path: Path) -> None:
+def places_of(shown: np.ndarray, images: np.ndarray) -> list[int]:
+    """Where among all images each one is that a picture shows."""
+    place_of = {image.tobytes(): place for place, image in enumerate(images)}
+    assert len(place_of) == len(images)
+    return [place_of[image.tobytes()] for image in shown]
+
+
+def assert_sheet_is_of(
+    path: Path, rows: list[dict[str, str]], images: np.ndarray, column: str, kind: str
+) -> None:
+    """A contact sheet has the 100 most confident images of its kind, best first."""
+    members = [float(row["confidence"]) for row in rows if row[column] == kind]
+    shown = cells(read(path), 8, 8, 10)
+    places = places_of(shown[: min(100, len(members))], images)
+    assert (shown[len(places) :] == 255).all() and len(shown) - len(places) < 10
+    assert len(set(places)) == len(places)
+    assert all(rows[place][column] == kind for place in places)
+    found = [float(rows[place]["confidence"]) for place in places]
+    assert found == sorted(members, reverse=True)[:100]
+
+
+def test_each_sheet_has_the_images_of_its_cluster(
+    digits_run: Path, digits: Splits, tmp_path: Path, drawn: dict[str, Any]
+) -> None:
+    assert cluster.main(f"--model {digits_run}/model.npz --outdir {tmp_path}".split()) == 0
+    rows = rows_of(tmp_path / "assignments.csv")
+    for kind in {row["cluster"] for row in rows}:
+        sheet = tmp_path / f"cluster_{int(kind):02d}.png"
+        assert_sheet_is_of(sheet, rows, digits.test.images, "cluster", kind)
+    by_cluster, by_label = drawn["latent.png"].axes
+    assert kinds_in(by_cluster) == Counter(row["cluster"] for row in rows)
+    assert kinds_in(by_label) == Counter(row["label"] for row in rows)
+
+
+def test_few_labels_name_the_classes_of_a_plain_vae(
+    plane_run: Path, tmp_path: Path, drawn: dict[str, Any]
+) -> None:
     options = f"--model {plane_run}/model.npz --labelled 10 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -56,16 +95,40 @@ def test_few_labels_name_the_classes_of_a_plain_vae(plane_run: Path, tmp_path: P
     assert metrics["confusion"]["labels"] == ["1", "4", "8"]
     assert counts.sum() == len(rows)
     assert np.trace(counts) == round(right * len(rows))
-    for name in ("class_1.png", "class_4.png", "class_8.png", "confusion.png", "latent.png"):
-        assert (tmp_path / name).stat().st_size > 500
+    images = load_dataset("digits", classes=["1", "4", "8"]).test.images
+    for name in ("1", "4", "8"):
+        assert_sheet_is_of(tmp_path / f"class_{name}.png", rows, images, "predicted", name)
+    (axis,) = drawn["confusion.png"].axes
+    shown = {tuple(map(round, text.get_position())): text.get_text() for text in axis.texts}
+    assert shown == {(c, r): str(counts[r, c]) for r in range(3) for c in range(3)}
+    predicted, label = drawn["latent.png"].axes
+    assert (predicted.get_title(), label.get_title()) == ("by predicted class", "by label")
+    assert kinds_in(predicted) == Counter(row["predicted"] for row in rows)
+    assert kinds_in(label) == Counter(row["label"] for row in rows)
 
 
-def test_few_labels_name_the_components_of_a_mixture(digits_run: Path, tmp_path: Path) -> None:
+def test_few_labels_name_the_components_of_a_mixture(
+    digits_run: Path, tmp_path: Path, drawn: dict[str, Any]
+) -> None:
     options = f"--model {digits_run}/model.npz --labelled 5 --outdir {tmp_path} --tsne"
     assert cluster.main(options.split()) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["classification"]["accuracy"] > 0.5
-    assert (tmp_path / "latent_tsne.png").stat().st_size > 500
+    rows = rows_of(tmp_path / "assignments.csv")
+    for name in ("latent.png", "latent_tsne.png"):
+        predicted, label = drawn[name].axes
+        assert kinds_in(predicted) == Counter(row["predicted"] for row in rows)
+        assert kinds_in(label) == Counter(row["label"] for row in rows)
+    assert not drawn["latent_tsne.png"].axes[0].lines  # t-SNE has no place for ellipses
+    assert len(drawn["latent.png"].axes[0].lines) == 3 * 10
+    points = {
+        axis.get_title(): np.concatenate([dots.get_offsets() for dots in axis.collections])
+        for axis in drawn["latent_tsne.png"].axes
+    }
+    assert len(np.unique(points["by label"], axis=0)) == 359
+    assert sorted(map(tuple, points["by label"])) == sorted(
+        map(tuple, points["by predicted class"])
+    )
 
 
 def test_components_are_shown_under_the_names_of_their_classes(
@@ -108,13 +171,18 @@ def test_anomalies_are_what_does_not_look_like_the_training_images(
     assert bound.mean() < elbo.mean()
 
 
-def test_anomaly_scores_are_saved_and_the_worst_shown(digits_run: Path, tmp_path: Path) -> None:
+def test_anomaly_scores_are_saved_and_the_worst_shown(
+    digits_run: Path, digits: Splits, tmp_path: Path
+) -> None:
     options = f"--model {digits_run}/model.npz --anomalies 12 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     scores = [float(row["anomaly"]) for row in rows_of(tmp_path / "assignments.csv")]
     assert max(scores) > np.median(scores) > 0
-    with Image.open(tmp_path / "anomalies.png") as sheet:
-        assert sheet.width > sheet.height
+    shown = cells(read(tmp_path / "anomalies.png"), 8, 8, 10)
+    assert (shown[12:] == 255).all()
+    places = places_of(shown[:12], digits.test.images)
+    assert len(set(places)) == 12
+    assert [scores[place] for place in places] == sorted(scores, reverse=True)[:12]
 
 
 def test_classes_keep_files_of_their_own_where_case_and_accents_do_not_count() -> None:

@@ -1,15 +1,21 @@
 """Runs of train.py in stages: mutual learning, VaDE, early stopping, summaries, progress."""
 
 import csv
+import io
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import generate
 import train
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.runs.checkpoint import load_model
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from pictures import cells, kinds_in, read
 from PIL import Image, ImageSequence
 
 SMALL = "--dataset digits --arch mlp --hidden_dims 64 --latent_dims 4"
@@ -20,15 +26,24 @@ def run(folder: Path, options: str) -> Path:
     return folder
 
 
-def test_mutual_learning_keeps_and_compares_every_iteration(tmp_path: Path) -> None:
+def test_mutual_learning_keeps_and_compares_every_iteration(
+    tmp_path: Path, digits: Splits, drawn: dict[str, Any]
+) -> None:
     folder = run(tmp_path / "run", "--model vae-gmm --mutual_iterations 2 --epochs 9")
     with (folder / "iterations.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["0", "1", "2"]
     assert all(float(row["elbo"]) < 0 < float(row["accuracy"]) < 1 for row in rows)
-    for name in ("elbo", "accuracy", "latent_pca", "latent_tsne"):
-        with Image.open(folder / f"{name}.png") as picture:
-            assert picture.width > 200
+    for name in ("elbo", "accuracy"):
+        (axis,) = drawn[f"{name}.png"].axes
+        x, y = axis.lines[0].get_data()
+        assert list(x) == [0, 1, 2] and list(y) == [float(row[name]) for row in rows]
+    labels = Counter(map(str, digits.test.label_names))
+    for name in ("latent_pca", "latent_tsne"):
+        first_panel, last_panel = drawn[f"{name}.png"].axes
+        assert first_panel.get_title() == "iteration 0 (no mutual learning)"
+        assert last_panel.get_title() == "iteration 2"
+        assert kinds_in(first_panel) == kinds_in(last_panel) == labels
     first, last = (folder / "iterations" / f"iteration_{number:02d}.npz" for number in (0, 2))
     assert generate.main(
         f"--model {first} --cluster 3 --num 5 --outfile {tmp_path}/s.png".split()
@@ -48,12 +63,18 @@ def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
 
 
 def test_early_stopping_keeps_the_best_epoch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: dict[str, Any]
 ) -> None:
     options = "--model vae --epochs 400 --lr 0.01 --early_stopping 5 --lr_schedule constant"
     folder = run(tmp_path / "run", options)
     with (folder / "history.csv").open() as file:
-        losses = [float(row["validation"]) for row in csv.DictReader(file)]
+        history = list(csv.DictReader(file))
+    losses = [float(row["validation"]) for row in history]
+    for axis in drawn["curves.png"].axes:
+        x, y = axis.lines[0].get_data()
+        assert list(x) == [int(row["epoch"]) for row in history]
+        assert list(y) == [float(row[axis.get_title()]) for row in history]
+    assert "validation" in [axis.get_title() for axis in drawn["curves.png"].axes]
     assert len(losses) == int(np.argmin(losses)) + 6 < 400
     assert f"weights of epoch {np.argmin(losses) + 1}," in capsys.readouterr().out
     best, kept = load_model(folder / "best.npz").model, load_model(folder / "model.npz").model
@@ -91,7 +112,16 @@ def test_several_seeds_are_a_run_that_is_not_overwritten_silently(tmp_path: Path
     assert train.main([*SMALL.split(), *options.split()]) == 2
 
 
-def test_summaries_can_be_read_by_tensorboard(tmp_path: Path) -> None:
+def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) -> None:
+    """Fifty test images, a row of ten above that of what the run's model makes of them."""
+    model, images = load_model(folder / "model.npz").model, digits.test.images[:50]
+    rows = cells(picture, 8, 8, 10).reshape(5, 2, 10, 8, 8, 1)
+    np.testing.assert_array_equal(rows[:, 0].reshape(images.shape), images)
+    expected = np.array(model.reconstruct(mx.array(images / 255))) * 255
+    np.testing.assert_allclose(rows[:, 1].reshape(images.shape), expected, atol=1)
+
+
+def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --summary")
     events = accumulator.EventAccumulator(str(folder / "summary"))
@@ -101,13 +131,26 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     written = [(event.step, event.value) for event in events.Scalars("loss")]
     expected = [(int(row["epoch"]), pytest.approx(float(row["loss"]), rel=1e-6)) for row in history]
     assert written == expected
-    assert {image.step for image in events.Images("reconstructions")} == {1, 2, 3}
+    pictures = events.Images("reconstructions")
+    assert [picture.step for picture in pictures] == [1, 2, 3]
+    with Image.open(io.BytesIO(pictures[-1].encoded_image_string)) as shown:
+        assert_reconstructions(np.array(shown), folder, digits)
 
 
-def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path) -> None:
+def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits: Splits) -> None:
     folder = run(tmp_path / "run", "--epochs 4 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:
-        assert len(ImageSequence.all_frames(animation)) == 4
+        shown = ImageSequence.all_frames(animation, lambda frame: frame.convert("RGB"))
+        assert animation.info["loop"] == 0  # for ever
+    assert len(shown) == 4
+    for epoch, frame in enumerate(shown, start=1):
+        saved = read(folder / f"progress/epoch_{epoch:04d}.png")
+        # 256 colours are enough for greys, up to the one that stands for what did not change.
+        np.testing.assert_allclose(np.array(frame).astype(int), saved.astype(int), atol=4)
+    last, width = read(folder / "progress/epoch_0004.png")[16:, :, 0], 10 * 58 + 2
+    assert_reconstructions(last[: 10 * 58 + 2, :width], folder, digits)
+    samples = cells(last[: 10 * 58 + 2, width + 2 :], 8, 8, 10)
+    np.testing.assert_array_equal(samples, cells(read(folder / "samples.png"), 8, 8, 10))
     run(folder, "--epochs 2 --save_every 1 --overwrite")
     with Image.open(folder / "progress.gif") as animation:
         assert len(ImageSequence.all_frames(animation)) == 2
