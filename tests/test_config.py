@@ -1,6 +1,7 @@
 """Configurations: JSON round trip, and every value that cannot be used is named."""
 
 import json
+from typing import Any
 
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
@@ -12,7 +13,7 @@ import pytest
 @pytest.mark.parametrize(
     "config", [ModelConfig(), ModelConfig(image_size=(5, 9), num_layers=2), TrainConfig()]
 )
-def test_json_round_trip(config) -> None:  # type: ignore[no-untyped-def]
+def test_json_round_trip(config: ModelConfig | TrainConfig) -> None:
     assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -39,7 +40,7 @@ def test_json_round_trip(config) -> None:  # type: ignore[no-untyped-def]
         ({"nonsense": 1}, "no field nonsense"),
     ],
 )
-def test_wrong_model_values(values, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_model_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ModelConfig.from_dict(values)
 
@@ -58,7 +59,7 @@ def test_wrong_model_values(values, message: str) -> None:  # type: ignore[no-un
         ({"kl_anneal": -1}, "kl_anneal is -1"),
     ],
 )
-def test_wrong_training_values(values, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_training_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TrainConfig.from_dict(values)
 
@@ -80,4 +81,4 @@ def test_an_unknown_model_is_refused_with_those_there_are() -> None:
 
 def test_a_configuration_is_an_object() -> None:
     with pytest.raises(InputError, match="JSON object"):
-        ModelConfig.from_dict([1, 2])  # type: ignore[arg-type]
+        ModelConfig.from_dict(json.loads("[1, 2]"))

@@ -68,7 +68,7 @@ def test_stages_by_default() -> None:
         ("vade", {"epochs": 1}, "at least 2 epochs"),
     ]:
         with pytest.raises(InputError, match=message):
-            for_model(TrainConfig(**values), ModelConfig(model=model), set())  # type: ignore[arg-type]
+            for_model(TrainConfig.from_dict(values), ModelConfig(model=model), set())
 
 
 @pytest.mark.parametrize(
