@@ -79,9 +79,9 @@ def test_importance_bound_is_above_the_elbo_and_rises(
     # Larger weights than at random initialisation make the gaps larger than the noise.
     model.update(tree_map(lambda value: 2 * value, model.parameters()))
     mx.random.seed(0)
-    elbo = -model.elbo(mx.concatenate([x] * 200)).loss.item()
+    elbo = -float(model.elbo(mx.concatenate([x] * 200)).loss)
     few, many = (
-        model.importance_bound(mx.concatenate([x] * 20), samples).mean().item()
+        float(model.importance_bound(mx.concatenate([x] * 20), samples).mean())
         for samples in (5, 100)
     )
     assert elbo < few < many
