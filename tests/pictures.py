@@ -11,9 +11,9 @@ DPI = 120  # of a saved diagram
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture as (H, W) or (H, W, C) uint8."""
+    """A picture as (H, W) or (H, W, C) uint8; one with a palette in its colours."""
     with Image.open(path) as picture:
-        return np.array(picture)
+        return np.array(picture.convert("RGB") if picture.mode == "P" else picture)
 
 
 def cells(picture: np.ndarray, height: int, width: int, columns: int) -> np.ndarray:

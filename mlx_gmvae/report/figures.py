@@ -95,12 +95,13 @@ def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) ->
         frame.paste(part, (left, CAPTION_HEIGHT))
         left += part.width + MARGIN
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.save(path)
+    # With few colours, as the animation will have it: it is made of all frames again each time.
+    frame.convert("P", palette=Image.Palette.ADAPTIVE).save(path)
 
 
 def save_animation(path: Path, frames: list[Path]) -> None:
     """A GIF that shows PNG files in order, the last one longer, for ever again."""
-    images = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    images = [Image.open(frame) for frame in frames]
     durations = [FRAME_MILLISECONDS] * (len(images) - 1) + [LAST_FRAME_MILLISECONDS]
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
