@@ -142,7 +142,7 @@ def describe() -> str:
 
     mode = "compiled"
     if not compiles():
-        mode = f"eager, a tenth slower ({_why_eager()})"
+        mode = f"eager, somewhat slower ({_why_eager()})"
     if mx.default_device().type != mx.cpu:
         chip = mx.device_info().get("device_name", "GPU")
         return f"device: gpu, {chip}, {mode}, mlx {version('mlx')}"
