@@ -77,7 +77,7 @@ def seconds_per_step(trainer: Trainer) -> float:
         step, captured = trainer.compiled_step
         x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
         weights = step_weights(trainer.config, 0)
-        return _median(lambda: [step(x, partners, weights), captured], repeats=2)
+        return _median(lambda: [step(x, partners, weights), captured], repeats=3)
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:
