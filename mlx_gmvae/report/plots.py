@@ -85,7 +85,10 @@ def save_curves(
     path: Path, panels: dict[str, dict[str, list[float]]], x_name: str, first: int = 1
 ) -> None:
     """A diagram per panel with a line per named series, over `first`, `first` + 1, ..."""
-    figure = _figure(2.8 * len(panels), 2.8)
+    width, height = 2.8 * len(panels), 2.8
+    # Margins in inches: to find them by trial, as layouts do, takes as long as all the drawing.
+    figure = _figure(width, height, layout=None)
+    figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.35 / height, 0.35)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for label, values in lines.items():
@@ -185,11 +188,11 @@ def _plain(name: object) -> str:
     return str(name).replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """A matplotlib figure without pyplot, which would look for a display."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _save(figure: Any, path: Path) -> None:
