@@ -213,7 +213,8 @@ def test_flags_may_be_dashed(digits_run: Path, tmp_path: Path) -> None:
 
 def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     done = run(
-        "train", f"--latent_dims 2 --K 3 --epochs 1 --data_dir {tmp_path} --outdir {tmp_path}/run",
+        "train", f"--latent_dims 2 --K 3 --max_filters 16 --epochs 1 --data_dir {tmp_path} "
+        f"--outdir {tmp_path}/run",
         MLX_GMVAE_MIRROR=NOWHERE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -308,7 +309,7 @@ def path_without_compiler(folder: Path) -> str:
     ids=["no-openblas", "no-compiler", "eager"],
 )
 def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str, str]) -> None:
-    options = f"--dataset digits --epochs 2 --outdir {tmp_path}/run --cpu"
+    options = f"--dataset digits --classes 0 1 2 --epochs 2 --outdir {tmp_path}/run --cpu"
     if "PATH" in environment:
         environment = {"PATH": path_without_compiler(tmp_path / "bin")}
     done = run("train", options, **environment)
@@ -433,7 +434,9 @@ def test_training_on_real_mnist(data_dir: str, tmp_path: Path) -> None:
     """Two epochs on all 60,000 images: the loss falls by more than half of the untrained one."""
     started = time.monotonic()
     options = f"--dataset mnist --data_dir {data_dir} --arch mlp --latent_dims 8 --K 10"
-    assert train.main([*options.split(), "--epochs", "2", "--outdir", f"{tmp_path}/run"]) == 0
+    options += " --hidden_dims 256 --lr 3e-3 --descriptor pixels"
+    options += f" --epochs 2 --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
     history = read_csv(tmp_path / "run/history.csv")
     untrained = 784 * np.log(2)  # a decoder that answers 1/2 for every pixel
     assert float(history[-1]["loss"]) < untrained / 2
