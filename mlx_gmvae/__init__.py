@@ -5,7 +5,7 @@ Public names are imported on first use, so that a script pays only for what it n
 
 from .device import interrupts
 
-interrupts.guard_imports()  # before all that takes time
+is_script = interrupts.guard_imports()  # before all that takes time
 
 from importlib import import_module  # noqa: E402
 from typing import Any  # noqa: E402
@@ -14,6 +14,8 @@ from .device import backend  # noqa: E402
 
 backend.load_fast_blas()  # before anything imports mlx.core
 backend.interleave_streams()
+if is_script:  # a process of our own, whose memory is ours to arrange before any is taken
+    backend.keep_freed_memory()
 
 __version__ = "0.1.0"
 

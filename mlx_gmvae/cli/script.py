@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..device import backend, interrupts
+from ..device import interrupts
 from ..errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -47,7 +47,6 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         interrupts.say(interrupts.NOTHING_YET)
-        backend.keep_freed_memory()
         try:
             with interrupts.as_exceptions():
                 status = main(argv)

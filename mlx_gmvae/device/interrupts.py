@@ -44,17 +44,18 @@ def finished() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def guard_imports() -> None:
+def guard_imports() -> bool:
     """If one of our scripts is the program that runs, let Ctrl-C end it from here on.
 
     Nothing has been begun that would need winding up, and an exception in the middle of an import
-    would come out as a traceback, or as something else.
+    would come out as a traceback, or as something else. Returns whether it is one of them.
     """
     path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     beside = path.name in SCRIPTS and path.resolve().parent == Path(__file__).resolve().parents[2]
     if beside and _in_main_thread():
         for name in _heeded():
             signal.signal(name, _leave)
+    return beside
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
