@@ -11,7 +11,8 @@ from ..config import ModelConfig
 from ..data.datasets import load_dataset
 from ..data.published import PUBLISHED
 from ..data.splits import Dataset, Splits
-from ..data.store import DownloadError, default_data_dir
+from ..data.store import DownloadError
+from ..device.cache import cache_dir
 from ..errors import InputError
 from ..models import require_effect
 from ..runs.checkpoint import ModelFile, load_model
@@ -111,7 +112,7 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, dict[str, Any]]
         return load_and_report(**data, data_dir=args.data_dir), data
     except DownloadError as error:
         if args.dataset:
-            place = Path(args.data_dir or default_data_dir()) / args.dataset
+            place = Path(args.data_dir or cache_dir()) / args.dataset
             raise InputError(
                 f"{error}; put {PUBLISHED[args.dataset].wanted} into {place}"
             ) from None

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..config.model import LARGEST
 from ..config.record import require_range
+from ..device.cache import cache_dir
 from ..errors import InputError
 from .decode import is_image_name
 from .folder import load_image_folder
@@ -14,7 +15,7 @@ from .idx import read_idx
 from .images import resize_images
 from .published import PUBLISHED, load_published
 from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, two_sources
-from .store import default_data_dir, expanded
+from .store import expanded
 
 NAMES = (*PUBLISHED, "digits")
 
@@ -49,7 +50,7 @@ def load_dataset(
         raise InputError(f"classes are {classes!r}; they must be a list of names")
     for side in sides:
         require_range("image_size", side, 1, LARGEST["image_size"])
-    kept = expanded(data_dir) if data_dir else default_data_dir()
+    kept = expanded(data_dir) if data_dir else cache_dir()
     size = (sides[0], sides[1]) if image_size else None
     if _is_image_folder(dataset):
         splits = load_image_folder(expanded(dataset), kept, size, classes)

@@ -51,12 +51,6 @@ class Published(NamedTuple):
         return names[0] if len(names) == 1 else f"its four files ({names[0]}, ...)"
 
 
-def default_data_dir() -> Path:
-    """Where downloads and decoded images are kept: the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mlx_gmvae"
-
-
 def expanded(path: str | Path) -> Path:
     """A path with its ~ replaced. Raises InputError if there is no such user."""
     try:

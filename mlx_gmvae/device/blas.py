@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .cache import cache_dir
 
 VARIABLE = "MLX_GMVAE_BLAS"
 PREFIX = "scipy_"
+PLACE = "blas"  # in the cache folder
 INSTALL = "pip install lief scipy, or apt install libopenblas0-pthread"
 
 
@@ -112,7 +114,7 @@ def _loaded_from_scipy() -> Blas:
     # The name carries the hash that the wheel gives the library, so a new release has a new copy;
     # and the size, since the loader crashes on a file that was cut.
     name = original.stem.replace("libscipy_openblas", "libopenblas")
-    for copy in _cache_dir().glob(f"{name}-*.so"):
+    for copy in (cache_dir() / PLACE).glob(f"{name}-*.so"):
         if copy.stem == f"{name}-{copy.stat().st_size}":
             try:
                 return _loaded(str(copy))
@@ -130,11 +132,6 @@ def _scipys_library() -> Path:
     if not found:
         raise OSError("this scipy brings no OpenBLAS")
     return found[0].resolve()
-
-
-def _cache_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mlx_gmvae" / "blas"
 
 
 def _write_unprefixed(original: Path, name: str) -> Path:
@@ -156,7 +153,7 @@ def _write_unprefixed(original: Path, name: str) -> Path:
     for entry in library.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicSharedObject):
             entry.name = f"{name}.so"
-    folder = _cache_dir()
+    folder = cache_dir() / PLACE
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     os.close(handle)
