@@ -132,9 +132,8 @@ def assign(
         assert isinstance(model, MixtureModel)
         found = Assignments(dataset, responsibilities(model, dataset.images))
         return found, component_gaussians(model)
-    from mlx_gmvae.evaluation.labelled import (
-        classify,  # brings scikit-learn's mixtures, seldom needed
-    )
+    # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
+    from mlx_gmvae.evaluation.labelled import classify
 
     classes = classify(model, splits.train, dataset.images, args.labelled, seed)
     return Assignments(dataset, classes.values, classes.names), classes.gaussians

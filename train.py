@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gmvae.cli import flags, profiling
-from mlx_gmvae.cli.announce import epoch_line, print_summary
+from mlx_gmvae.cli.announce import epoch_line, print_estimate, print_summary
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
 from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.cli.start import Run, new_run, resumed_run
@@ -80,6 +80,8 @@ def train(run: Run, save_every: int | None) -> None:
     Raises KeyboardInterrupt after Ctrl-C, when all is saved.
     """
     trainer = run.trainer
+    if not trainer.is_done:
+        print_estimate(trainer)
     saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     with interrupts.noticed() as stopped:

@@ -1,6 +1,7 @@
 """--seeds in one folder: interrupted anywhere and resumed, they end as if they had not been."""
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,22 @@ def test_interrupted_in_the_second_of_three_and_resumed(
         assert_same_model(whole / name, cut / name)
     assert train.main(["--resume", str(cut)]) == 2
     assert "is finished after 12 epochs" in capsys.readouterr().err
+
+
+def test_figures_of_a_seed_that_are_damaged_are_named(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path / "cut")
+    for name in ("state.npz", "model.npz"):  # the best was not chosen yet
+        (tmp_path / "cut" / name).unlink()
+    for content in ("{", "[]", '{"pairs": {}}', '{"pairs": {"pair_loss": "low"}}'):
+        (tmp_path / "cut/seed_6/metrics.json").write_text(content)
+        assert train.main(["--resume", str(tmp_path / "cut")]) == 2
+        error = capsys.readouterr().err
+        assert "seed_6/metrics.json is damaged" in error and error.count("\n") == 1
+    (tmp_path / "cut/seed_6/metrics.json").unlink()
+    assert train.main(["--resume", str(tmp_path / "cut")]) == 0  # as the line says
+    assert_same_model(whole, tmp_path / "cut")
 
 
 def test_a_seed_that_was_trained_but_not_measured_is_measured(

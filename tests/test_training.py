@@ -283,3 +283,9 @@ def test_the_time_left_is_that_of_the_last_epochs_for_each_to_come(
     trainer.history = [{"seconds": seconds} for seconds in (9.0, 2.0, 4.0, 3.0)]
     trainer.epoch = 4
     assert trainer.seconds_left == 6 * 3.0
+    trainer.epoch = 10
+    assert trainer.seconds_left == 0
+    stopped = make_trainer(small_images, epochs=10, early_stopping=1, model="vae")
+    stopped.epoch = 3
+    stopped.history = [{"seconds": 2.0, "validation": bound} for bound in (1.0, 2.0, 3.0)]
+    assert stopped.is_done and stopped.seconds_left == 0

@@ -11,7 +11,7 @@ from .start import Run
 
 
 def print_summary(run: Run) -> None:
-    """The options in use, the machine, the data, and what the run will take."""
+    """The options in use, the machine, the data, and the memory that a step takes."""
     model, splits, config = run.trainer.model, run.splits, run.trainer.config
     print_options(effective_options(model.config) | config.effective())
     print(backend.describe())
@@ -23,17 +23,14 @@ def print_summary(run: Run) -> None:
     batchsize = run.trainer.batchsize
     step = memory.step_bytes(model.config, config, batchsize, parameters)
     print(memory.describe(step, batchsize, splits.train.images))
-    if not run.trainer.is_done:
-        print_estimate(run.trainer)
 
 
 def print_estimate(trainer: Trainer) -> None:
     """How long the run will take, by a step that is timed and taken back."""
     print("compiling a training step", flush=True)
-    steps = trainer.steps_per_epoch
-    seconds = profiling.seconds_per_step(trainer) * steps * (trainer.config.epochs - trainer.epoch)
-    epochs = f"{trainer.config.epochs - trainer.epoch} epochs of {steps} steps"
-    print(f"training: {epochs}, about {duration(seconds)}", flush=True)
+    epochs, steps = trainer.config.epochs - trainer.epoch, trainer.steps_per_epoch
+    seconds = epochs * steps * profiling.seconds_per_step(trainer)
+    print(f"training: {epochs} epochs of {steps} steps, about {duration(seconds)}", flush=True)
 
 
 def epoch_line(record: dict[str, float], seconds_left: float) -> str:

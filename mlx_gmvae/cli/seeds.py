@@ -51,8 +51,11 @@ class Seeds:
         """What was measured of each finished run, lowest first."""
         losses = {}
         for number in self.numbers:
-            metrics = json.loads(self.folder.of_seed(number).metrics.read_text())
-            losses[number] = metrics["pairs"]["pair_loss"]
+            path = self.folder.of_seed(number).metrics
+            try:
+                losses[number] = float(json.loads(path.read_text())["pairs"]["pair_loss"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path} is damaged ({error}); remove it and resume") from None
         return dict(sorted(losses.items(), key=lambda item: item[1]))
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -71,17 +70,11 @@ class ArrayCache:
         At the end both are put in place at once, and what was kept of an earlier state of the
         source is removed. Raises InputError if the disk is too small or cannot be written.
         """
-        try:
-            self.place.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.place, suffix=".part")
-        except OSError as error:
-            raise InputError(
-                f"cannot keep decoded images in {self.place} ({error.strerror}); choose another "
-                "--data_dir"
-            ) from None
+        # Named before it is made, so that an interrupt at any moment removes it.
+        temporary = self.array.with_suffix(f".{os.getpid()}.part")
         try:
             record = Record()
-            with os.fdopen(handle, "wb") as file:
+            with self._opened(temporary) as file:
                 self._require_space(shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
@@ -92,8 +85,18 @@ class ArrayCache:
             os.replace(temporary, self.array)
             self._describe(record)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _opened(self, path: Path) -> IO[bytes]:
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            return path.open("wb")
+        except OSError as error:
+            raise InputError(
+                f"cannot keep decoded images in {self.place} ({error.strerror}); choose another "
+                "--data_dir"
+            ) from None
 
     def _require_space(self, shape: tuple[int, int, int, int]) -> None:
         num, height, width, channels = shape

@@ -63,16 +63,14 @@ class RunFolder:
         Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
         """
         path, number = Path(outdir or Path("results") / name), 2
-        while outdir is None and not overwrite and path.exists():  # perhaps by a run just begun
+        while not (is_new := _made(path)) and outdir is None and not overwrite:
             path, number = Path("results") / f"{name}-{number}", number + 1
         if _holds_run(path) and not overwrite:
             raise InputError(
                 f"{path} holds a run already; continue it with --resume {path}, replace it with "
                 "--overwrite, or choose another --outdir"
             )
-        is_new = not path.exists()
         try:
-            path.mkdir(parents=True, exist_ok=True)
             yield cls(path)
         except BaseException:
             if is_new:
@@ -186,6 +184,16 @@ class RunFolder:
     def load_best(self, model: LatentVariableModel) -> None:
         """Give `model` the weights of the best epoch."""
         model.load_weights(list(load_model(self.best).model.arrays().items()))
+
+
+def _made(path: Path) -> bool:
+    """Make a folder; whether it was this call that made it, and not another run just now."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        path.mkdir(exist_ok=True)  # complains if it is a file
+        return False
+    return True
 
 
 def _holds_run(path: Path) -> bool:

@@ -152,7 +152,9 @@ class Trainer:
 
     @property
     def seconds_left(self) -> float:
-        """What the epochs to come will take, going by the last few."""
+        """What the epochs to come will take at most, going by the last few."""
+        if self.is_done:
+            return 0.0
         recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
 
