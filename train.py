@@ -223,7 +223,9 @@ def measure(run: Run) -> None:
     print_scores("test", metrics["generative"])
     if isinstance(model, MixtureModel):
         metrics |= Assignments(test, responsibilities(model, test.images)).scores()
-        metrics["pairs"] = pair_scores(model, run.splits.train.images, config)
+        metrics["pairs"] = pair_scores(
+            model, run.splits.train.images, config, graph=run.trainer.neighbours
+        )
         print_scores("training images, without labels", metrics["pairs"])
         if "clustering" in metrics:
             print_scores("test clustering", metrics["clustering"])

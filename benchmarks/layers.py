@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae.clustering.augment import random_affine  # noqa: E402
+from mlx_gmvae.clustering.augment import Augmentation  # noqa: E402
 from mlx_gmvae.config import ModelConfig  # noqa: E402
 from mlx_gmvae.device import backend  # noqa: E402
 from mlx_gmvae.models import build_model  # noqa: E402
@@ -67,7 +67,7 @@ def table(config: ModelConfig, images: dict[str, int]) -> list[dict]:
     rows = []
     if "classifier" in images:
         x = mx.random.uniform(shape=(512, *config.image_shape))
-        rows.append(row(f"distortions of {len(x)}", lambda x: random_affine(x), x, None))
+        rows.append(row(f"distortions of {len(x)}", Augmentation(["affine"]), x, None))
     for part, num in images.items():
         network = model.classifier.encoder if part == "classifier" else model[part]
         if part == "decoder":

@@ -1,14 +1,34 @@
 """Distortions: bilinear sampling against scipy, and what a random affine map must keep."""
 
-from mlx_gmvae.clustering.augment import bilinear, draw_maps, random_affine
+from mlx_gmvae.clustering.affine import affine, bilinear
+from mlx_gmvae.clustering.augment import (
+    KINDS,
+    Augmentation,
+    colour,
+    fitting,
+    flip,
+    kinds_of,
+    strokes,
+)
+from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.errors import InputError
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.ndimage import affine_transform, map_coordinates
+from scipy.ndimage import (
+    affine_transform,
+    convolve,
+    generate_binary_structure,
+    grey_dilation,
+    grey_erosion,
+    map_coordinates,
+)
+from sklearn.datasets import load_sample_images
 
 rng = np.random.default_rng(0)
+random_affine = Augmentation(["affine"])
 
 
 def test_bilinear_is_scipys() -> None:
@@ -37,7 +57,7 @@ def test_a_map_is_scipys_affine_transform(shape: tuple[int, int, int]) -> None:
     x = rng.random((6, *shape))
     maps = rng.uniform(-1, 1, (6, 6))
     maps[:, 0] = 0
-    found = np.array(random_affine(mx.array(x), mx.array(maps)))
+    found = np.array(affine(mx.array(x), mx.array(maps)))
     middle = (np.array(shape[:2]) - 1) / 2
     for image, (angle, shear, scale_y, scale_x, *shift) in enumerate(maps.T):
         turn = np.deg2rad(15 * angle)
@@ -55,7 +75,7 @@ def test_a_map_is_scipys_affine_transform(shape: tuple[int, int, int]) -> None:
 
 def test_maps_are_drawn_evenly_and_apart() -> None:
     mx.random.seed(0)
-    maps = np.array(draw_maps(20_000))
+    maps = np.array(random_affine.draw(20_000))
     assert maps.shape == (6, 20_000)
     for each in maps:
         assert stats.kstest(each, stats.uniform(-1, 2).cdf).pvalue > 1e-3
@@ -82,3 +102,83 @@ def test_maps_are_small_and_centred() -> None:
     assert 2 < np.abs(centre - 13.5).max() < 4  # 2.5 pixels, rotated, sheared and scaled
     assert np.abs(centre.mean(axis=1) - 13.5).max() < 0.15
     assert mass.mean() == pytest.approx(blob.sum(), rel=0.05)
+
+
+def drawn(kind: str, *columns: list[float]) -> mx.array:
+    """Numbers for one image per column, in the middle of their range where none are given."""
+    numbers = np.zeros((KINDS[kind][1], len(columns)), np.float32)
+    for column, given in enumerate(columns):
+        numbers[: len(given), column] = given
+    return mx.array(numbers)
+
+
+@pytest.mark.parametrize("ground", [0.0, 1.0])
+def test_strokes_are_scipys_grey_morphology(ground: float) -> None:
+    cross = generate_binary_structure(2, 1)
+    image = np.zeros((12, 12))
+    image[3:9, 3:9] = rng.random((6, 6))
+    image = np.abs(ground - image)
+    x = mx.array(np.repeat(image[None, ..., None], 4, axis=0).astype(np.float32))
+    thick, thin, outlined, blurred = np.array(
+        strokes(x, drawn("strokes", [1, 1, 1], [-1, 1, 1], [0, -1, 1], [0, 1, -1]))
+    )[..., 0]
+    upper = grey_dilation(image, footprint=cross)
+    lower = grey_erosion(image, footprint=cross)
+    np.testing.assert_allclose(thick, upper, atol=1e-6)
+    np.testing.assert_allclose(thin, lower, atol=1e-6)
+    np.testing.assert_allclose(
+        outlined, 1 - (image - lower) if ground else upper - image, atol=1e-6
+    )
+    kernel = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 8
+    np.testing.assert_allclose(blurred, convolve(image, kernel, mode="nearest"), atol=1e-6)
+
+
+def test_a_mirror_turns_half_of_the_images() -> None:
+    x = mx.array(rng.random((2, 5, 4, 3), dtype=np.float32))
+    found = np.array(flip(x, mx.array([[0.5, -0.5]])))
+    np.testing.assert_array_equal(found[0], x[0])
+    np.testing.assert_array_equal(found[1], np.array(x[1])[:, ::-1])
+
+
+def test_colours_change_in_light_contrast_and_saturation() -> None:
+    image = rng.uniform(0.4, 0.6, (6, 5, 3)).astype(np.float32)
+    x = mx.array(np.repeat(image[None], 5, axis=0))
+    numbers = drawn("colour", [0.5, 0, 0, 1], [0, 0.5, 0, 1], [0, 0, 0.5, 1], [0, 0, 0, -1],
+                    [0, 0, 0, 1, 1, 0, -1])  # fmt: skip
+    bright, contrast, vivid, grey, tinted = np.array(colour(x, numbers))
+    np.testing.assert_allclose(bright, image * 1.2, rtol=1e-5)
+    np.testing.assert_allclose(contrast - image.mean(), 1.2 * (image - image.mean()), atol=1e-5)
+    level = image.mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(vivid - level, 1.3 * (image - level), atol=1e-5)
+    np.testing.assert_allclose(grey, np.repeat(level, 3, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(tinted, image * [1.2, 1, 0.8], rtol=1e-5)
+
+
+def test_kinds_are_applied_in_their_order_each_with_its_own_numbers() -> None:
+    x = mx.array(rng.random((4, 9, 7, 3), dtype=np.float32))
+    both = Augmentation(["affine", "flip"])
+    numbers = both.draw(4)
+    assert numbers is not None and numbers.shape == (7, 4)
+    expected = affine(flip(x, numbers[:1]), numbers[1:])
+    np.testing.assert_array_equal(both(x, numbers), expected)
+    np.testing.assert_array_equal(Augmentation([])(x), x)
+    assert Augmentation([]).draw(4) is None
+
+
+def test_the_images_say_what_fits(digits: Splits) -> None:
+    drawings = digits.train.images[:500].repeat(3, axis=1).repeat(3, axis=2)
+    framed = np.pad(drawings, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    assert fitting(framed) == "affine,strokes"
+    assert fitting(255 - framed) == "affine,strokes"
+    assert fitting(digits.train.images[:500]) == "affine"  # of 8x8 pixels: strokes fill them
+    both_ways = np.concatenate([framed, framed[:, :, ::-1]])
+    assert fitting(both_ways) == "affine,strokes,flip"
+    photo = load_sample_images().images[0]
+    crops = np.stack([photo[r : r + 32, c : c + 32] for r in range(0, 390, 30) for c in range(0, 600, 40)])  # fmt: skip # noqa: E501
+    assert "colour" in fitting(crops) and "strokes" not in fitting(crops)
+
+
+def test_unknown_kinds_are_named() -> None:
+    assert kinds_of("none") == [] and kinds_of("flip,affine") == ["flip", "affine"]
+    with pytest.raises(InputError, match="augment is 'affine,turn'; it must be auto, none, or of"):
+        kinds_of("affine,turn")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import train
 from mlx_gmvae.clustering import neighbours
-from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced_grey
+from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced
 from mlx_gmvae.clustering.neighbours import draw_partners, neighbour_graph
 from mlx_gmvae.clustering.objective import PairObjective, log_balance_prior, pair_terms
 from mlx_gmvae.config import TrainConfig
@@ -21,7 +21,7 @@ import pytest
 rng = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "hog"])
+@pytest.mark.parametrize("kind", ["pixels", "hog", "patches"])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 6, 3), (70, 45, 3), (1, 1, 1), (1, 9, 1)])
 def test_descriptors_of_any_image(kind: str, shape: tuple[int, int, int]) -> None:
     images = rng.integers(0, 256, (30, *shape), dtype=np.uint8)
@@ -32,9 +32,12 @@ def test_descriptors_of_any_image(kind: str, shape: tuple[int, int, int]) -> Non
 
 def test_grey_copy_is_at_most_32_pixels_and_averages_channels() -> None:
     images = rng.integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
-    assert reduced_grey(images).shape == (2, 32, 24)
+    assert reduced(images, grey=True).shape == (2, 32, 24, 1)
+    assert reduced(images, grey=False).shape == (2, 32, 24, 3)
     small = images[:, :20, :20]
-    np.testing.assert_allclose(reduced_grey(small), small.mean(-1) / 255, atol=1 / 255)
+    expected = small.mean(-1, keepdims=True) / 255
+    np.testing.assert_allclose(reduced(small, grey=True), expected, atol=1 / 255)
+    np.testing.assert_allclose(reduced(small, grey=False), small / 255, atol=1e-6)
 
 
 def test_gradient_histogram_is_the_naive_one() -> None:
@@ -224,7 +227,7 @@ def test_several_seeds_keep_the_one_with_the_lowest_pair_loss(
 def test_the_graph_is_kept_beside_the_run_for_these_images_only(
     digits: Splits, tmp_path: Path
 ) -> None:
-    folder, config = RunFolder(tmp_path), TrainConfig(neighbours=4)
+    folder, config = RunFolder(tmp_path), TrainConfig(neighbours=4, descriptor="hog")
     images = digits.train.images[:100]
     graph = folder.load_neighbours(images, config)
     written = folder.neighbours.stat().st_mtime_ns
@@ -232,7 +235,8 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(
     assert folder.neighbours.stat().st_mtime_ns == written
     other = folder.load_neighbours(digits.train.images[100:200], config)
     assert not np.array_equal(other, graph)
-    assert folder.load_neighbours(images, TrainConfig(neighbours=2)).shape == (100, 2)
+    fewer = TrainConfig(neighbours=2, descriptor="hog")
+    assert folder.load_neighbours(images, fewer).shape == (100, 2)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +250,7 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(
         ("--neighbours 0 --descriptor hog", "descriptor has no effect with neighbours 0"),
         ("--batchsize 1", "larger --batchsize"),
         ("--seeds 0", "--seeds is 0"),
-        ("--balance nowhere", "uniform, free, or a file"),
+        ("--balance nowhere", "auto, uniform, free, or a file"),
         ("--pair_balance -1", "pair_balance is -1"),
         ("--neighbours -1", "neighbours is -1"),
     ],

@@ -4,8 +4,8 @@ from mlx_gmvae.clustering.objective import balance_weight
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.training.defaults import for_model
+from mlx_gmvae.training.division import divide
 from mlx_gmvae.training.schedule import kl_weight, learning_rate
-from mlx_gmvae.training.trainer import divide
 
 import pytest
 

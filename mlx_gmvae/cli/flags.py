@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Iterable
 from typing import Any, get_args, get_type_hints
 
+from ..clustering.augment import KINDS
 from ..clustering.descriptors import DESCRIPTORS
 from ..config import ModelConfig, TrainConfig
 from ..config.model import ARCHS, LIKELIHOODS, POSTERIORS
 from ..config.record import require_range
-from ..config.training import AUGMENTATIONS, LR_SCHEDULES
+from ..config.training import LR_SCHEDULES
 from ..data.datasets import NAMES
 from ..errors import InputError
 from ..models import MODELS, owners_of
@@ -95,14 +96,19 @@ PAIR_FIELDS: Fields = {
     "pair_weight": ("weight of the pair objective; 0 leaves the plain ELBO", "WEIGHT"),
     "pair_balance": ("weight of the balance in it (free: at the start)", "WEIGHT"),
     "balance": (
-        "cluster sizes to expect: uniform, free (for a K that is not the number of classes, or "
-        "classes of unequal size), or a file of K numbers", "uniform|free|FILE",
+        "cluster sizes: auto (found by putting parts together), uniform, free (for a K larger than "
+        "the number of classes), or a file of K numbers to expect", "auto|uniform|free|FILE",
     ),
+    "parts": ("parts per component, of which balance auto makes clusters", "N"),
     "neighbours": ("nearest neighbours to pair an image with", "N"),
     "descriptor": (
-        "what neighbours are near in: pixels, or pixels and oriented gradients (hog)", DESCRIPTORS,
+        "what neighbours are near in: pixels, pixels and oriented gradients (hog), kinds of "
+        "patches, or what fits the images", ("auto", *DESCRIPTORS),
     ),
-    "augment": ("distortions of the images of a pair", AUGMENTATIONS),
+    "augment": (
+        f"distortions of the images of a pair: none, auto (those that fit the images), or of "
+        f"{', '.join(KINDS)} with commas between", "KIND,...",
+    ),
     "heads": ("last layers of the classifier to train side by side; the best is used", "N"),
     "sample_weight": ("weight of samples being recognised as of their component", "WEIGHT"),
 }  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..clustering.objective import BALANCES
 from ..config import ModelConfig
 from ..data.datasets import load_dataset
 from ..data.published import PUBLISHED
@@ -29,14 +30,15 @@ def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_balance(value: str) -> str:
-    """ "uniform", "free", or the numbers in a file of that name, with commas between."""
-    if value in ("uniform", "free"):
+    """A name in BALANCES, or the numbers in a file of that name, with commas between."""
+    if value in BALANCES:
         return value
     try:
         return ",".join(Path(value).read_text().replace(",", " ").split())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--balance is {value!r}; it must be uniform, free, or a file of K numbers ({error})"
+            f"--balance is {value!r}; it must be {', '.join(BALANCES)}, or a file of K numbers "
+            f"({error})"
         ) from None
 
 

@@ -51,7 +51,9 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         distortions = 0.0
         if trainer.objective.pairs and partners is not None:
             distort = mx.compile(
-                trainer.objective.pairs.distort, inputs=mx.random.state, outputs=mx.random.state
+                trainer.objective.pairs.distort.__call__,
+                inputs=mx.random.state,
+                outputs=mx.random.state,
             )
             both = as_float(mx.concatenate([x, partners]))
             distortions = _median(lambda: [distort(both), mx.random.state])

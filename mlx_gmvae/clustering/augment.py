@@ -1,70 +1,172 @@
-"""Random affine maps of images, drawn and applied in MLX, inside the compiled step."""
+"""Random distortions of images that leave what they show what it is. In MLX, inside the step.
 
-import math
+Which kinds fit is for the images to say: `fitting` looks at them, and never at a label.
+"""
+
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
+import numpy as np
 
-from ..device.parallel import over_batch
+from ..data.images import Images
+from ..errors import InputError
+from . import affine
+from .descriptors import describe
 
-ROTATION = math.radians(15)
-SCALE = 0.15
-SHEAR = math.radians(12)
-SHIFT = 2.5 / 28  # of the side
+OUTLINED, BLURRED = 0.15, 0.2  # shares of the images whose strokes are changed that way
+GAIN, TINT, CONTRAST, SATURATION = 0.4, 0.2, 0.4, 0.6
+GREY = 0.2  # share of the images that lose their colours
+
+LOOKED_AT = 2000  # images, to find out what fits
+SMALLEST_DRAWING = 20  # pixels; strokes of smaller ones are a pixel thin
+GROUND_LEVELS = 8  # of 255, within which a border counts as empty
+EMPTY_BORDER = 0.9  # share of all border pixels
+AS_NEAR = 1.1  # times the distance of an image to its neighbours
 
 
-def draw_maps(num: int) -> mx.array:
-    """What tells `num` random affine maps apart, (6, num), uniform in [-1, 1]."""
-    return mx.random.uniform(-1, 1, (6, num))
+class Augmentation:
+    """Distortions of the given kinds, from KINDS, applied one after the other.
 
-
-def random_affine(x: mx.array, maps: mx.array | None = None) -> mx.array:
-    """Each image (B, H, W, C) under its own rotation, scale, shear and shift; no flips.
-
-    Uniform within +-15 degrees, +-15 %, +-12 degrees and +-9 % of the side. Bilinear; outside
-    the image its border continues. `maps` are those of `draw_maps`, drawn here if not given.
+    >>> x = mx.random.uniform(shape=(5, 28, 28, 1))
+    >>> Augmentation(["affine", "strokes"])(x).shape
+    (5, 28, 28, 1)
     """
-    batch, height, width, _ = x.shape
-    maps = draw_maps(batch) if maps is None else maps
-    angle, shear, scale_y, scale_x, shift_y, shift_x = maps
-    cos, sin, tan = mx.cos(ROTATION * angle), mx.sin(ROTATION * angle), mx.tan(SHEAR * shear)
-    scale_y, scale_x = 1 + SCALE * scale_y, 1 + SCALE * scale_x
-    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    # The row and the column that a pixel comes from, from its own, counted from the middle.
-    matrices = mx.stack([
-        scale_y * (cos - sin * tan), -scale_y * sin, middle_y + SHIFT * height * shift_y,
-        scale_x * (sin + cos * tan), scale_x * cos, middle_x + SHIFT * width * shift_x,
-    ]).reshape(2, 3, batch).transpose(0, 2, 1)  # fmt: skip
-    rows, columns = mx.meshgrid(
-        mx.arange(height) - middle_y, mx.arange(width) - middle_x, indexing="ij"
-    )
-    grid = mx.stack([rows, columns, mx.ones_like(rows)]).reshape(3, -1)
-    # One product, which is faster than sums that broadcast.
-    sources = (matrices.reshape(-1, 3) @ grid).reshape(2, batch, height, width)
-    return bilinear(x, sources[0], sources[1])
+
+    def __init__(self, kinds: Sequence[str]):
+        self.kinds = [name for name in KINDS if name in kinds]
+
+    def draw(self, num: int) -> mx.array | None:
+        """What tells the distortions of `num` images apart: (R, num), uniform in [-1, 1]."""
+        numbers = sum(KINDS[name][1] for name in self.kinds)
+        return mx.random.uniform(-1, 1, (numbers, num)) if numbers else None
+
+    def __call__(self, x: mx.array, drawn: mx.array | None = None) -> mx.array:
+        """Images (B, H, W, C) in [0, 1], distorted by `draw`'s numbers or by new ones."""
+        drawn = self.draw(len(x)) if drawn is None else drawn
+        first = 0
+        for name in self.kinds:
+            distort, numbers = KINDS[name]
+            assert drawn is not None
+            x = distort(x, drawn[first : first + numbers])
+            first += numbers
+        return x
 
 
-def bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
-    """Sample images (B, H, W, C) at fractional positions (B, h, w) in pixels."""
-    return over_batch(_bilinear, x, rows, columns)
+def kinds_of(names: str) -> list[str]:
+    """The kinds in "affine,strokes", or none in "none". Raises InputError."""
+    kinds = [] if names == "none" else names.split(",")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(
+                f"augment is {names!r}; it must be auto, none, or of {', '.join(KINDS)} with "
+                "commas between"
+            )
+    return kinds
 
 
-def _bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
-    batch, height, width, channels = x.shape
-    rows, columns = mx.clip(rows, 0, height - 1), mx.clip(columns, 0, width - 1)
-    # The upper left of four neighbours, all of which are within the image.
-    top = mx.minimum(rows.astype(mx.int32), max(0, height - 2))
-    left = mx.minimum(columns.astype(mx.int32), max(0, width - 2))
-    below, beside = width * (height > 1), 1 * (width > 1)
-    down = (rows - top.astype(rows.dtype))[..., None]
-    right = (columns - left.astype(columns.dtype))[..., None]
-    first = (top * width + left).reshape(batch, -1, 1)
-    pixels = x.reshape(batch, -1, channels)
+def flip(x: mx.array, numbers: mx.array) -> mx.array:
+    """Every other image, on average, in a mirror."""
+    return mx.where(_each(numbers[0]) > 0, x, x[:, :, ::-1])
 
-    def at(offset: int) -> mx.array:
-        # take_along_axis, which is eight times as fast on the CPU as indexing.
-        taken = mx.take_along_axis(pixels, first + offset, axis=1)
-        return taken.reshape(*rows.shape, channels)
 
-    upper = at(0) + right * (at(beside) - at(0))
-    lower = at(below) + right * (at(below + beside) - at(below))
-    return upper + down * (lower - upper)
+def colour(x: mx.array, numbers: mx.array) -> mx.array:
+    """Brighter or darker, in other light, with more or less contrast and colour, or with none."""
+    gain, contrast, saturation, is_grey, *tint = numbers
+    light = mx.stack(tint, axis=-1)[:, None, None, : x.shape[-1]]
+    x = x * (1 + GAIN * _each(gain)) * (1 + TINT * light)
+    mean = x.mean(axis=(1, 2, 3), keepdims=True)
+    x = mean + (x - mean) * (1 + CONTRAST * _each(contrast))
+    grey = x.mean(axis=-1, keepdims=True)
+    kept = mx.where(_share(is_grey) < GREY, 0, 1 + SATURATION * _each(saturation))
+    return mx.clip(grey + (x - grey) * kept, 0, 1)
+
+
+def strokes(x: mx.array, numbers: mx.array) -> mx.array:
+    """Drawings in another pen: thicker or thinner, some of them as outlines, some blurred.
+
+    Grey dilation and erosion over the four nearest pixels. The ground, dark or bright, stays.
+    """
+    thickness, outline, blur = _each(numbers[0]), numbers[1], numbers[2]
+    around = _shifted(x)
+    upper, lower = x, x
+    for each in around:
+        upper, lower = mx.maximum(upper, each), mx.minimum(lower, each)
+    changed = x + mx.maximum(thickness, 0) * (upper - x) + mx.minimum(thickness, 0) * (x - lower)
+    edges = mx.concatenate([x[:, :1], x[:, -1:]], axis=1).mean(axis=(1, 2, 3), keepdims=True)
+    outlines = mx.where(edges > 0.5, 1 - (x - lower), upper - x)
+    changed = mx.where(_share(outline) < OUTLINED, outlines, changed)
+    smooth = (sum(around[1:], around[0]) + 4 * x) / 8
+    return mx.where(_share(blur) < BLURRED, smooth, changed)
+
+
+def _shifted(x: mx.array) -> list[mx.array]:
+    """The neighbours of each pixel above, below, left and right of it; the border continues."""
+    _, height, width, _ = x.shape
+    padded = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
+    return [
+        padded[:, row : row + height, column : column + width]
+        for row, column in ((0, 1), (2, 1), (1, 0), (1, 2))
+    ]
+
+
+def _each(numbers: mx.array) -> mx.array:
+    return numbers[:, None, None, None]
+
+
+def _share(numbers: mx.array) -> mx.array:
+    """Uniform in [0, 1], to compare with a share of the images."""
+    return (_each(numbers) + 1) / 2
+
+
+# Each kind and how many numbers it draws for an image, in the order in which they are applied.
+KINDS: dict[str, tuple[Callable[[mx.array, mx.array], mx.array], int]] = {
+    "flip": (flip, 1),
+    "colour": (colour, 7),
+    "strokes": (strokes, 3),
+    "affine": (affine.affine, affine.NUMBERS),
+}
+
+
+def fitting(images: Images) -> str:
+    """The kinds that fit uint8 images (N, H, W, C), with commas between.
+
+    Affine maps always. Strokes for drawings on an empty ground; other light and colours for
+    coloured images without one; mirrors where a mirrored image is as near to the others as it was
+    before, which a mirrored letter is not.
+    """
+    rows = np.random.default_rng(0).permutation(len(images))[:LOOKED_AT]
+    some = images[np.sort(rows)]
+    kinds = ["affine"]
+    if has_empty_ground(some):
+        if min(some.shape[1:3]) >= SMALLEST_DRAWING:
+            kinds.append("strokes")
+    elif some.shape[-1] == 3:
+        kinds.append("colour")
+    if is_symmetric(some):
+        kinds.append("flip")
+    return ",".join(kinds)
+
+
+def has_empty_ground(images: np.ndarray) -> bool:
+    """Whether almost all border pixels of all images have about the same value."""
+    border = np.concatenate(
+        [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
+    ).reshape(-1, images.shape[-1])
+    ground = np.median(border, axis=0)
+    is_empty = (np.abs(border - ground) <= GROUND_LEVELS).all(axis=1)
+    return bool(is_empty.mean() >= EMPTY_BORDER)
+
+
+def is_symmetric(images: np.ndarray) -> bool:
+    """Whether mirrored images are as near to the others as the images themselves are."""
+    from sklearn.neighbors import NearestNeighbors
+
+    num = len(images)
+    if num < 2:
+        return False
+    described = describe(np.concatenate([images, images[:, :, ::-1]]), "hog")
+    index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(described[:num])
+    distances, rows = index.kneighbors(described)
+    own = rows == np.tile(np.arange(num), 2)[:, None]
+    nearest = np.where(own[:, 0], distances[:, 1], distances[:, 0])
+    return bool(np.median(nearest[num:]) <= AS_NEAR * np.median(nearest[:num]))

@@ -1,6 +1,6 @@
-"""What makes two images neighbours before anything is learned: pixels, and gradients in cells.
+"""What makes two images neighbours before anything is learned: pixels, gradients, patches.
 
-Descriptors see a reduced greyscale copy, so any image size and number of channels will do.
+Descriptors see a reduced copy, so any image size and number of channels will do.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,10 @@ import numpy as np
 
 from ..data.images import Images, resize_images
 from ..errors import InputError
+from .patches import patch_histograms
 
 LONGEST_SIDE = 32
+PIXEL_DIMS, GRADIENT_DIMS, PATCH_DIMS = 50, 80, 128
 ORIENTATIONS = 8
 CELL_PIXELS = 4
 BLOCK = 4096
@@ -20,7 +22,8 @@ BLOCK_PIXELS = 1 << 22
 def describe(images: Images, kind: str) -> np.ndarray:
     """A float32 descriptor (N, F) of uint8 images (N, H, W, C), of a kind in DESCRIPTORS.
 
-    Each part is reduced to principal components and scaled to the same total variance.
+    "pixels" are those of a grey copy, "hog" has oriented gradients beside them, "patches" says how
+    often which kind of coloured patch lies in which quarter of the image.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
     >>> describe(images, "pixels").shape, describe(images, "hog").shape
@@ -28,25 +31,46 @@ def describe(images: Images, kind: str) -> np.ndarray:
     """
     if kind not in DESCRIPTORS:
         raise InputError(f"descriptor is {kind!r}; choose one of {', '.join(DESCRIPTORS)}")
-    grey = reduced_grey(images)
+    return DESCRIPTORS[kind](images)
+
+
+def pixels(images: Images) -> np.ndarray:
+    """Principal components of the pixels of a reduced grey copy, at most 50."""
+    return _principal(_flat(reduced(images, grey=True)), PIXEL_DIMS)
+
+
+def hog(images: Images) -> np.ndarray:
+    """`pixels`, and principal components of oriented gradients, of the same total variance."""
+    grey = reduced(images, grey=True)
+    gradients = oriented_gradients(grey[..., 0])
     return np.concatenate(
-        [_principal(part(grey), dims) for part, dims in DESCRIPTORS[kind]], axis=1
+        [_principal(_flat(grey), PIXEL_DIMS), _principal(gradients, GRADIENT_DIMS)], axis=1
     )
 
 
-def reduced_grey(images: Images) -> np.ndarray:
-    """float32 (N, h, w) in [0, 1]: channels averaged, the longer side at most 32 pixels."""
+def patches(images: Images) -> np.ndarray:
+    """Principal components of `patch_histograms`, at most 128, on a sphere: nearness is cosine."""
+    histograms = patch_histograms(reduced(images, grey=False))
+    histograms /= np.maximum(histograms.std(axis=0), 1e-6)
+    components = _principal(histograms, PATCH_DIMS)
+    return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-8)
+
+
+def reduced(images: Images, grey: bool) -> np.ndarray:
+    """float32 (N, h, w, C or 1) in [0, 1], the longer side at most 32 pixels."""
     height, width = images.shape[1:3]
     longest = max(height, width, LONGEST_SIDE)
     rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
-    grey = np.empty((len(images), rows, columns), np.float32)
+    small = np.empty((len(images), rows, columns, 1 if grey else images.shape[-1]), np.float32)
     size = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(images), size):
-        block = images[start : start + size].mean(axis=-1, keepdims=True).astype(np.uint8)
+        block = images[start : start + size]
+        if grey:
+            block = block.mean(axis=-1, keepdims=True).astype(np.uint8)
         if longest > LONGEST_SIDE:
             block = resize_images(block, (rows, columns))
-        grey[start : start + size] = block[..., 0].astype(np.float32) / 255
-    return grey
+        small[start : start + size] = block.astype(np.float32) / 255
+    return small
 
 
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:
@@ -84,9 +108,8 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     return np.sqrt(histogram / np.maximum(total, 1e-8))
 
 
-def plain_pixels(grey: np.ndarray) -> np.ndarray:
-    """The pixels (N, h, w) in a row, (N, h w)."""
-    return grey.reshape(len(grey), -1)
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
 
 
 def _principal(values: np.ndarray, dims: int) -> np.ndarray:
@@ -100,8 +123,8 @@ def _principal(values: np.ndarray, dims: int) -> np.ndarray:
     return components / max(np.sqrt(components.var(axis=0).sum()), 1e-8)
 
 
-# Parts of a descriptor, and to how many principal components each is reduced.
-DESCRIPTORS: dict[str, list[tuple[Callable[[np.ndarray], np.ndarray], int]]] = {
-    "hog": [(plain_pixels, 50), (oriented_gradients, 80)],
-    "pixels": [(plain_pixels, 50)],
+DESCRIPTORS: dict[str, Callable[[Images], np.ndarray]] = {
+    "hog": hog,
+    "pixels": pixels,
+    "patches": patches,
 }

@@ -8,7 +8,12 @@ agreement instead. An image x and one of its nearest neighbours x' are distorted
 
 where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)), so that a
 balance of 1 makes it the disagreement less the entropy of the mean, as in mutual information.
-No labels are used. Which images are neighbours, `neighbours` finds.
+No labels are used. Which images are neighbours, `neighbours` finds. With `parts` the same loss
+first makes many small parts; once those are put together, q(y|x) learns the clusters they make,
+
+    L_taught = mean[-sum_y p(y|T'x') log q(y|Tx)],  p(y|x) = sum of q(part|x) over the parts of y
+
+and sizes are no longer asked to be equal.
 """
 
 import math
@@ -21,9 +26,11 @@ from ..device import distributed
 from ..errors import InputError
 from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
-from .augment import draw_maps, random_affine
+from .augment import Augmentation, kinds_of
 from .heads import Heads
+from .parts import Parts
 
+BALANCES = ("auto", "uniform", "free")
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 
@@ -44,9 +51,9 @@ def balance_weight(config: TrainConfig, epochs_done: float) -> float:
 class PairObjective:
     """The loss above on a mixture model's q(y|x), for a balance prior over K components.
 
-    `balance` is "uniform", "free" (uniform, and lambda falls during training), or K numbers with
-    commas between them. With `heads`, each of them in place of the classifier's last layer has
-    terms of its own.
+    `balance` is "auto" or "uniform", "free" (uniform, and lambda falls during training), or K
+    numbers with commas between them. With `heads`, each of them in place of the classifier's last
+    layer has terms of its own. With `parts`, the heads are asked until those are grouped.
     """
 
     def __init__(
@@ -55,33 +62,49 @@ class PairObjective:
         balance: str,
         augment: str,
         heads: Heads | None = None,
+        parts: Parts | None = None,
     ):
         self.model = model
         self.log_prior = log_balance_prior(balance, model.config.K)
-        self.distorts = augment == "affine"
+        self.distort = Augmentation(kinds_of(augment))
         self.heads = heads
+        self.parts = parts
+        self.is_taught = False
 
-    def draw(self, num: int) -> mx.array | None:
-        """The distortions of `num` images and their partners, or None."""
-        return draw_maps(2 * num) if self.distorts else None
+    def train_terms(
+        self,
+        x: mx.array,
+        partners: mx.array,
+        weight: mx.array,
+        drawn: mx.array | None = None,
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The scalar to minimise, and the terms of q(y|x) as it is in use, nats.
 
-    def distort(self, x: mx.array, maps: mx.array | None = None) -> mx.array:
-        """Images as the classifier sees them in training, by `draw`'s maps or new ones."""
-        return random_affine(x, maps) if self.distorts else x
+        Of float images (B, H, W, C) and their partners, distorted by `drawn` or at random.
+        """
+        pairs = self.distort(mx.concatenate([x, partners]), drawn)
+        if self.heads is None and self.parts is None:
+            terms = self.terms(self.model.log_cluster_probabilities(pairs))
+            return self.loss(terms, weight), terms
+        features = self.model.classifier.features(pairs)
+        loss = mx.array(0.0) if self.parts is None else self._parted(self.parts, features, weight)
+        if self.parts is not None and self.is_taught:
+            log_q = log_responsibilities(self.model.classifier.out(features))
+            return loss + self._taught(self.parts, features, log_q), self.terms(log_q)
+        if self.heads is None:
+            terms = self.terms(log_responsibilities(self.model.classifier.out(features)))
+            return loss + self.loss(terms, weight), terms
+        terms = self.terms(log_responsibilities(self.heads(features)))
+        losses = self._recorded(self.heads, self.loss(terms, weight))
+        return loss + losses.mean(), {n: each[self.heads.chosen] for n, each in terms.items()}
 
-    def terms(
-        self, x: mx.array, partners: mx.array, maps: mx.array | None = None
-    ) -> dict[str, mx.array]:
-        """The parts of the loss on float images (B, H, W, C) and their partners, nats.
+    def terms(self, log_q: mx.array) -> dict[str, mx.array]:
+        """The parts of the loss, of log q(y|x) (2 B, ..., K) of images and then partners, nats.
 
         Scalars, or one number per head.
         """
-        pairs = self.distort(mx.concatenate([x, partners]), maps)
-        if self.heads is None:
-            log_q = self.model.log_cluster_probabilities(pairs)
-        else:
-            log_q = log_responsibilities(self.heads(self.model.classifier.features(pairs)))
-        return pair_terms(log_q[: len(x)], log_q[len(x) :], self.log_prior)
+        half = len(log_q) // 2
+        return pair_terms(log_q[:half], log_q[half:], self.log_prior)
 
     def loss(self, terms: dict[str, mx.array], weight: float | mx.array) -> mx.array:
         """The loss above, for balance = `weight`.
@@ -90,17 +113,24 @@ class PairObjective:
         """
         return terms["pair"] - terms["entropy"] + (weight - 1) * terms["imbalance"]
 
-    def train_terms(
-        self, x: mx.array, partners: mx.array, weight: mx.array, maps: mx.array | None = None
-    ) -> tuple[mx.array, dict[str, mx.array]]:
-        """The scalar to minimise, a mean over heads, and the terms of the head in use."""
-        terms = self.terms(x, partners, maps)
-        losses = self.loss(terms, weight)
-        if self.heads is None:
-            return losses, terms
-        if self.heads.training:
-            self.heads.record(distributed.average(mx.stop_gradient(losses)))
-        return losses.mean(), {name: each[self.heads.chosen] for name, each in terms.items()}
+    def _parted(self, parts: Parts, features: mx.array, weight: mx.array) -> mx.array:
+        """The loss above for parts, of equal size."""
+        log_q = log_responsibilities(parts(features))
+        half, num = len(log_q) // 2, log_q.shape[-1]
+        terms = pair_terms(log_q[:half], log_q[half:], log_balance_prior("uniform", num))
+        return self._recorded(parts, self.loss(terms, weight)).mean()
+
+    def _recorded(self, heads: Heads, losses: mx.array) -> mx.array:
+        if heads.training:
+            heads.record(distributed.average(mx.stop_gradient(losses)))
+        return losses
+
+    def _taught(self, parts: Parts, features: mx.array, log_q: mx.array) -> mx.array:
+        """L_taught, of log q(y|x) (2 B, K) of images and then partners."""
+        known = mx.stop_gradient(parts.clusters(features))
+        half = len(known) // 2
+        partners = mx.concatenate([known[half:], known[:half]])
+        return -(partners * log_q).sum(axis=-1).mean()
 
 
 def pair_terms(
@@ -127,13 +157,14 @@ def pair_terms(
 
 def log_balance_prior(balance: str, num_components: int) -> mx.array:
     """log p(y), (K,), from its name or its numbers. Raises InputError."""
-    if balance in ("uniform", "free"):
+    if balance in BALANCES:
         return mx.full((num_components,), -math.log(num_components))
     try:
         shares = np.array([float(part) for part in balance.split(",")])
     except ValueError:
         raise InputError(
-            f"balance is {balance!r}; it must be uniform, free, or numbers with commas between"
+            f"balance is {balance!r}; it must be {', '.join(BALANCES)}, or numbers with commas "
+            "between"
         ) from None
     if len(shares) != num_components or not (np.isfinite(shares).all() and (shares > 0).all()):
         raise InputError(f"balance must be {num_components} numbers above 0, one per component")

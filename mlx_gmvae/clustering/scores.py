@@ -8,26 +8,36 @@ from ..data.batches import over_batches
 from ..data.images import Rows
 from ..device.randomness import preserved_random_state
 from ..models import MixtureModel
+from .choices import fitted
 from .neighbours import draw_partners, neighbour_graph
-from .objective import PairObjective, balance_weight, pair_terms
+from .objective import FREE_BALANCE, PairObjective, balance_weight
 
 PAIR_IMAGES = 10_000
 
 
 def pair_scores(
-    model: MixtureModel, images: np.ndarray, config: TrainConfig, seed: int = 0
+    model: MixtureModel,
+    images: np.ndarray,
+    config: TrainConfig,
+    seed: int = 0,
+    graph: np.ndarray | None = None,
 ) -> dict[str, float]:
     """How good a clustering looks without labels, from at most 10,000 of the images.
 
     `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
     better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
-    cluster is also that of a random near neighbour, and of a distorted copy of themselves.
+    cluster is also that of a random near neighbour, and of a distorted copy of themselves. `graph`
+    are the neighbours of all the images, if they are known.
     """
+    config = fitted(config, images)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
     some = Rows(images, rows)
-    graph = neighbour_graph(some, config.neighbours, config.descriptor)
-    partners = Rows(images, rows[draw_partners(graph, np.arange(len(some)), rng)])
+    if graph is None:
+        near = neighbour_graph(some, config.neighbours, config.descriptor)
+        partners = Rows(images, rows[draw_partners(near, np.arange(len(some)), rng)])
+    else:
+        partners = Rows(images, draw_partners(graph, rows, rng))
     objective = PairObjective(model, config.balance, config.augment)
     with preserved_random_state():
         mx.random.seed(seed)
@@ -36,11 +46,14 @@ def pair_scores(
             over_batches(lambda x: model.log_cluster_probabilities(objective.distort(x)), each)
             for each in (some, partners)
         )
-    terms = pair_terms(mx.array(distorted), mx.array(other), objective.log_prior)
+    terms = objective.terms(mx.array(np.concatenate([distorted, other])))
     clusters = plain.argmax(axis=1)
-    near = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
+    # Sizes that were found are as free as those of "free".
+    is_auto = config.balance == "auto"
+    weight = FREE_BALANCE if is_auto else balance_weight(config, config.epochs)
+    theirs = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
     return {
-        "pair_loss": float(objective.loss(terms, balance_weight(config, config.epochs))),
-        "neighbour_agreement": float((clusters == near).mean()),
+        "pair_loss": float(objective.loss(terms, weight)),
+        "neighbour_agreement": float((clusters == theirs).mean()),
         "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
     }

@@ -8,9 +8,9 @@ from ..errors import InputError
 from .record import Record, require_choice, require_positive, require_range
 
 LR_SCHEDULES = ("cosine", "constant")
-AUGMENTATIONS = ("affine", "none")
 PAIR_OPTIONS = (
-    "pair_balance", "balance", "neighbours", "descriptor", "augment", "heads", "sample_weight",
+    "pair_balance", "balance", "parts", "neighbours", "descriptor", "augment", "heads",
+    "sample_weight",
 )  # fmt: skip
 
 
@@ -23,8 +23,8 @@ class TrainConfig(Record):
     mixture is refitted between stages: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
     each of `mutual_iterations` + 1 equal shares of the epochs. `early_stopping` holds out a tenth
     of the training images and ends the run when their bound has not improved for so many epochs.
-    The fields from `pair_weight` on concern the neighbour-pair objective (see `pairing`); a
-    weight of 0 turns it off and leaves the plain ELBO.
+    The fields from `pair_weight` on concern the neighbour-pair objective (see `clustering`);
+    a weight of 0 turns it off and leaves the plain ELBO.
     """
 
     epochs: int = 10
@@ -41,10 +41,11 @@ class TrainConfig(Record):
     mutual_iterations: int | None = None
     pair_weight: float = 1.0
     pair_balance: float = 2.0
-    balance: str = "uniform"
+    balance: str = "auto"
+    parts: int = 5
     neighbours: int = 10
-    descriptor: str = "hog"
-    augment: str = "affine"
+    descriptor: str = "auto"
+    augment: str = "auto"
     heads: int = 20
     sample_weight: float = 3.0
 
@@ -79,9 +80,9 @@ class TrainConfig(Record):
         if self.clip_grad is not None:
             require_positive("clip_grad", self.clip_grad)
         require_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
-        require_choice("augment", self.augment, AUGMENTATIONS)
         require_range("neighbours", self.neighbours, 0, 1000)
         require_range("heads", self.heads, 1, 1000)
+        require_range("parts", self.parts, 1, 100)
         for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance", "sample_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

@@ -73,8 +73,10 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         useless.append((set(PAIR_OPTIONS), "pair_weight 0"))
     elif not (issubclass(kind, MixtureModel) and kind.classifies(model)):
         why = "posterior bayes" if "posterior" in kind.options else f"model {model.model}"
-        useless.append(({"heads", "sample_weight"}, f"{why}, which has no classifier"))
+        useless.append(({"heads", "parts", "sample_weight"}, f"{why}, which has no classifier"))
         values |= {"heads": 1, "sample_weight": 0.0}
+    elif config.balance != "auto":
+        useless.append(({"parts"}, f"balance {config.balance}, which has no parts"))
     if config.pair_balance == 0 and config.balance != "free":
         useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
     if config.neighbours == 0:

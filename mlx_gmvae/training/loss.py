@@ -7,9 +7,11 @@ recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
 from functools import partial
 
 import mlx.core as mx
+import numpy as np
 
 from ..clustering.heads import Heads
 from ..clustering.objective import PairObjective
+from ..clustering.parts import Parts, cluster_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
 from ..device import distributed
@@ -23,18 +25,42 @@ BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier ju
 class Objective:
     """The loss of `model` as `config` asks for it.
 
-    `pairs` is the pair objective and `heads` the last layers that compete in it, or None.
+    `pairs` is the pair objective, `heads` the last layers that compete in it and `parts` those that
+    `num_images` are first divided by, or None.
     """
 
-    def __init__(self, model: LatentVariableModel, config: TrainConfig):
+    def __init__(self, model: LatentVariableModel, config: TrainConfig, num_images: int):
         self.model = model
         self.config = config
         self.heads: Heads | None = None
+        self.parts: Parts | None = None
         self.pairs: PairObjective | None = None
         if config.pair_weight and isinstance(model, MixtureModel):
             if model.has_classifier and config.heads > 1:
                 self.heads = Heads(model.classifier.out, config.heads)
-            self.pairs = PairObjective(model, config.balance, config.augment, self.heads)
+            num = num_parts(model.config.K, config.parts, num_images)
+            if model.has_classifier and config.balance == "auto" and num:
+                self.parts = Parts(model.classifier.out, num)
+            self.pairs = PairObjective(
+                model, config.balance, config.augment, self.heads, self.parts
+            )
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether parts were put together, so that q(y|x) learns the clusters they make."""
+        return self.pairs is not None and self.pairs.is_taught
+
+    def put_parts_together(self, images: np.ndarray, neighbours: np.ndarray) -> None:
+        """From here on let q(y|x) learn clusters of parts, by the neighbours of uint8 images."""
+        assert self.parts is not None and isinstance(self.model, MixtureModel)
+        clusters = cluster_of_parts(self.model, self.parts, images, neighbours)
+        self.parts.put_together(distributed.from_first(clusters))
+        self.follow_parts()
+
+    def follow_parts(self) -> None:
+        """Learn from the parts if they are put together: now, or in a state that was restored."""
+        if self.pairs is not None and self.parts is not None:
+            self.pairs.is_taught = self.parts.are_grouped
 
     def losses(
         self, x: mx.array, partners: mx.array | None, weights: Weights
@@ -44,10 +70,10 @@ class Objective:
         if self.pairs is None or partners is None:
             return self._bound(x, weights)
         # Drawn before, so that the pairs need not wait for what the bound draws.
-        maps = self.pairs.draw(len(x))
+        drawn = self.pairs.distort.draw(2 * len(x))
         halves = [
             partial(self._bound, x, weights),
-            partial(self._pairs, x, as_float(partners), weights, self.pairs, maps),
+            partial(self._pairs, x, as_float(partners), weights, self.pairs, drawn),
         ]
         # Convolutions gain more from parts of the batch, and exchanges between processes must
         # keep their order.
@@ -81,8 +107,8 @@ class Objective:
         partners: mx.array,
         weights: Weights,
         pairs: PairObjective,
-        maps: mx.array | None,
+        drawn: mx.array | None,
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The weighted pair objective and its terms."""
-        loss, terms = pairs.train_terms(x, partners, weights.balance, maps)
+        loss, terms = pairs.train_terms(x, partners, weights.balance, drawn)
         return self.config.pair_weight * loss, terms

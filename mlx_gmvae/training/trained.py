@@ -7,17 +7,20 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.heads import Heads
+from ..clustering.parts import Parts
 from ..models.base import LatentVariableModel
 
 
 class Trained(nn.Module):
-    """Everything that is trained: the model and, beside it, the heads that compete."""
+    """Everything that is trained: the model and, beside it, heads that compete and parts."""
 
-    def __init__(self, model: LatentVariableModel, heads: Heads | None):
+    def __init__(self, model: LatentVariableModel, heads: Heads | None, parts: Parts | None):
         super().__init__()
         self.model = model
         if heads is not None:
             self.heads = heads
+        if parts is not None:
+            self.parts = parts
 
     def running_statistics(self) -> dict[str, Any]:
         """Floating-point arrays that steps change but gradients do not, as a tree."""

@@ -19,6 +19,7 @@ from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
+from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..config import TrainConfig
 from ..data.batches import over_batches
@@ -29,15 +30,15 @@ from ..errors import InputError
 from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration
 from .defaults import for_model
+from .division import divide
 from .loss import Objective
 from .optimizer import Adam
 from .schedule import Weights, learning_rate, step_weights
 from .trained import Trained
 
 RECENT_EPOCHS = 3  # by which the time to come is estimated
-VALIDATION_SHARE = 0.1  # of the training images, held out for early stopping
-MOST_VALIDATION_IMAGES = 5000
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
+GROUPED = 0.5  # of the epochs, after which parts are put together
 
 
 class Trainer:
@@ -57,7 +58,7 @@ class Trainer:
     ):
         self.model = model
         self.images = images
-        self.config = config
+        self.config = fitted(config, images)
         self.rows, self.validation_rows = divide(len(images), config)
         self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
@@ -70,10 +71,10 @@ class Trainer:
         distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
-        self.objective = Objective(model, config)
+        self.objective = Objective(model, self.config, len(self.rows))
         if neighbours is not None:
             self.neighbours = neighbours
-        self.trained = Trained(model, self.objective.heads)
+        self.trained = Trained(model, self.objective.heads, self.objective.parts)
         self.optimizer = Adam(config.lr)
         self.optimizer.init(self.trained.trainable_parameters())
         self.epoch = 0
@@ -115,8 +116,9 @@ class Trainer:
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
         again. Raises InputError if the loss is no longer finite.
         """
-        step, captured = self.compiled_step
         while not self.is_done:
+            self._put_parts_together()
+            step, captured = self.compiled_step
             self.trained.train()
             if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
                 self.trained.heads.settle()
@@ -180,10 +182,19 @@ class Trainer:
             if self.config.clip_grad is not None:
                 grads, _ = clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
-            self.trained.use_chosen_head()
+            if not self.objective.is_taught:
+                self.trained.use_chosen_head()
             return losses
 
         return step, captured
+
+    def _put_parts_together(self) -> None:
+        """Halfway: from then on the parts are the teacher, and heads compete no longer."""
+        is_due = self.epoch >= GROUPED * self.config.epochs and not self.objective.is_taught
+        if is_due and self.objective.parts is not None and self.neighbours is not None:
+            self.trained.eval()
+            self.objective.put_parts_together(self.images, self.neighbours)
+            self.__dict__.pop("compiled_step", None)  # which was traced with competing heads
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch
@@ -241,22 +252,13 @@ class Trainer:
         # In place, since the compiled step holds this very dictionary.
         self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
         self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
+        self.objective.follow_parts()
+        self.__dict__.pop("compiled_step", None)
         self.totals = arrays["totals"]
         distributed.set_random_keys(arrays["random_key"])
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
-
-
-def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train on, and those held out for early stopping (none without it)."""
-    if config.early_stopping is None:
-        return np.arange(num_images), np.arange(0)
-    if num_images < 1 / VALIDATION_SHARE:
-        raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
-    order = np.random.default_rng(config.seed).permutation(num_images)
-    held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def train(

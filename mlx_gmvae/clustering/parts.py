@@ -1,0 +1,156 @@
+"""Clusters put together of many small parts, whatever their sizes.
+
+The pair objective alone makes clusters of equal size: it cuts large classes and joins small ones.
+So the classifier is first asked for several times as many parts as clusters. Parts are pure, and
+how often an image lies in one and its neighbour in another says which of them belong together.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..data.batches import over_batches
+from ..models.base import MixtureModel
+from .heads import Heads
+
+COPIES = 3  # of the layer of parts, trained side by side
+IMAGES_PER_PART = 10  # at least
+UNEQUAL_MARGIN = 0.04  # by which sizes that differ must explain more than equal ones
+SIZE_POWER = 0.1
+
+
+class Parts(Heads):
+    """Layers for `num` parts, on the features that `layer` makes K clusters of.
+
+    `groups` (num, K) says to which cluster each part belongs; it is zero until they are put
+    together.
+    """
+
+    def __init__(self, layer: nn.Linear, num: int):
+        num_clusters, num_features = layer.weight.shape
+        super().__init__(nn.Linear(num_features, num), COPIES)
+        self.groups = mx.zeros((num, num_clusters))
+        self.freeze(keys=["groups"], recurse=False)
+
+    def put_together(self, clusters: np.ndarray) -> None:
+        """Let part p belong to cluster `clusters[p]`, and the copy in use be in use for good."""
+        self.groups = mx.array(np.eye(self.groups.shape[1], dtype=np.float32)[clusters])
+        self.settle()
+
+    def clusters(self, features: mx.array) -> mx.array:
+        """p(y|x), (B, K), by the clusters of the parts in use."""
+        q = mx.softmax(self(features)[:, self.chosen], axis=-1)
+        return q @ self.groups
+
+    @property
+    def are_grouped(self) -> bool:
+        """Whether `groups` is known. An evaluation: ask between steps."""
+        return bool(self.groups.any())
+
+
+def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int:
+    """How many parts there are to be; 0 if no more than clusters, with which nothing is gained."""
+    parts = min(parts_per_cluster * num_clusters, num_images // IMAGES_PER_PART)
+    return parts if parts > num_clusters > 1 else 0
+
+
+def cluster_of_parts(
+    model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
+) -> np.ndarray:
+    """The cluster that each part is to belong to, (P,), by the neighbours of uint8 images.
+
+    Numbered as the model's own clusters are where they agree, so that what was learned of cluster
+    y stays true of y.
+    """
+    features = over_batches(model.classifier.features, images)
+    outputs = np.array(parts(mx.array(features))[:, parts.chosen])
+    probabilities = np.array(mx.softmax(mx.array(outputs), axis=-1))
+    own = np.array(model.classifier.out(mx.array(features))).argmax(axis=1)
+    clusters = put_together(links(probabilities, graph), model.config.K)
+    return numbered_like(clusters, own, probabilities.argmax(axis=1), model.config.K)
+
+
+def links(probabilities: np.ndarray, graph: np.ndarray) -> np.ndarray:
+    """How likely an image is in part a and a neighbour of it in part b, (P, P); symmetric, sum 1.
+
+    Of q(part|x), (N, P), and the neighbours of each image, (N, k); none means itself.
+    """
+    if graph.shape[1] == 0:
+        graph = np.arange(len(graph))[:, None]
+    joint = sum(
+        probabilities.T @ probabilities[neighbours] for neighbours in graph.T.astype(np.intp)
+    )
+    joint = np.asarray(joint + joint.T, np.float64) + 1e-9
+    return joint / joint.sum()
+
+
+def put_together(links: np.ndarray, num_clusters: int) -> np.ndarray:
+    """The cluster of each part, (P,), from `links`.
+
+    Of two ways to join them, one that leans to equal sizes and one that does not, the first,
+    unless clusters of the second explain clearly more of each other.
+
+    >>> put_together(np.eye(4) + np.eye(4)[[1, 0, 3, 2]], 2).tolist()
+    [1, 1, 0, 0]
+    """
+    equal, unequal = by_cut(links, num_clusters), by_leaks(links, num_clusters)
+    gain = explained(links, unequal) - explained(links, equal)
+    return unequal if gain > UNEQUAL_MARGIN else equal
+
+
+def by_cut(links: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Spectral clustering of the parts: the least normalised cut, which leans to equal sizes."""
+    from sklearn.cluster import SpectralClustering
+
+    clustering = SpectralClustering(
+        num_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=0
+    )
+    return clustering.fit_predict(links)  # type: ignore[no-any-return]
+
+
+def by_leaks(links: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Join the two clusters first of which the smaller leaks most into the other, and so on.
+
+    A leak is the share of the smaller one's neighbours that lie in the larger one: high within a
+    class however large it is, low between classes however small. To break chains, it counts
+    slightly less the larger the other one is.
+    """
+    joint, members = links.copy(), [[part] for part in range(len(links))]
+    while len(joint) > num_clusters:
+        sizes = joint.sum(axis=1)
+        smaller, larger = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
+        leaks = joint / (smaller * larger**SIZE_POWER)
+        np.fill_diagonal(leaks, -1)
+        first, second = sorted(np.unravel_index(leaks.argmax(), leaks.shape))
+        joint[first] += joint[second]
+        joint[:, first] += joint[:, second]
+        joint = np.delete(np.delete(joint, second, axis=0), second, axis=1)
+        members[first] += members.pop(second)
+    clusters = np.empty(len(links), np.int64)
+    for number, parts in enumerate(members):
+        clusters[parts] = number
+    return clusters
+
+
+def explained(links: np.ndarray, clusters: np.ndarray) -> float:
+    """How much of an image's cluster its neighbour's tells: I(y; y') / H(y), in [0, 1]."""
+    groups = np.eye(clusters.max() + 1)[clusters]
+    joint = groups.T @ links @ groups
+    sizes = joint.sum(axis=1)
+    information = (joint * np.log(joint / np.outer(sizes, sizes))).sum()
+    return float(information / max(-(sizes * np.log(sizes)).sum(), 1e-12))
+
+
+def numbered_like(
+    clusters: np.ndarray, others: np.ndarray, parts: np.ndarray, num_clusters: int
+) -> np.ndarray:
+    """`clusters` (P,) of the parts, with the numbers of `others` (N,) where images agree best.
+
+    `parts` (N,) is the part of each image.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((num_clusters, num_clusters))
+    np.add.at(counts, (clusters[parts], others), 1)
+    _, numbers = linear_sum_assignment(counts, maximize=True)
+    return numbers[clusters]  # type: ignore[no-any-return]

@@ -1,0 +1,130 @@
+"""Clusters put together of parts: from links with known answers, and as the teacher of q(y|x)."""
+
+from mlx_gmvae.clustering import parts as module
+from mlx_gmvae.clustering.parts import (
+    Parts,
+    by_cut,
+    by_leaks,
+    explained,
+    links,
+    num_parts,
+    numbered_like,
+    put_together,
+)
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.models import GMVAE
+from mlx_gmvae.training.trainer import Trainer
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, mutual_info_score
+
+rng = np.random.default_rng(0)
+
+
+def blocks(parts_of_each: list[int], within: float, between: float) -> tuple[np.ndarray, ...]:
+    """Links of parts of equal size, strong within a class, and the class of each part."""
+    classes = np.repeat(np.arange(len(parts_of_each)), parts_of_each)
+    noise = rng.uniform(0.8, 1.2, (len(classes), len(classes)))
+    joint = np.where(classes[:, None] == classes, within, between) * (noise + noise.T) / 2
+    np.fill_diagonal(joint, 1)
+    return joint / joint.sum(), classes
+
+
+def test_links_are_counted_pairs() -> None:
+    """One-hot parts: the share of all (image, neighbour) pairs, both ways round."""
+    part, graph = rng.integers(0, 4, 50), rng.integers(0, 50, (50, 3))
+    expected = np.zeros((4, 4))
+    for image in range(50):
+        for neighbour in graph[image]:
+            expected[part[image], part[neighbour]] += 1
+            expected[part[neighbour], part[image]] += 1
+    found = links(np.eye(4)[part], graph)
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-6)
+    alone = links(np.eye(4)[part], np.empty((50, 0), np.int32))
+    np.testing.assert_allclose(alone, np.diag(np.bincount(part) / 50), atol=1e-6)
+
+
+@pytest.mark.parametrize("join", [by_cut, by_leaks, put_together])
+def test_blocks_of_equal_size_are_found(join) -> None:  # type: ignore[no-untyped-def]
+    joint, classes = blocks([5, 5, 5, 5], 0.2, 0.01)
+    assert adjusted_rand_score(classes, join(joint, 4)) == 1
+
+
+def test_classes_of_unequal_size_are_neither_cut_nor_joined() -> None:
+    """A chain of twelve parts, linked to the next two only, beside three small classes."""
+    classes = np.repeat(np.arange(4), [12, 2, 1, 1])
+    steps = np.abs(np.subtract.outer(np.arange(16), np.arange(16)))
+    joint = np.where((classes[:, None] == classes) & (steps <= 2), 0.3, 0.002)
+    np.fill_diagonal(joint, 1)
+    joint[13:15, 13:15] += np.array([[0, 0.05], [0.05, 0]])  # small classes that are a bit alike
+    joint /= joint.sum()
+    assert adjusted_rand_score(classes, by_leaks(joint, 4)) == 1
+    assert adjusted_rand_score(classes, by_cut(joint, 4)) < 1
+    assert adjusted_rand_score(classes, put_together(joint, 4)) == 1
+
+
+def test_explained_is_the_normalised_mutual_information() -> None:
+    labels = rng.integers(0, 5, 400)
+    others = np.where(rng.random(400) < 0.7, labels, rng.integers(0, 5, 400))
+    joint = np.zeros((5, 5))
+    np.add.at(joint, (labels, others), 1)
+    joint = (joint + joint.T) / (2 * len(labels))
+    both, back = np.r_[labels, others], np.r_[others, labels]
+    entropy = mutual_info_score(both, both)
+    expected = mutual_info_score(both, back) / entropy
+    assert explained(joint, np.arange(5)) == pytest.approx(expected, rel=1e-6)
+    assert explained(joint, np.zeros(5, int)) == pytest.approx(0, abs=1e-9)
+
+
+def test_clusters_take_the_numbers_of_those_in_use() -> None:
+    part = rng.integers(0, 6, 300)
+    clusters = np.array([2, 2, 0, 0, 1, 1])
+    used = np.array([1, 1, 2, 2, 0, 0])[part]
+    np.testing.assert_array_equal(numbered_like(clusters, used, part, 3), [1, 1, 2, 2, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("clusters", "images", "expected"), [(10, 60_000, 50), (10, 200, 20), (10, 100, 0), (1, 99, 0)]
+)
+def test_parts_are_more_than_clusters_and_hold_ten_images(
+    clusters: int, images: int, expected: int
+) -> None:
+    assert num_parts(clusters, 5, images) == expected
+
+
+def test_a_cluster_is_as_likely_as_its_parts() -> None:
+    parts = Parts(nn.Linear(7, 2), 5)
+    assert not parts.are_grouped
+    parts.put_together(np.array([0, 1, 1, 0, 1]))
+    assert parts.are_grouped
+    features = mx.random.normal((3, 7))
+    q = np.array(mx.softmax(parts(features)[:, parts.chosen.item()], axis=-1))
+    expected = np.stack([q[:, [0, 3]].sum(1), q[:, [1, 2, 4]].sum(1)], axis=1)
+    np.testing.assert_allclose(parts.clusters(features), expected, rtol=1e-5)
+
+
+def test_halfway_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of images, one nine times as frequent: equal sizes would cut it."""
+    is_rare = np.arange(400) % 10 == 0
+    images = np.where(is_rare, 200, 40)[:, None, None, None] + rng.integers(0, 20, (400, 8, 8, 1))
+    when: list[int] = []
+    cluster_of_parts = module.cluster_of_parts
+
+    def noted(model, parts, images, graph):  # type: ignore[no-untyped-def]
+        when.append(trainer.epoch)
+        return cluster_of_parts(model, parts, images, graph)
+
+    monkeypatch.setattr("mlx_gmvae.training.loss.cluster_of_parts", noted)
+    mx.random.seed(0)
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
+    trainer = Trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
+    for _ in trainer.run():
+        pass
+    assert when == [8]
+    model.eval()
+    clusters = np.array(model.responsibilities(mx.array(images / 255))).argmax(axis=1)
+    assert adjusted_rand_score(is_rare, clusters) == 1
+    assert len(trainer.history) == 16 and trainer.objective.is_taught
