@@ -105,6 +105,10 @@ PAIR_FIELDS: Fields = {
         "what neighbours are near in: pixels, pixels and oriented gradients (hog), kinds of "
         "patches, or what fits the images", ("auto", *DESCRIPTORS),
     ),
+    "features": (
+        "your own features of the images, in place of a descriptor: one row for each, in their "
+        "order", "FILE.npy",
+    ),
     "augment": (
         f"distortions of the images of a pair: none, auto (those that fit the images), or of "
         f"{', '.join(KINDS)} with commas between", "KIND,...",

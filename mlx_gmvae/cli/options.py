@@ -26,6 +26,8 @@ def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
     given = {n: value for n, value in vars(args).items() if n in names and value is not None}
     if "balance" in given:
         given["balance"] = _read_balance(given["balance"])
+    if "features" in given:
+        given["features"] = str(Path(given["features"]).absolute())
     return given
 
 

@@ -43,7 +43,7 @@ class Seeds:
                 yield start.continued(args, folder, saved, plan)
                 continue
             trainer = plan.trainer()
-            start.find_neighbours(trainer, folder)
+            start.find_neighbours(trainer, folder, plan)
             folder.save_state(trainer, plan.data)
             yield Run(folder, plan.splits, plan.data, trainer, start.make_summary(args, folder))
 
@@ -72,13 +72,13 @@ def new_seeds(args: argparse.Namespace) -> Seeds:
     trainer = plan.trainer()
     name = run_name(plan.model, plan.data["dataset"])
     with RunFolder.create(args.outdir, name, args.overwrite) as folder:
-        start.find_neighbours(trainer, folder)  # once for all seeds
+        start.find_neighbours(trainer, folder, plan)  # once for all seeds
         if args.overwrite:
             folder.clear()
         made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
         made_of |= {"data": plan.data, "count": args.seeds}
         tables.write_json(folder.seeds, made_of)
-    return Seeds(folder, plan, args.seeds)
+    return Seeds(folder, plan._replace(features=None), args.seeds)  # the graph is kept
 
 
 def is_cut_short(path: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from ..clustering.features import load_features
 from ..config import ModelConfig, TrainConfig
 from ..data.splits import Splits
 from ..device import distributed
@@ -38,6 +39,7 @@ class Plan(NamedTuple):
     data: dict[str, Any]
     model: ModelConfig
     training: TrainConfig
+    features: np.ndarray | None = None  # of the training images, given instead of a descriptor
 
     def trainer(self) -> Trainer:
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
@@ -59,7 +61,8 @@ def planned(args: argparse.Namespace) -> Plan:
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = for_model(train_config, model_config, set(given))
-    return Plan(splits, data, model_config, train_config)
+    features = load_features(train_config.features, splits) if train_config.features else None
+    return Plan(splits, data, model_config, train_config, features)
 
 
 def new_run(args: argparse.Namespace) -> Run:
@@ -67,11 +70,11 @@ def new_run(args: argparse.Namespace) -> Run:
     plan = planned(args)
     trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
     if not distributed.is_first():  # only the first process writes
-        find_neighbours(trainer, RunFolder(Path()))
+        find_neighbours(trainer, RunFolder(Path()), plan)
         return Run(RunFolder(Path()), plan.splits, plan.data, trainer)
     name = run_name(plan.model, plan.data["dataset"])
     with RunFolder.create(args.outdir, name, args.overwrite) as folder:
-        find_neighbours(trainer, folder)
+        find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up
             folder.clear()
         folder.save_state(trainer, plan.data)
@@ -83,13 +86,13 @@ def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter |
     return SummaryWriter(folder.path / "summary") if wanted else None
 
 
-def find_neighbours(trainer: Trainer, folder: RunFolder) -> None:
+def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
     """The neighbour graph that the pair objective needs: found or read by one process, for all."""
     images, config = trainer.images, trainer.config
     if trainer.objective.pairs is None:
         return
     if distributed.is_first():
-        own = folder.load_neighbours(images, config)
+        own = folder.load_neighbours(images, config, plan.features)
     else:
         own = np.empty((len(images), min(config.neighbours, len(images) - 1)), np.int32)
     trainer.neighbours = distributed.from_first(own)
@@ -116,7 +119,7 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
         raise InputError(
             f"the run in {folder.path} is finished after {trainer.epoch} epochs; give more --epochs"
         )
-    find_neighbours(trainer, folder)
+    find_neighbours(trainer, folder, plan)
     if distributed.is_first():  # what was measured of it holds no longer
         folder.metrics.unlink(missing_ok=True)
     return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))

@@ -15,7 +15,7 @@ def fitted(config: TrainConfig, images: Images) -> TrainConfig:
     """
     if config.pair_weight == 0:
         return config
-    if config.descriptor == "auto":
+    if config.descriptor == "auto" and config.features is None:
         descriptor = "patches" if images.shape[-1] == 3 else "hog"
         config = dataclasses.replace(config, descriptor=descriptor)
     if config.augment == "auto":

@@ -1,4 +1,4 @@
-"""Nearest neighbours of images by their descriptors, and partners drawn from among them."""
+"""Nearest neighbours of images by what describes them, and partners drawn from among them."""
 
 import math
 
@@ -16,20 +16,26 @@ STAY = 0.3
 def neighbour_graph(images: Images, num_neighbours: int, descriptor: str) -> np.ndarray:
     """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
 
-    Exact within parts of at most 200,000 images; a larger set is divided by k-means on the
-    descriptors, so that only neighbours across a border between parts are missed. k is at most
-    N - 1.
-
     >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
     >>> neighbour_graph(images, 1, "pixels").ravel().tolist()
     [2, 3, 0, 1]
     """
+    return nearest(describe(images, descriptor), num_neighbours)
+
+
+def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:
+    """The nearest other rows of each of the rows of `described` (N, F), (N, k) int32.
+
+    Exact within parts of at most 200,000 images; a larger set is divided by k-means on the
+    descriptors, so that only neighbours across a border between parts are missed. k is at most
+    N - 1.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    described = describe(images, descriptor)
-    k = min(num_neighbours, len(images) - 1)
-    graph = np.empty((len(images), k), np.int32)
-    with tqdm(total=len(images), desc="neighbours", unit="im", leave=False, disable=None) as bar:
+    num = len(described)
+    k = min(num_neighbours, num - 1)
+    graph = np.empty((num, k), np.int32)
+    with tqdm(total=num, desc="neighbours", unit="im", leave=False, disable=None) as bar:
         for rows in _parts(described, k):
             index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(described[rows])
             for start in range(0, len(rows), BLOCK):

@@ -9,8 +9,8 @@ from .record import Record, require_choice, require_positive, require_range
 
 LR_SCHEDULES = ("cosine", "constant")
 PAIR_OPTIONS = (
-    "pair_balance", "balance", "parts", "neighbours", "descriptor", "augment", "heads",
-    "sample_weight",
+    "pair_balance", "balance", "parts", "neighbours", "descriptor", "features", "augment",
+    "heads", "sample_weight",
 )  # fmt: skip
 
 
@@ -23,8 +23,9 @@ class TrainConfig(Record):
     mixture is refitted between stages: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
     each of `mutual_iterations` + 1 equal shares of the epochs. `early_stopping` holds out a tenth
     of the training images and ends the run when their bound has not improved for so many epochs.
-    The fields from `pair_weight` on concern the neighbour-pair objective (see `clustering`);
-    a weight of 0 turns it off and leaves the plain ELBO.
+    The fields from `pair_weight` on concern the neighbour-pair objective (see `clustering`); a
+    weight of 0 turns it off and leaves the plain ELBO. `features` is a file in the place of the
+    descriptor.
     """
 
     epochs: int = 10
@@ -45,6 +46,7 @@ class TrainConfig(Record):
     parts: int = 5
     neighbours: int = 10
     descriptor: str = "auto"
+    features: str | None = None
     augment: str = "auto"
     heads: int = 20
     sample_weight: float = 3.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,11 @@ class Dataset:
         """The file of an image, or where there is none its position in its source."""
         index = int(self.index[row])
         return self.files[index] if self.files else str(index)
+
+    def relative_name(self, row: int) -> str:
+        """The name of an image's file below its folder, or its position in its source."""
+        source = self.source_of(row)
+        return Path(source).relative_to(self.name).as_posix() if self.files else source
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at `rows`, in that order, copied."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.neighbours import neighbour_graph
+from ..clustering.neighbours import nearest, neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
@@ -156,15 +156,26 @@ class RunFolder:
         shutil.copy2(source.state, half_copied)
         half_copied.replace(self.state)
 
-    def load_neighbours(self, images: np.ndarray, config: TrainConfig) -> np.ndarray:
-        """The neighbour graph of a run's training images: built once, then read back."""
+    def load_neighbours(
+        self, images: np.ndarray, config: TrainConfig, features: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The neighbour graph of a run's training images: built once, then read back.
+
+        By the `features` that it was given, or, in a run that is resumed, as they were then.
+        """
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
+        made_from["features"] = config.features
         made_from |= {"images": len(images), "crc32": zlib.crc32(np.ascontiguousarray(images).data)}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
-            if saved.get("made_from") == made_from:
+            if features is None and saved.get("made_from") == made_from:
                 return np.array(load_arrays(self.neighbours)["graph"])
-        graph = neighbour_graph(images, config.neighbours, config.descriptor)
+        if features is not None:
+            graph = nearest(features, config.neighbours)
+        elif config.features:
+            raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
+        else:
+            graph = neighbour_graph(images, config.neighbours, config.descriptor)
         info = {"kind": "neighbours", "made_from": made_from}
         save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)
         return graph

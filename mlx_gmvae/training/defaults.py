@@ -80,7 +80,9 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
     if config.pair_balance == 0 and config.balance != "free":
         useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
     if config.neighbours == 0:
-        useless.append(({"descriptor"}, "neighbours 0"))
+        useless.append(({"descriptor", "features"}, "neighbours 0"))
+    if config.features:
+        useless.append(({"descriptor"}, "features, which take its place"))
     for names, why in useless:
         for name in sorted(names & given):
             raise InputError(f"{name} has no effect with {why}")

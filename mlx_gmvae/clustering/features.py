@@ -1,0 +1,100 @@
+"""Features of the images that were computed elsewhere, in place of a descriptor of our own.
+
+A .npy array (N, F), or an .npz with `features` and, to be safe from a mix-up, `files`: one row for
+each image of the source, in its order; for a folder that of the sorted relative names.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..data.splits import Splits
+from ..errors import InputError
+from .descriptors import describe
+
+CHECKED = 2000  # images whose neighbours are looked at
+FEWEST_CHECKED = 50
+STANDARD_ERRORS = 3.0  # by which neighbours must be more alike than images drawn at random
+
+
+def load_features(path: str, splits: Splits) -> np.ndarray:
+    """The features of the training images, float32 (N, F), of length 1: nearness is cosine.
+
+    Raises InputError unless they are finite numbers, as many as images, and in their order.
+    """
+    values, files = _read(Path(path))
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
+        raise InputError(
+            f"{path} has shape {values.shape} and type {values.dtype}; it must be numbers (N, F), "
+            "one row per image"
+        )
+    rows = _rows(path, len(values), files, splits)
+    features = np.asarray(values[rows], np.float32)
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features).all(axis=1)).sum())
+        raise InputError(f"{path} has NaN or infinite features for {bad:,} images")
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    _require_order(path, features, splits.train.images)
+    return features
+
+
+def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content, None
+        with content:
+            if "features" not in content:
+                raise InputError(f"{path} has no array named features")
+            files = [str(name) for name in content["files"]] if "files" in content else None
+            return content["features"], files
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not an array file ({error})") from None
+
+
+def _rows(path: str, num: int, files: list[str] | None, splits: Splits) -> np.ndarray:
+    """Which row belongs to each training image."""
+    train, test = splits
+    if files is not None:
+        if len(files) != num:
+            raise InputError(f"{path} has {num:,} rows of features and {len(files):,} files")
+        row_of = {name: row for row, name in enumerate(files)}
+        names = [train.relative_name(row) for row in range(len(train))]
+        missing = [name for name in names if name not in row_of]
+        if missing:
+            raise InputError(f"{path} has no features of {len(missing):,} images: {missing[0]}")
+        return np.array([row_of[name] for name in names])
+    one_source = not np.intersect1d(train.index, test.index).size
+    counted = len(train) + len(test) if one_source else len(train)
+    expected = len(train.files) or counted
+    is_part = not train.files and train.index.max() + 1 > counted  # --classes left some out
+    if num <= train.index.max() or (num != expected and not is_part):
+        raise InputError(
+            f"{path} has {num:,} rows, {train.name} has {expected:,} images; give one row per "
+            "image, in their order (of a folder: all image files, sorted by name)"
+        )
+    return train.index
+
+
+def _require_order(path: str, features: np.ndarray, images: np.ndarray) -> None:
+    """Raise InputError if neighbours look no more alike than images drawn at random."""
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(len(images))[:CHECKED])
+    if len(rows) < FEWEST_CHECKED:
+        return
+    described = describe(images[rows], "hog")
+    index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(features[rows])
+    neighbours = index.kneighbors(features[rows], return_distance=False)[:, 1]
+    others = rng.permutation(len(rows))
+    gain = np.linalg.norm(described - described[others], axis=1)
+    gain -= np.linalg.norm(described - described[neighbours], axis=1)
+    if gain.mean() < STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)):
+        raise InputError(
+            f"the rows of {path} do not seem to be in the images' order: images with like features "
+            "look no more alike than any two; name them with files in an .npz"
+        )

@@ -1,0 +1,105 @@
+"""Features from a file: matched with the images, refused when they cannot be theirs, kept."""
+
+import json
+from pathlib import Path
+
+import train
+from mlx_gmvae.clustering.features import load_features
+from mlx_gmvae.clustering.neighbours import nearest
+from mlx_gmvae.data.datasets import Splits, load_dataset
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.runs.folder import RunFolder
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+rng = np.random.default_rng(0)
+SMALL = "--epochs 2 --arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
+
+
+def own_features() -> np.ndarray:
+    """Of all 1,797 digits in their order: pixels and, as if a better network knew, a bit more."""
+    return np.asarray(load_digits().data, np.float32) / 16
+
+
+def test_rows_are_matched_with_the_training_images(digits: Splits, tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", own_features())
+    found = load_features(str(tmp_path / "f.npy"), digits)
+    expected = digits.train.images.reshape(len(digits.train), -1) / 255
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    names = [f"{'sub/' if number % 2 else ''}{number:02}.png" for number in range(30)]
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((9, 9), 8 * number, np.uint8)).save(photos / name)
+    splits = load_dataset(str(photos), data_dir=tmp_path / "kept")
+    order = rng.permutation(30)
+    levels = np.array([[1.0, number] for number in range(30)])
+    np.savez(tmp_path / "f.npz", features=levels[order], files=np.array(names)[order])
+    found = load_features(str(tmp_path / "f.npz"), splits)
+    expected = splits.train.images[:, 0, 0, 0] / 8
+    np.testing.assert_allclose(found[:, 1] / found[:, 0], expected, rtol=1e-5)
+    np.save(tmp_path / "sorted.npy", levels[np.argsort(names)])
+    again = load_features(str(tmp_path / "sorted.npy"), splits)
+    np.testing.assert_allclose(again, found, rtol=1e-6)
+    np.savez(tmp_path / "f.npz", features=levels[:20], files=np.array(names)[:20])
+    with pytest.raises(InputError, match="no features of"):
+        load_features(str(tmp_path / "f.npz"), splits)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f[:-1], "1,796 rows, digits has 1,797 images"),
+        (lambda f: f[:, 0], "numbers \\(N, F\\)"),
+        (lambda f: f.astype(str), "numbers \\(N, F\\)"),
+        (lambda f: np.where(np.arange(len(f))[:, None] == 3, np.nan, f), "NaN or infinite"),
+        (lambda f: rng.permutation(f), "images' order"),
+    ],
+)
+def test_features_of_other_images_are_refused(  # type: ignore[no-untyped-def]
+    digits: Splits, tmp_path: Path, spoil, message: str
+) -> None:
+    np.save(tmp_path / "f.npy", spoil(own_features()))
+    with pytest.raises(InputError, match=message):
+        load_features(str(tmp_path / "f.npy"), digits)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY"])
+def test_files_that_are_no_arrays_are_refused(
+    digits: Splits, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "f.npy").write_bytes(content)
+    for name in ("f.npy", "none.npy"):
+        with pytest.raises(InputError):
+            load_features(str(tmp_path / name), digits)
+
+
+def test_a_run_keeps_their_neighbours_and_resumes_without_the_file(
+    digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "f.npy", tmp_path / "run"
+    np.save(file, own_features()[:, ::2])
+    options = f"--dataset digits --features {file} {SMALL} --outdir {folder}"
+    assert train.main(options.split()) == 0
+    config = json.loads(json.dumps(RunFolder.open(str(folder))[1].training.to_dict()))
+    assert config["features"] == str(file)
+    graph = nearest(load_features(str(file), digits), 10)
+    file.unlink()
+    images, saved = digits.train.images, RunFolder.open(str(folder))[1].training
+    np.testing.assert_array_equal(RunFolder(folder).load_neighbours(images, saved), graph)
+    assert train.main(["--resume", str(folder), "--epochs", "3"]) == 0
+    capsys.readouterr()
+    for flags, message in (
+        (f"--features {file}", "cannot read"),
+        (f"--features {file} --descriptor hog", "descriptor has no effect with features"),
+        (f"--features {file} --neighbours 0", "features has no effect with neighbours 0"),
+    ):
+        assert train.main(f"--dataset digits {SMALL} --outdir {tmp_path}/x {flags}".split()) == 2
+        assert message in capsys.readouterr().err
