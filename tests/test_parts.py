@@ -98,7 +98,7 @@ def test_parts_are_more_than_clusters_and_hold_ten_images(
 def test_a_cluster_is_as_likely_as_its_parts() -> None:
     parts = Parts(nn.Linear(7, 2), 5)
     assert not parts.are_grouped
-    parts.put_together(np.array([0, 1, 1, 0, 1]))
+    parts.put_together(np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]))
     assert parts.are_grouped
     features = mx.random.normal((3, 7))
     q = np.array(mx.softmax(parts(features)[:, parts.chosen.item()], axis=-1))
@@ -106,24 +106,24 @@ def test_a_cluster_is_as_likely_as_its_parts() -> None:
     np.testing.assert_allclose(parts.clusters(features), expected, rtol=1e-5)
 
 
-def test_halfway_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_time_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two kinds of images, one nine times as frequent: equal sizes would cut it."""
     is_rare = np.arange(400) % 10 == 0
     images = np.where(is_rare, 200, 40)[:, None, None, None] + rng.integers(0, 20, (400, 8, 8, 1))
     when: list[int] = []
-    cluster_of_parts = module.cluster_of_parts
+    groups_of_parts = module.groups_of_parts
 
     def noted(model, parts, images, graph):  # type: ignore[no-untyped-def]
         when.append(trainer.epoch)
-        return cluster_of_parts(model, parts, images, graph)
+        return groups_of_parts(model, parts, images, graph)
 
-    monkeypatch.setattr("mlx_gmvae.training.loss.cluster_of_parts", noted)
+    monkeypatch.setattr("mlx_gmvae.training.loss.groups_of_parts", noted)
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
     trainer = Trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
     for _ in trainer.run():
         pass
-    assert when == [8]
+    assert when == [7]
     model.eval()
     clusters = np.array(model.responsibilities(mx.array(images / 255))).argmax(axis=1)
     assert adjusted_rand_score(is_rare, clusters) == 1

@@ -147,9 +147,11 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     mx.random.seed(1)
     assert weighted.objective.pairs is not None
     weighted.objective.pairs.distort.draw(32)  # as the weighted loss does first
-    loss, terms = plain.objective.losses(x, None, Weights(mx.array(1.0), mx.array(2.0)))
+    loss, terms = plain.objective.losses(
+        x, None, Weights(mx.array(1.0), mx.array(2.0), mx.array(1.0))
+    )
     mx.random.seed(1)
-    weights = Weights(mx.array(3.0), mx.array(1.5))
+    weights = Weights(mx.array(3.0), mx.array(1.5), mx.array(1.0))
     weighted_loss, weighted_terms = weighted.objective.losses(x, x, weights)
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}

@@ -16,6 +16,7 @@ from ..models import MODELS, owners_of
 from .script import Parser
 
 Fields = dict[str, tuple[str, str | Iterable[str]]]  # by name: help; its metavar, or choices
+AUTO = "auto"
 CHECKED = ("latent_dims", "max_filters", "K")
 
 
@@ -34,6 +35,11 @@ def seed(text: str) -> int:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return number
+
+
+def number_or_auto(text: str) -> int | str:
+    """--K: a whole number, or "auto" as it is."""
+    return text if text == AUTO else int(text)
 
 
 def add_data_flags(parser: Parser, default_dataset: str) -> None:
@@ -61,7 +67,7 @@ MODEL_FIELDS: Fields = {
     "model": ("which model", MODELS),
     "arch": ("convolutional or dense networks", ARCHS),
     "latent_dims": ("dimensions of z", "D"),
-    "K": ("number of components", "K"),
+    "K": ("number of components; auto finds one for the number of clusters", "K|auto"),
     "w_dims": ("dimensions of the style w", "M"),
     "posterior": ("q(y|.): a classifier's, or Bayes' rule at z and w", POSTERIORS),
     "likelihood": ("of the pixels given z", LIKELIHOODS),
@@ -146,7 +152,8 @@ def _add_field(group: Any, config: type, name: str, text: str, values: str | Ite
     shown = "" if default is None else f" (default: {default})"
     options: dict[str, Any] = {"choices": tuple(values)}
     if isinstance(values, str):
-        options = {"metavar": values, "type": (get_args(kind) or (kind,))[0]}
+        of_type = number_or_auto if values == "K|auto" else (get_args(kind) or (kind,))[0]
+        options = {"metavar": values, "type": of_type}
     group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text + shown, **options)
 
 

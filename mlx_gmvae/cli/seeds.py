@@ -77,8 +77,10 @@ def new_seeds(args: argparse.Namespace) -> Seeds:
             folder.clear()
         made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
         made_of |= {"data": plan.data, "count": args.seeds}
+        if plan.number:
+            start.save_number(folder.path, plan.number)
         tables.write_json(folder.seeds, made_of)
-    return Seeds(folder, plan._replace(features=None), args.seeds)  # the graph is kept
+    return Seeds(folder, plan._replace(graph=None), args.seeds)  # the graph is kept
 
 
 def is_cut_short(path: str) -> bool:

@@ -8,17 +8,25 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from ..clustering.choices import fitted
 from ..clustering.features import load_features
+from ..clustering.neighbours import nearest, neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
-from ..models import build_model, require_effect
+from ..models import MixtureModel, build_model, kind_of, require_effect
+from ..report.plots import save_curves
+from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs.folder import RunFolder, SavedRun, run_name
 from ..training.defaults import for_model, for_set_size
+from ..training.number import Number, number_of_clusters
 from ..training.trainer import Trainer
 from . import options
+from .flags import AUTO
+
+MOST_SHOWN = 30  # clusters, in the picture of their number
 
 
 @dataclass
@@ -39,7 +47,8 @@ class Plan(NamedTuple):
     data: dict[str, Any]
     model: ModelConfig
     training: TrainConfig
-    features: np.ndarray | None = None  # of the training images, given instead of a descriptor
+    graph: np.ndarray | None = None  # the neighbours, if they are known already
+    number: Number | None = None  # what --K auto found
 
     def trainer(self) -> Trainer:
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
@@ -52,6 +61,9 @@ def planned(args: argparse.Namespace) -> Plan:
     splits, data = options.load_or_fall_back(args)
     *image_size, channels = splits.train.image_shape
     given = options.given_fields(ModelConfig, args)
+    is_auto = given.get("K") == AUTO
+    if is_auto:
+        given["K"] = 2  # as good as any to check the other options with
     shape = {"image_size": image_size, "channels": channels}
     model_config = ModelConfig.from_dict(given | shape)
     for name in given:
@@ -61,8 +73,30 @@ def planned(args: argparse.Namespace) -> Plan:
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = for_model(train_config, model_config, set(given))
-    features = load_features(train_config.features, splits) if train_config.features else None
-    return Plan(splits, data, model_config, train_config, features)
+    plan = Plan(splits, data, model_config, train_config)
+    if train_config.features and train_config.neighbours:
+        features = load_features(train_config.features, splits)
+        plan = plan._replace(graph=nearest(features, train_config.neighbours))
+    return with_number(plan) if is_auto else plan
+
+
+def with_number(plan: Plan) -> Plan:
+    """`plan` with the number of components that its images suggest. Raises InputError."""
+    kind = kind_of(plan.model)
+    is_parted = issubclass(kind, MixtureModel) and kind.classifies(plan.model)
+    if not (is_parted and plan.training.pair_weight):
+        raise InputError("--K auto needs a gmvae with a classifier and neighbour pairs; give --K")
+    if distributed.size() > 1:
+        raise InputError("--K auto runs in one process; find K there, then give it to all")
+    images = plan.splits.train.images
+    training, graph = fitted(plan.training, images), plan.graph
+    print("finding the number of clusters: a third of the time of the training to come", flush=True)
+    if graph is None:
+        graph = neighbour_graph(images, training.neighbours, training.descriptor)
+    number = number_of_clusters(plan.model, training, images, graph)
+    print(number.describe(), flush=True)
+    model = ModelConfig.from_dict(plan.model.to_dict() | {"K": number.clusters})
+    return plan._replace(model=model, graph=graph, number=number)
 
 
 def new_run(args: argparse.Namespace) -> Run:
@@ -77,8 +111,19 @@ def new_run(args: argparse.Namespace) -> Run:
         find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up
             folder.clear()
+        if plan.number:
+            save_number(folder.path, plan.number)
         folder.save_state(trainer, plan.data)
         return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))
+
+
+def save_number(folder: Path, number: Number) -> None:
+    """The leaks of each number of clusters, as a table and as a picture."""
+    rows = [{"clusters": k, "leak": leak} for k, leak in sorted(number.leaks.items())]
+    write_csv(folder / "number.csv", rows)
+    shown = {k: leak for k, leak in sorted(number.leaks.items()) if k <= MOST_SHOWN}
+    curve = {"share of neighbours in the most alike cluster": {"": list(shown.values())}}
+    save_curves(folder / "number.png", curve, "number of clusters", first=2)
 
 
 def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
@@ -92,7 +137,7 @@ def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
     if trainer.objective.pairs is None:
         return
     if distributed.is_first():
-        own = folder.load_neighbours(images, config, plan.features)
+        own = folder.load_neighbours(images, config, plan.graph)
     else:
         own = np.empty((len(images), min(config.neighbours, len(images) - 1)), np.int32)
     trainer.neighbours = distributed.from_first(own)

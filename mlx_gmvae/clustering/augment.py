@@ -64,6 +64,11 @@ def kinds_of(names: str) -> list[str]:
     return kinds
 
 
+def without_strokes(kinds: Sequence[str]) -> list[str]:
+    """For when the clusters are known: what strokes let look past, style, may now tell again."""
+    return [kind for kind in kinds if kind != "strokes"]
+
+
 def flip(x: mx.array, numbers: mx.array) -> mx.array:
     """Every other image, on average, in a mirror."""
     return mx.where(_each(numbers[0]) > 0, x, x[:, :, ::-1])

@@ -9,11 +9,11 @@ agreement instead. An image x and one of its nearest neighbours x' are distorted
 where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)), so that a
 balance of 1 makes it the disagreement less the entropy of the mean, as in mutual information.
 No labels are used. Which images are neighbours, `neighbours` finds. With `parts` the same loss
-first makes many small parts; once those are put together, q(y|x) learns the clusters they make,
+first makes many small parts. Once those are put together, q(y|x) learns the clusters they make,
 
     L_taught = mean[-sum_y p(y|T'x') log q(y|Tx)],  p(y|x) = sum of q(part|x) over the parts of y
 
-and sizes are no longer asked to be equal.
+and goes on by L_pair alone when it has, with the sizes that were found as those to expect.
 """
 
 import math
@@ -26,11 +26,13 @@ from ..device import distributed
 from ..errors import InputError
 from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
-from .augment import Augmentation, kinds_of
+from .augment import Augmentation, kinds_of, without_strokes
 from .heads import Heads
 from .parts import Parts
 
 BALANCES = ("auto", "uniform", "free")
+GROUPED = 0.4  # of the epochs, after which parts are put together
+TAUGHT = 0.1  # of the epochs, over which they teach ever less
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 
@@ -46,6 +48,17 @@ def balance_weight(config: TrainConfig, epochs_done: float) -> float:
         return config.pair_balance
     fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
     return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
+
+
+def is_time_to_group(config: TrainConfig, epoch: int) -> bool:
+    """Whether parts are to be put together after so many epochs."""
+    return epoch >= GROUPED * config.epochs
+
+
+def teaching_weight(config: TrainConfig, epochs_done: float) -> float:
+    """How much parts matter: all until they are put together, then ever less."""
+    since = epochs_done - math.ceil(GROUPED * config.epochs)
+    return max(0.0, 1.0 - max(0.0, since) / (TAUGHT * config.epochs))
 
 
 class PairObjective:
@@ -66,37 +79,49 @@ class PairObjective:
     ):
         self.model = model
         self.log_prior = log_balance_prior(balance, model.config.K)
-        self.distort = Augmentation(kinds_of(augment))
+        kinds = kinds_of(augment)
+        self._first, self._then = Augmentation(kinds), Augmentation(without_strokes(kinds))
         self.heads = heads
         self.parts = parts
         self.is_taught = False
+
+    @property
+    def distort(self) -> Augmentation:
+        """How images and partners are distorted: in the end more gently than at first."""
+        return self._then if self.is_taught else self._first
 
     def train_terms(
         self,
         x: mx.array,
         partners: mx.array,
-        weight: mx.array,
+        balance: mx.array,
+        teaching: mx.array,
         drawn: mx.array | None = None,
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The scalar to minimise, and the terms of q(y|x) as it is in use, nats.
 
         Of float images (B, H, W, C) and their partners, distorted by `drawn` or at random.
+        `balance` and `teaching` are the weights of this step.
         """
         pairs = self.distort(mx.concatenate([x, partners]), drawn)
         if self.heads is None and self.parts is None:
             terms = self.terms(self.model.log_cluster_probabilities(pairs))
-            return self.loss(terms, weight), terms
+            return self.loss(terms, balance), terms
         features = self.model.classifier.features(pairs)
-        loss = mx.array(0.0) if self.parts is None else self._parted(self.parts, features, weight)
+        loss = mx.array(0.0)
+        if self.parts is not None:
+            loss = teaching * self._parted(self.parts, features, balance)
+        if self.heads is not None and not self.is_taught:
+            terms = self.terms(log_responsibilities(self.heads(features)))
+            losses = self._recorded(self.heads, self.loss(terms, balance))
+            chosen = {name: each[self.heads.chosen] for name, each in terms.items()}
+            return loss + losses.mean(), chosen
+        log_q = log_responsibilities(self.model.classifier.out(features))
+        terms = self.terms(log_q)
+        loss = loss + self.loss(terms, balance)
         if self.parts is not None and self.is_taught:
-            log_q = log_responsibilities(self.model.classifier.out(features))
-            return loss + self._taught(self.parts, features, log_q), self.terms(log_q)
-        if self.heads is None:
-            terms = self.terms(log_responsibilities(self.model.classifier.out(features)))
-            return loss + self.loss(terms, weight), terms
-        terms = self.terms(log_responsibilities(self.heads(features)))
-        losses = self._recorded(self.heads, self.loss(terms, weight))
-        return loss + losses.mean(), {n: each[self.heads.chosen] for n, each in terms.items()}
+            loss = loss + teaching * self._taught(self.parts, features, log_q)
+        return loss, terms
 
     def terms(self, log_q: mx.array) -> dict[str, mx.array]:
         """The parts of the loss, of log q(y|x) (2 B, ..., K) of images and then partners, nats.
@@ -104,7 +129,10 @@ class PairObjective:
         Scalars, or one number per head.
         """
         half = len(log_q) // 2
-        return pair_terms(log_q[:half], log_q[half:], self.log_prior)
+        log_prior = self.log_prior
+        if self.parts is not None and self.is_taught:
+            log_prior = mx.log(self.parts.sizes)
+        return pair_terms(log_q[:half], log_q[half:], log_prior)
 
     def loss(self, terms: dict[str, mx.array], weight: float | mx.array) -> mx.array:
         """The loss above, for balance = `weight`.
@@ -112,6 +140,12 @@ class PairObjective:
         Of its KL terms one comes with the constant, as the entropy that `pair_terms` explains.
         """
         return terms["pair"] - terms["entropy"] + (weight - 1) * terms["imbalance"]
+
+    def part_loss(self, x: mx.array, partners: mx.array, weight: mx.array) -> mx.array:
+        """The loss above for the parts alone, of distorted images and their partners."""
+        assert self.parts is not None
+        pairs = self.distort(mx.concatenate([x, partners]))
+        return self._parted(self.parts, self.model.classifier.features(pairs), weight)
 
     def _parted(self, parts: Parts, features: mx.array, weight: mx.array) -> mx.array:
         """The loss above for parts, of equal size."""

@@ -5,6 +5,8 @@ So the classifier is first asked for several times as many parts as clusters. Pa
 how often an image lies in one and its neighbour in another says which of them belong together.
 """
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -17,24 +19,26 @@ COPIES = 3  # of the layer of parts, trained side by side
 IMAGES_PER_PART = 10  # at least
 UNEQUAL_MARGIN = 0.04  # by which sizes that differ must explain more than equal ones
 SIZE_POWER = 0.1
+SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
 
 
 class Parts(Heads):
     """Layers for `num` parts, on the features that `layer` makes K clusters of.
 
-    `groups` (num, K) says to which cluster each part belongs; it is zero until they are put
-    together.
+    `groups` (num, K) says to which cluster each part belongs, `sizes` (K,) which share of the
+    images is in it; zero until they are put together.
     """
 
     def __init__(self, layer: nn.Linear, num: int):
         num_clusters, num_features = layer.weight.shape
         super().__init__(nn.Linear(num_features, num), COPIES)
         self.groups = mx.zeros((num, num_clusters))
-        self.freeze(keys=["groups"], recurse=False)
+        self.sizes = mx.zeros((num_clusters,))
+        self.freeze(keys=["groups", "sizes"], recurse=False)
 
-    def put_together(self, clusters: np.ndarray) -> None:
-        """Let part p belong to cluster `clusters[p]`, and the copy in use be in use for good."""
-        self.groups = mx.array(np.eye(self.groups.shape[1], dtype=np.float32)[clusters])
+    def put_together(self, groups: np.ndarray, sizes: np.ndarray) -> None:
+        """Take `groups` and `sizes` as they are, and let the copy in use be in use for good."""
+        self.groups, self.sizes = mx.array(groups), mx.array(sizes)
         self.settle()
 
     def clusters(self, features: mx.array) -> mx.array:
@@ -54,20 +58,36 @@ def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int
     return parts if parts > num_clusters > 1 else 0
 
 
-def cluster_of_parts(
+def groups_of_parts(
+    model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which cluster each part is to belong to, (P, K), and the sizes of those (K,).
+
+    By the neighbours of uint8 images. Numbered as the model's own clusters are where they agree, so
+    that what was learned of cluster y stays true of y.
+    """
+    features, q = _features_and_parts(model, parts, images)
+    own = np.array(model.classifier.out(mx.array(features))).argmax(axis=1)
+    clusters = put_together(links(q, graph), model.config.K)
+    clusters = numbered_like(clusters, own, q.argmax(axis=1), model.config.K)
+    groups = np.eye(model.config.K, dtype=np.float32)[clusters]
+    return groups, np.maximum(q.mean(axis=0) @ groups, SMALLEST)
+
+
+def part_links(
     model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
 ) -> np.ndarray:
-    """The cluster that each part is to belong to, (P,), by the neighbours of uint8 images.
+    """`links` of the parts that uint8 images (N, H, W, C) are in."""
+    return links(_features_and_parts(model, parts, images)[1], graph)
 
-    Numbered as the model's own clusters are where they agree, so that what was learned of cluster
-    y stays true of y.
-    """
+
+def _features_and_parts(
+    model: MixtureModel, parts: Parts, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the last layer sees of each image, (N, F), and q(part|x), (N, P)."""
     features = over_batches(model.classifier.features, images)
-    outputs = np.array(parts(mx.array(features))[:, parts.chosen])
-    probabilities = np.array(mx.softmax(mx.array(outputs), axis=-1))
-    own = np.array(model.classifier.out(mx.array(features))).argmax(axis=1)
-    clusters = put_together(links(probabilities, graph), model.config.K)
-    return numbered_like(clusters, own, probabilities.argmax(axis=1), model.config.K)
+    outputs = parts(mx.array(features))[:, parts.chosen]
+    return features, np.array(mx.softmax(outputs, axis=-1))
 
 
 def links(probabilities: np.ndarray, graph: np.ndarray) -> np.ndarray:
@@ -115,21 +135,33 @@ def by_leaks(links: np.ndarray, num_clusters: int) -> np.ndarray:
     class however large it is, low between classes however small. To break chains, it counts
     slightly less the larger the other one is.
     """
-    joint, members = links.copy(), [[part] for part in range(len(links))]
+    clusters = np.arange(len(links))
+    for first, second, _ in _joins(links, num_clusters):
+        clusters[clusters == second] = first
+        clusters[clusters > second] -= 1
+    return clusters
+
+
+def leaks_by_number(links: np.ndarray) -> dict[int, float]:
+    """Of 2, 3, ... clusters that `by_leaks` makes, the largest leak between two, in [0, 1]."""
+    joins = _joins(links, 1)
+    return {len(links) - done: leak for done, (_, _, leak) in enumerate(joins)}
+
+
+def _joins(links: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, float]]:
+    """The numbers of two clusters to join, of those that there are, and their leak."""
+    joint = links.copy()
     while len(joint) > num_clusters:
         sizes = joint.sum(axis=1)
         smaller, larger = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
-        leaks = joint / (smaller * larger**SIZE_POWER)
+        leaks = joint / smaller
         np.fill_diagonal(leaks, -1)
-        first, second = sorted(np.unravel_index(leaks.argmax(), leaks.shape))
+        most = (leaks / larger**SIZE_POWER).argmax()
+        first, second = sorted(int(number) for number in np.unravel_index(most, leaks.shape))
+        yield first, second, float(leaks[first, second])
         joint[first] += joint[second]
         joint[:, first] += joint[:, second]
         joint = np.delete(np.delete(joint, second, axis=0), second, axis=1)
-        members[first] += members.pop(second)
-    clusters = np.empty(len(links), np.int64)
-    for number, parts in enumerate(members):
-        clusters[parts] = number
-    return clusters
 
 
 def explained(links: np.ndarray, clusters: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.neighbours import nearest, neighbour_graph
+from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
@@ -21,8 +21,9 @@ from .iterations import iteration_file
 
 WRITTEN = (  # by a run, in its folder
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
-    "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "samples.png",
-    "curves.png", "progress.gif", "elbo.png", "accuracy.png", "latent_pca.png", "latent_tsne.png",
+    "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
+    "samples.png", "curves.png", "progress.gif", "number.png", "elbo.png", "accuracy.png",
+    "latent_pca.png", "latent_tsne.png",
 )  # fmt: skip
 
 
@@ -157,24 +158,22 @@ class RunFolder:
         half_copied.replace(self.state)
 
     def load_neighbours(
-        self, images: np.ndarray, config: TrainConfig, features: np.ndarray | None = None
+        self, images: np.ndarray, config: TrainConfig, graph: np.ndarray | None = None
     ) -> np.ndarray:
         """The neighbour graph of a run's training images: built once, then read back.
 
-        By the `features` that it was given, or, in a run that is resumed, as they were then.
+        A `graph` that is known takes its place.
         """
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
         made_from["features"] = config.features
         made_from |= {"images": len(images), "crc32": zlib.crc32(np.ascontiguousarray(images).data)}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
-            if features is None and saved.get("made_from") == made_from:
+            if graph is None and saved.get("made_from") == made_from:
                 return np.array(load_arrays(self.neighbours)["graph"])
-        if features is not None:
-            graph = nearest(features, config.neighbours)
-        elif config.features:
+        if graph is None and config.features:
             raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
-        else:
+        if graph is None:
             graph = neighbour_graph(images, config.neighbours, config.descriptor)
         info = {"kind": "neighbours", "made_from": made_from}
         save_arrays(self.neighbours, {"graph": mx.array(graph)}, info)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..clustering.heads import Heads
 from ..clustering.objective import PairObjective
-from ..clustering.parts import Parts, cluster_of_parts, num_parts
+from ..clustering.parts import Parts, groups_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
 from ..device import distributed
@@ -53,8 +53,8 @@ class Objective:
     def put_parts_together(self, images: np.ndarray, neighbours: np.ndarray) -> None:
         """From here on let q(y|x) learn clusters of parts, by the neighbours of uint8 images."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)
-        clusters = cluster_of_parts(self.model, self.parts, images, neighbours)
-        self.parts.put_together(distributed.from_first(clusters))
+        groups, sizes = groups_of_parts(self.model, self.parts, images, neighbours)
+        self.parts.put_together(distributed.from_first(groups), distributed.from_first(sizes))
         self.follow_parts()
 
     def follow_parts(self) -> None:
@@ -110,5 +110,5 @@ class Objective:
         drawn: mx.array | None,
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The weighted pair objective and its terms."""
-        loss, terms = pairs.train_terms(x, partners, weights.balance, drawn)
+        loss, terms = pairs.train_terms(x, partners, weights.balance, weights.teaching, drawn)
         return self.config.pair_weight * loss, terms

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from ..clustering.objective import balance_weight
+from ..clustering.objective import balance_weight, teaching_weight
 from ..config import TrainConfig
 
 
@@ -17,12 +17,15 @@ class Weights(NamedTuple):
 
     kl: mx.array  # of the KL terms of the bound
     balance: mx.array  # lambda of the pair objective
+    teaching: mx.array  # of the parts in it
 
 
 def step_weights(config: TrainConfig, epochs_done: float) -> Weights:
     """All that change from step to step."""
-    kl, balance = kl_weight(config, epochs_done), balance_weight(config, epochs_done)
-    return Weights(mx.array(kl), mx.array(balance))
+    weights = (
+        weight(config, epochs_done) for weight in (kl_weight, balance_weight, teaching_weight)
+    )
+    return Weights(*map(mx.array, weights))
 
 
 def learning_rate(config: TrainConfig, epochs_done: float) -> float:
@@ -32,7 +35,12 @@ def learning_rate(config: TrainConfig, epochs_done: float) -> float:
     bounds = sorted({0, *config.refits, config.epochs})
     stage = max(number for number, first in enumerate(bounds[:-1]) if first <= epochs_done)
     first, last = bounds[stage], bounds[stage + 1]
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (epochs_done - first) / (last - first)))
+    return config.lr * half_cosine((epochs_done - first) / (last - first))
+
+
+def half_cosine(share_done: float) -> float:
+    """From 1 to 0 as the share that is done goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * share_done))
 
 
 def kl_weight(config: TrainConfig, epochs_done: float) -> float:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
+from ..clustering.objective import is_time_to_group
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..device import distributed
@@ -38,7 +39,6 @@ from .trained import Trained
 
 RECENT_EPOCHS = 3  # by which the time to come is estimated
 SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
-GROUPED = 0.5  # of the epochs, after which parts are put together
 
 
 class Trainer:
@@ -189,8 +189,8 @@ class Trainer:
         return step, captured
 
     def _put_parts_together(self) -> None:
-        """Halfway: from then on the parts are the teacher, and heads compete no longer."""
-        is_due = self.epoch >= GROUPED * self.config.epochs and not self.objective.is_taught
+        """When it is time: from then on they teach, and heads compete no longer."""
+        is_due = is_time_to_group(self.config, self.epoch) and not self.objective.is_taught
         if is_due and self.objective.parts is not None and self.neighbours is not None:
             self.trained.eval()
             self.objective.put_parts_together(self.images, self.neighbours)

@@ -1,0 +1,112 @@
+"""How many clusters there are: parts alone are trained, and joined as long as they leak.
+
+Two parts of one class share many neighbours, two classes few. So parts are joined, the two that
+leak most into each other first, and the number is where the leaks become small.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from tqdm import tqdm
+
+from ..clustering.neighbours import draw_partners
+from ..clustering.objective import PairObjective
+from ..clustering.parts import Parts, leaks_by_number, part_links
+from ..config import ModelConfig, TrainConfig
+from ..data.batches import as_float
+from ..device.backend import choose_fusing
+from ..errors import InputError
+from ..models import MixtureModel, build_model
+from .optimizer import Adam
+from .schedule import half_cosine
+
+PARTS = 50
+IMAGES_PER_PART = 20  # at least
+SMALL_LEAK = 0.085  # of the neighbours of the smaller of two clusters
+STEPS, FEWEST_EPOCHS = 800, 3
+
+
+class Number(NamedTuple):
+    """The number of clusters that was found, and the largest leak among each number (curve)."""
+
+    clusters: int
+    leaks: dict[int, float]
+
+    def describe(self) -> str:
+        """A line on how sure it is."""
+        last = self.leaks.get(self.clusters, 0.0)
+        line = f"K = {self.clusters}: of {self.clusters} clusters "
+        line += f"the two most alike share {last:.1%} of the neighbours of the smaller one"
+        if self.clusters + 1 in self.leaks:
+            line += f", of {self.clusters + 1} clusters {self.leaks[self.clusters + 1]:.1%}"
+        return line
+
+
+def number_of_clusters(
+    config: ModelConfig, training: TrainConfig, images: np.ndarray, graph: np.ndarray
+) -> Number:
+    """The number of clusters in uint8 images (N, H, W, C) with neighbours `graph` (N, k).
+
+    No labels. Raises InputError if there are too few images to tell.
+    """
+    num = min(PARTS, len(images) // IMAGES_PER_PART)
+    if num < 3:
+        raise InputError(f"{len(images)} images are too few to find a number of clusters; give --K")
+    mx.random.seed(training.seed)
+    model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
+    assert isinstance(model, MixtureModel)
+    parts = Parts(model.classifier.out, num)
+    _train(model, parts, training, images, graph)
+    leaks = leaks_by_number(part_links(model, parts, images, graph))
+    return Number(chosen_number(leaks), leaks)
+
+
+def chosen_number(leaks: dict[int, float]) -> int:
+    """The largest number of clusters of which no two leak much into each other."""
+    return max((number for number, leak in leaks.items() if leak < SMALL_LEAK), default=1)
+
+
+class _Network(nn.Module):
+    """What is trained: the network of q(y|x) and the parts in the place of its last layer."""
+
+    def __init__(self, classifier: nn.Module, parts: Parts):
+        super().__init__()
+        self.classifier = classifier
+        self.parts = parts
+
+
+def _train(
+    model: MixtureModel, parts: Parts, config: TrainConfig, images: np.ndarray, graph: np.ndarray
+) -> None:
+    """Pairs of images and their neighbours, by the pair objective of the parts alone."""
+    objective = PairObjective(model, "auto", config.augment, parts=parts)
+    weight = mx.array(config.pair_balance)
+    network = _Network(model.classifier, parts)
+    optimizer = Adam(config.lr)
+    optimizer.init(network.trainable_parameters())
+    choose_fusing()
+    captured: list[Any] = [network.state, optimizer.state, mx.random.state]
+
+    @partial(mx.compile, inputs=captured, outputs=captured)
+    def step(x: mx.array, partners: mx.array) -> mx.array:
+        loss_and_grad = nn.value_and_grad(network, objective.part_loss)
+        loss, grads = loss_and_grad(as_float(x), as_float(partners), weight)
+        optimizer.update(network, grads)
+        return loss
+
+    batch = min(config.batchsize, len(images))
+    per_epoch = len(images) // batch
+    steps = max(STEPS, FEWEST_EPOCHS * per_epoch)
+    rng = np.random.default_rng(config.seed)
+    network.train()
+    for number in tqdm(range(steps), desc="finding K", unit="step", leave=False, disable=None):
+        if number % per_epoch == 0:
+            order = rng.permutation(len(images))
+            partners = draw_partners(graph, order, rng)
+        rows = slice(number % per_epoch * batch, (number % per_epoch + 1) * batch)
+        optimizer.learning_rate = mx.array(config.lr * half_cosine(number / steps))
+        mx.eval(step(mx.array(images[order[rows]]), mx.array(images[partners[rows]])), captured)
+    network.eval()
