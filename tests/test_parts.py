@@ -3,6 +3,7 @@
 from mlx_gmvae.clustering import parts as module
 from mlx_gmvae.clustering.parts import (
     Parts,
+    Stage,
     by_cut,
     by_leaks,
     explained,
@@ -97,16 +98,21 @@ def test_parts_are_more_than_clusters_and_hold_ten_images(
 
 def test_a_cluster_is_as_likely_as_its_parts() -> None:
     parts = Parts(nn.Linear(7, 2), 5)
-    assert not parts.are_grouped
-    parts.put_together(np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]))
-    assert parts.are_grouped
+    assert parts.stage_now == Stage.DIVIDING
+    parts.put_together(
+        np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]), np.array(0.5)
+    )
+    assert parts.stage_now == Stage.TEACHING
     features = mx.random.normal((3, 7))
     q = np.array(mx.softmax(parts(features)[:, parts.chosen.item()], axis=-1))
     expected = np.stack([q[:, [0, 3]].sum(1), q[:, [1, 2, 4]].sum(1)], axis=1)
     np.testing.assert_allclose(parts.clusters(features), expected, rtol=1e-5)
 
 
-def test_in_time_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("agreed", "stage"), [(0.9, Stage.AGREED), (1.1, Stage.TEACHING)])
+def test_in_time_the_parts_become_the_teacher(
+    agreed: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two kinds of images, one nine times as frequent: equal sizes would cut it."""
     is_rare = np.arange(400) % 10 == 0
     images = np.where(is_rare, 200, 40)[:, None, None, None] + rng.integers(0, 20, (400, 8, 8, 1))
@@ -118,6 +124,7 @@ def test_in_time_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -
         return groups_of_parts(model, parts, images, graph)
 
     monkeypatch.setattr("mlx_gmvae.training.loss.groups_of_parts", noted)
+    monkeypatch.setattr(module, "AGREED", agreed)
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
     trainer = Trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
@@ -127,4 +134,8 @@ def test_in_time_the_parts_become_the_teacher(monkeypatch: pytest.MonkeyPatch) -
     model.eval()
     clusters = np.array(model.responsibilities(mx.array(images / 255))).argmax(axis=1)
     assert adjusted_rand_score(is_rare, clusters) == 1
-    assert len(trainer.history) == 16 and trainer.objective.is_taught
+    assert trainer.objective.parts is not None
+    assert trainer.objective.parts.stage_now == stage
+    assert trainer.objective.heads_compete == (stage == Stage.AGREED)
+    np.testing.assert_allclose(trainer.objective.parts.sizes.sum(), 1, rtol=1e-5)
+    assert len(trainer.history) == 16

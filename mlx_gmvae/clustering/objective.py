@@ -9,11 +9,12 @@ agreement instead. An image x and one of its nearest neighbours x' are distorted
 where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)), so that a
 balance of 1 makes it the disagreement less the entropy of the mean, as in mutual information.
 No labels are used. Which images are neighbours, `neighbours` finds. With `parts` the same loss
-first makes many small parts. Once those are put together, q(y|x) learns the clusters they make,
+also makes many small parts. If the clusters that those are put together to are others than those
+of q(y|x), as where classes are of unequal size, q(y|x) learns them from then on:
 
     L_taught = mean[-sum_y p(y|T'x') log q(y|Tx)],  p(y|x) = sum of q(part|x) over the parts of y
 
-and goes on by L_pair alone when it has, with the sizes that were found as those to expect.
+and when it has, goes on by L_pair with the sizes that were found as those to expect.
 """
 
 import math
@@ -28,11 +29,11 @@ from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
 from .augment import Augmentation, kinds_of, without_strokes
 from .heads import Heads
-from .parts import Parts
+from .parts import Parts, Stage
 
 BALANCES = ("auto", "uniform", "free")
 GROUPED = 0.4  # of the epochs, after which parts are put together
-TAUGHT = 0.1  # of the epochs, over which they teach ever less
+TAUGHT = 0.2  # of the epochs, over which they teach ever less
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 
@@ -83,12 +84,12 @@ class PairObjective:
         self._first, self._then = Augmentation(kinds), Augmentation(without_strokes(kinds))
         self.heads = heads
         self.parts = parts
-        self.is_taught = False
+        self.stage = Stage.DIVIDING
 
     @property
     def distort(self) -> Augmentation:
-        """How images and partners are distorted: in the end more gently than at first."""
-        return self._then if self.is_taught else self._first
+        """How images and partners are distorted: more gently once clusters are known."""
+        return self._first if self.stage == Stage.DIVIDING else self._then
 
     def train_terms(
         self,
@@ -109,19 +110,18 @@ class PairObjective:
             return self.loss(terms, balance), terms
         features = self.model.classifier.features(pairs)
         loss = mx.array(0.0)
-        if self.parts is not None:
+        if self.parts is not None and self.stage != Stage.AGREED:
             loss = teaching * self._parted(self.parts, features, balance)
-        if self.heads is not None and not self.is_taught:
+        if self.heads is not None and self.stage != Stage.TEACHING:
             terms = self.terms(log_responsibilities(self.heads(features)))
             losses = self._recorded(self.heads, self.loss(terms, balance))
-            chosen = {name: each[self.heads.chosen] for name, each in terms.items()}
-            return loss + losses.mean(), chosen
+            return loss + losses.mean(), {n: t[self.heads.chosen] for n, t in terms.items()}
         log_q = log_responsibilities(self.model.classifier.out(features))
         terms = self.terms(log_q)
-        loss = loss + self.loss(terms, balance)
-        if self.parts is not None and self.is_taught:
+        if self.parts is not None and self.stage == Stage.TEACHING:
             loss = loss + teaching * self._taught(self.parts, features, log_q)
-        return loss, terms
+            return loss + (1 - teaching) * self.loss(terms, balance), terms
+        return loss + self.loss(terms, balance), terms
 
     def terms(self, log_q: mx.array) -> dict[str, mx.array]:
         """The parts of the loss, of log q(y|x) (2 B, ..., K) of images and then partners, nats.
@@ -130,7 +130,7 @@ class PairObjective:
         """
         half = len(log_q) // 2
         log_prior = self.log_prior
-        if self.parts is not None and self.is_taught:
+        if self.parts is not None and self.stage == Stage.TEACHING:
             log_prior = mx.log(self.parts.sizes)
         return pair_terms(log_q[:half], log_q[half:], log_prior)
 

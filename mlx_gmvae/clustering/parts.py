@@ -6,6 +6,7 @@ how often an image lies in one and its neighbour in another says which of them b
 """
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,7 +20,16 @@ COPIES = 3  # of the layer of parts, trained side by side
 IMAGES_PER_PART = 10  # at least
 UNEQUAL_MARGIN = 0.04  # by which sizes that differ must explain more than equal ones
 SIZE_POWER = 0.1
+AGREED = 0.9  # of the images, in which q(y|x) and clusters of parts are then taken for the same
 SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
+
+
+class Stage(IntEnum):
+    """What parts are doing: parting images, nothing more as q(y|x) agrees, or teaching it."""
+
+    DIVIDING = 0
+    AGREED = 1
+    TEACHING = 2
 
 
 class Parts(Heads):
@@ -34,12 +44,14 @@ class Parts(Heads):
         super().__init__(nn.Linear(num_features, num), COPIES)
         self.groups = mx.zeros((num, num_clusters))
         self.sizes = mx.zeros((num_clusters,))
-        self.freeze(keys=["groups", "sizes"], recurse=False)
+        self.stage = mx.array(int(Stage.DIVIDING))
+        self.freeze(keys=["groups", "sizes", "stage"], recurse=False)
 
-    def put_together(self, groups: np.ndarray, sizes: np.ndarray) -> None:
-        """Take `groups` and `sizes` as they are, and let the copy in use be in use for good."""
+    def put_together(self, groups: np.ndarray, sizes: np.ndarray, agreement: np.ndarray) -> None:
+        """Take `groups` and `sizes`, and teach them unless q(y|x) says the same of most images."""
         self.groups, self.sizes = mx.array(groups), mx.array(sizes)
-        self.settle()
+        self.stage = mx.array(int(Stage.AGREED if agreement >= AGREED else Stage.TEACHING))
+        self.settle()  # the copy in use is in use for good
 
     def clusters(self, features: mx.array) -> mx.array:
         """p(y|x), (B, K), by the clusters of the parts in use."""
@@ -47,9 +59,9 @@ class Parts(Heads):
         return q @ self.groups
 
     @property
-    def are_grouped(self) -> bool:
-        """Whether `groups` is known. An evaluation: ask between steps."""
-        return bool(self.groups.any())
+    def stage_now(self) -> Stage:
+        """`stage` by its name. An evaluation: ask between steps."""
+        return Stage(np.array(self.stage).item())
 
 
 def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int:
@@ -60,18 +72,20 @@ def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int
 
 def groups_of_parts(
     model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which cluster each part is to belong to, (P, K), and the sizes of those (K,).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """To which cluster each part is to belong, (P, K), the sizes of those (K,), and an agreement.
 
-    By the neighbours of uint8 images. Numbered as the model's own clusters are where they agree, so
-    that what was learned of cluster y stays true of y.
+    That is the share of images, (), of which the model's q(y|x) says the same. By the neighbours of
+    uint8 images. Numbered as the model's own clusters are where they agree, so that what was
+    learned of cluster y stays true of y.
     """
     features, q = _features_and_parts(model, parts, images)
     own = np.array(model.classifier.out(mx.array(features))).argmax(axis=1)
     clusters = put_together(links(q, graph), model.config.K)
     clusters = numbered_like(clusters, own, q.argmax(axis=1), model.config.K)
     groups = np.eye(model.config.K, dtype=np.float32)[clusters]
-    return groups, np.maximum(q.mean(axis=0) @ groups, SMALLEST)
+    agreement = (clusters[q.argmax(axis=1)] == own).mean(dtype=np.float32)
+    return groups, np.maximum(q.mean(axis=0) @ groups, SMALLEST), np.asarray(agreement)
 
 
 def part_links(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..clustering.heads import Heads
 from ..clustering.objective import PairObjective
-from ..clustering.parts import Parts, groups_of_parts, num_parts
+from ..clustering.parts import Parts, Stage, groups_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
 from ..device import distributed
@@ -46,21 +46,25 @@ class Objective:
             )
 
     @property
-    def is_taught(self) -> bool:
-        """Whether parts were put together, so that q(y|x) learns the clusters they make."""
-        return self.pairs is not None and self.pairs.is_taught
+    def heads_compete(self) -> bool:
+        """Whether q(y|x) ends in the best of several heads; not when parts teach it."""
+        return self.pairs is None or self.pairs.stage != Stage.TEACHING
+
+    @property
+    def has_parts_to_group(self) -> bool:
+        return self.parts is not None and self.parts.stage_now == Stage.DIVIDING
 
     def put_parts_together(self, images: np.ndarray, neighbours: np.ndarray) -> None:
-        """From here on let q(y|x) learn clusters of parts, by the neighbours of uint8 images."""
+        """By the neighbours of uint8 images; from here on they teach, unless q(y|x) agrees."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)
-        groups, sizes = groups_of_parts(self.model, self.parts, images, neighbours)
-        self.parts.put_together(distributed.from_first(groups), distributed.from_first(sizes))
+        found = groups_of_parts(self.model, self.parts, images, neighbours)
+        self.parts.put_together(*map(distributed.from_first, found))
         self.follow_parts()
 
     def follow_parts(self) -> None:
-        """Learn from the parts if they are put together: now, or in a state that was restored."""
+        """Be at the stage that the parts are at: now, or in a state that was restored."""
         if self.pairs is not None and self.parts is not None:
-            self.pairs.is_taught = self.parts.are_grouped
+            self.pairs.stage = self.parts.stage_now
 
     def losses(
         self, x: mx.array, partners: mx.array | None, weights: Weights

@@ -182,19 +182,19 @@ class Trainer:
             if self.config.clip_grad is not None:
                 grads, _ = clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
-            if not self.objective.is_taught:
+            if self.objective.heads_compete:
                 self.trained.use_chosen_head()
             return losses
 
         return step, captured
 
     def _put_parts_together(self) -> None:
-        """When it is time: from then on they teach, and heads compete no longer."""
-        is_due = is_time_to_group(self.config, self.epoch) and not self.objective.is_taught
-        if is_due and self.objective.parts is not None and self.neighbours is not None:
+        """When it is time: from then on they teach, unless they say what the best head says."""
+        is_due = is_time_to_group(self.config, self.epoch) and self.objective.has_parts_to_group
+        if is_due and self.neighbours is not None:
             self.trained.eval()
             self.objective.put_parts_together(self.images, self.neighbours)
-            self.__dict__.pop("compiled_step", None)  # which was traced with competing heads
+            self.__dict__.pop("compiled_step", None)  # which was traced for the stage before
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch
