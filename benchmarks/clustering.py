@@ -8,19 +8,17 @@ benchmarks/results/clustering.json as they finish, and a run that is there alrea
 repeated, so the command can be stopped and started again. `--only NAME ...` chooses experiments,
 `--jobs 2` trains two runs at a time with one BLAS thread each, `--table` only prints.
 
-DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat and photos/ (a folder
-of class folders of images, or a zip of one), anywhere below it.
+DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat, letters.npz and a zip of
+class folders of photographs (*jpg*.zip), anywhere below it.
 """
 
 import argparse
-import io
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -31,30 +29,52 @@ sys.path.insert(0, str(ROOT))
 
 from mlx_gmvae import __version__  # noqa: E402
 
+import baselines  # noqa: E402
 import numpy as np  # noqa: E402
+import sets  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "clustering.json"
 MNIST = "--dataset mnist --latent_dims 8"
 DIGITS = "--dataset digits --latent_dims 8"
+LONG_TAIL = "--dataset {long_tail} --latent_dims 8"
+LETTERS = "--dataset {letters} --latent_dims 16"
+# Heads for clusters of equal size alone, without parts, and no strokes.
+PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
     "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(2)),
-    "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5", range(2)),
-    "MNIST, K=16, free balance": (f"{MNIST} --K 16 --balance free", range(4)),
-    "MNIST, K=30": (f"{MNIST} --K 30 --epochs 5", range(2)),
-    "MNIST, K=30, free balance": (f"{MNIST} --K 30 --balance free", range(2)),
+    "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5 {PLAIN}", range(2)),
+    "MNIST, K=16, free balance": (f"{MNIST} --K 16 --balance free --augment affine", range(4)),
+    "MNIST, K=30": (f"{MNIST} --K 30 --epochs 5 {PLAIN}", range(2)),
+    "MNIST, K=30, free balance": (f"{MNIST} --K 30 --balance free --augment affine", range(2)),
     "MNIST 1/4/8, K=3": (f"{MNIST} --classes 1 4 8 --K 3 --epochs 10", range(2)),
+    "MNIST 1/4/8, K auto": (f"{MNIST} --classes 1 4 8 --K auto --epochs 10", range(2)),
+    "MNIST, K auto": (f"{MNIST} --K auto", range(2)),
+    "MNIST long-tailed, K=10": (f"{LONG_TAIL} --K 10 --epochs 8", range(3)),
+    "MNIST long-tailed, uniform": (f"{LONG_TAIL} --K 10 --epochs 8 {PLAIN}", [0]),
+    "letters, K=10": (f"{LETTERS} --K 10", range(5)),
+    "letters, K=10, uniform": (f"{LETTERS} --K 10 {PLAIN}", [0]),
+    "letters, K auto": (f"{LETTERS} --K auto", range(2)),
     "digits, K=10": (f"{DIGITS} --K 10", range(10)),
-    "digits, K=16": (f"{DIGITS} --K 16", range(10)),
-    "digits, K=16, free balance": (f"{DIGITS} --K 16 --balance free", range(10)),
-    "digits, K=10, one head": (f"{DIGITS} --K 10 --heads 1", range(10)),
+    "digits, K auto": (f"{DIGITS} --K auto", range(5)),
+    "digits, K=16": (f"{DIGITS} --K 16 {PLAIN}", range(10)),
+    "digits, K=16, free balance": (f"{DIGITS} --K 16 --balance free --augment affine", range(10)),
+    "digits, K=10, one head": (f"{DIGITS} --K 10 --heads 1 {PLAIN}", range(10)),
     "digits, K=10, plain ELBO": (f"{DIGITS} --K 10 --pair_weight 0", range(3)),
     "Frey faces, K=10": ("--dataset {frey} --latent_dims 8 --K 10", range(2)),
-    "MNIST, K=10, neighbours by pixels": (f"{MNIST} --K 10 --epochs 5 --descriptor pixels", [0]),
-    "MNIST, K=10, no neighbours": (f"{MNIST} --K 10 --epochs 5 --neighbours 0", [0]),
-    "MNIST, K=10, no distortion": (f"{MNIST} --K 10 --epochs 5 --augment none", [0]),
+    "MNIST, K=10, neighbours by pixels": (
+        f"{MNIST} --K 10 --epochs 5 --descriptor pixels {PLAIN}", [0],
+    ),
+    "MNIST, K=10, no neighbours": (f"{MNIST} --K 10 --epochs 5 --neighbours 0 {PLAIN}", [0]),
+    "MNIST, K=10, no distortion": (
+        f"{MNIST} --K 10 --epochs 5 --augment none --balance uniform", [0],
+    ),
     "photos, K=10": ("--dataset {photos} --latent_dims 32 --K 10", range(2)),
-}
+}  # fmt: skip
+BASELINES = {
+    "MNIST": "mnist", "MNIST long-tailed": "{long_tail}", "letters": "{letters}",
+    "digits": "digits", "photos": "{photos}",
+}  # fmt: skip
 PUBLISHED = [
     ("GMVAE paper, MNIST, K=10", "mean 82.3 ± 3.8, best 88.5", "test, many-to-one"),
     ("GMVAE paper, MNIST, K=16", "mean 87.8 ± 5.3, best 96.9", "test, many-to-one"),
@@ -90,7 +110,7 @@ def main() -> None:
             for (name, seed), run in zip(runs, trained, strict=True):
                 score(name, seed, run.result(), args)
         if "baselines" in names:
-            keep("baselines", baselines())
+            keep("baselines", baseline_scores(args))
     print_table()
 
 
@@ -115,11 +135,9 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
     """Train one seed of one experiment; None if it is kept already."""
     if str(seed) in kept().get(name, {}):
         return None
-    options = EXPERIMENTS[name][0].format(
-        frey=args.workdir / "frey.npz", photos=args.workdir / "photos.npz"
-    )
+    options = EXPERIMENTS[name][0]
     with LOCK:
-        prepare(name, args)
+        options = options.format(**sets.prepare(args.data_dir, args.workdir, options))
     folder = run_folder(name, seed, args)
     command = [*options.split(), "--seed", str(seed)]
     environment = dict(os.environ)
@@ -155,29 +173,6 @@ def score(name: str, seed: int, result: dict | None, args: argparse.Namespace) -
         result["sample_purity"] = sample_purity(model, name, args.data_dir)
     keep(name, result, seed)
     print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)
-
-
-def prepare(name: str, args: argparse.Namespace) -> None:
-    """Frey faces and photos as array files that train.py reads."""
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    frey, photos = args.workdir / "frey.npz", args.workdir / "photos.npz"
-    if name.startswith("Frey") and not frey.exists():
-        from scipy.io import loadmat
-
-        (path,) = args.data_dir.rglob("frey_rawface.mat")
-        np.savez(frey, images=loadmat(path)["ff"].T.reshape(-1, 28, 20))
-    if name.startswith("photos") and not photos.exists():
-        from PIL import Image
-
-        (path,) = args.data_dir.rglob("*jpg*.zip")
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))
-            images = [
-                np.array(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names
-            ]
-        np.savez(
-            photos, images=np.stack(images), labels=np.array([n.split("/")[-2] for n in names])
-        )
 
 
 def sample_purity(model_path: Path, name: str, data_dir: Path) -> float | None:
@@ -263,29 +258,16 @@ def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
     return reached
 
 
-def baselines() -> dict:
-    """scikit-learn's clusterings of the digits: fitted on all 1,797, scored on all (seed 0-9)."""
-    from mlx_gmvae.evaluation.metrics import matching_accuracy
+def baseline_scores(args: argparse.Namespace) -> dict:
+    """By set and method, accuracies over seeds."""
+    from mlx_gmvae.data.datasets import load_dataset
 
-    from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
-    from sklearn.datasets import load_digits
-    from sklearn.mixture import GaussianMixture
-
-    x, labels = load_digits(return_X_y=True)
-    methods = {
-        "k-means": lambda seed: KMeans(10, random_state=seed),
-        "Gaussian mixture": lambda seed: GaussianMixture(
-            10, covariance_type="diag", random_state=seed
-        ),
-        "spectral": lambda seed: SpectralClustering(
-            10, affinity="nearest_neighbors", random_state=seed
-        ),
-        "agglomerative": lambda seed: AgglomerativeClustering(10),
-    }
-    return {
-        name: [matching_accuracy(labels, make(seed).fit_predict(x)) for seed in range(10)]
-        for name, make in methods.items()
-    }
+    places = sets.prepare(args.data_dir, args.workdir, "".join(BASELINES.values()))
+    found = {}
+    for name, source in BASELINES.items():
+        splits = load_dataset(source.format(**places), args.data_dir)
+        found[name] = baselines.scores(*splits, 10)
+    return found
 
 
 def print_table() -> None:
@@ -303,9 +285,8 @@ def print_table() -> None:
                 f"{name:<36}{len(runs):>6}  no labels: pair loss {pairs}, agreement {agreement:.3f}"
             )
     for name, scores in results.get("baselines", {}).items():
-        mean, spread = 100 * statistics.mean(scores), 100 * statistics.stdev(scores)
-        label = f"digits, {name} (all images)"
-        print(f"{label:<36}{len(scores):>6}{mean:>7.1f} ± {spread:4.1f}{100 * min(scores):>7.1f}")
+        for method, accuracies in scores.items():
+            print(baselines.line(f"{name}, {method}", accuracies))
     print("\npublished")
     for name, score, protocol in PUBLISHED:
         print(f"{name:<36}{score:<30}{protocol}")
