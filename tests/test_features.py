@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import DATA_VARIABLE, ROOT
 from PIL import Image
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_digits, load_sample_images
 
 SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
 ROWS = re.findall(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$",
@@ -23,6 +23,8 @@ WRITTEN = {
     "runs/vae": "model.npz",
     "runs/tree": "progress.gif",
     "runs/photos": "reconstructions/large_comparisons/epoch_0001.png",
+    "runs/auto": "number.png",
+    "runs/own": "neighbours.npz",
     "runs/early": "best.npz",
     "runs/mutual": "latent_tsne.png",
     "rec": "test_worst.png",
@@ -41,9 +43,10 @@ WRITTEN = {
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pretrained models and two classes of colour photographs."""
+    """A folder with the pretrained models, two classes of photographs, features of the digits."""
     folder = tmp_path_factory.mktemp("features")
     (folder / "pretrained").symlink_to(ROOT / "pretrained")
+    np.save(folder / "features.npy", load_digits().data)
     rng = np.random.default_rng(0)
     for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
         (folder / "photos" / name).mkdir(parents=True)
@@ -55,7 +58,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_has_its_rows() -> None:
-    assert len(ROWS) >= 23
+    assert len(ROWS) >= 26
     assert {script for _, script, _, _ in ROWS} == set(SCRIPTS)
 
 

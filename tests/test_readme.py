@@ -1,5 +1,6 @@
 """The README's commands run as they are typed."""
 
+import functools
 import os
 import re
 import subprocess
@@ -46,12 +47,17 @@ def test_command_on_pretrained_models_runs_as_typed(command: str, tmp_path: Path
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1].endswith(".py")])
 def test_every_flag_in_the_readme_exists(command: str) -> None:
     script, *rest = command.split()[1:]
-    text = subprocess.run(
-        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    text = help_of(script)
     for word in rest:
         if word.startswith("--"):
             assert word.split("=")[0] in text
+
+
+@functools.cache
+def help_of(script: str) -> str:
+    return subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_every_linked_file_exists() -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 SIDE = 6  # pixels
 KINDS = 400
-SEEN = 200_000  # patches, of which the kinds are made
+SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
 CONTRAST_FLOOR = 10 / 255**2  # added to the variance of a patch
 WHITENING_FLOOR = 0.1  # added to the variances of patches
 BLOCK = 1 << 16  # patches
@@ -69,9 +69,9 @@ def _patches(images: np.ndarray) -> np.ndarray:
 
 
 def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """SEEN patches at random places, about as many of each image; at least one per kind."""
+    """Patches at random places, about as many of each image; at least one per kind."""
     windows = np.lib.stride_tricks.sliding_window_view(images, (SIDE, SIDE), axis=(1, 2))
-    num = max(SEEN // len(images), 1) * len(images) if len(images) < SEEN else SEEN
+    num = max(KINDS, min(SEEN, SEEN_OF_ONE * len(images)))
     rows = rng.permutation(np.resize(np.arange(len(images)), num))
     tops, lefts = (rng.integers(0, side, num) for side in windows.shape[1:3])
     return windows[rows, tops, lefts].reshape(num, -1)

@@ -1,0 +1,86 @@
+"""--K auto: the number of clusters, from links with a known answer and from images."""
+
+from pathlib import Path
+
+import train
+from mlx_gmvae.clustering.parts import leaks_by_number
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.runs.checkpoint import load_model
+from mlx_gmvae.training import number as module
+from mlx_gmvae.training.number import Number, chosen_number, number_of_clusters
+
+import numpy as np
+import pytest
+
+rng = np.random.default_rng(0)
+
+
+def test_leaks_are_shares_of_the_smaller_ones_neighbours() -> None:
+    """Three clusters of 0.5, 0.3 and 0.2; the last two share 0.04, all else 0.01."""
+    joint = np.array([[0.0, 0.01, 0.01], [0.01, 0.0, 0.04], [0.01, 0.04, 0.0]])
+    joint += np.diag(np.array([0.5, 0.3, 0.2]) - joint.sum(axis=1))
+    leaks = leaks_by_number(joint)
+    assert leaks == pytest.approx({3: 0.04 / 0.2, 2: 0.02 / 0.5})
+
+
+def test_the_number_is_the_largest_without_a_leak() -> None:
+    assert chosen_number({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
+    assert chosen_number({3: 0.3, 2: 0.2}) == 1
+    line = Number(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
+    assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
+    assert line.endswith("of 4 clusters 20.0%")
+
+
+def blobs(num: int, kinds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 12, 12, 1) of a bright square at one of `kinds` places, and neighbours."""
+    which = rng.integers(0, kinds, num)
+    images = rng.integers(0, 60, (num, 12, 12, 1), dtype=np.uint8)
+    for image, kind in zip(images, which, strict=True):
+        row, column = divmod(int(kind), 2)
+        image[6 * row : 6 * row + 5, 6 * column : 6 * column + 5] += 150
+    graph = np.stack([rng.choice(np.flatnonzero(which == kind), 5) for kind in which])
+    return images, graph
+
+
+@pytest.mark.parametrize("kinds", [2, 4])
+def test_the_number_is_that_of_the_blobs(kinds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEPS", 150)
+    images, graph = blobs(600, kinds)
+    model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=64)
+    training = TrainConfig(batchsize=64, augment="none", lr=3e-3)
+    found = number_of_clusters(model, training, images, graph)
+    assert found.clusters == kinds
+    assert found.leaks[kinds] < 0.02 < 0.1 < found.leaks[kinds + 1]
+
+
+def test_too_few_images_cannot_tell() -> None:
+    images, graph = blobs(50, 2)
+    with pytest.raises(InputError, match="50 images are too few to find a number of clusters"):
+        number_of_clusters(ModelConfig(image_size=(12, 12)), TrainConfig(), images, graph)
+
+
+def test_the_model_has_as_many_components_and_the_run_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "STEPS", 150)
+    np.savez(tmp_path / "blobs.npz", images=blobs(600, 3)[0])
+    options = "--arch mlp --hidden_dims 64 --batchsize 64 --augment none --lr 3e-3 --epochs 2"
+    command = f"--dataset {tmp_path}/blobs.npz --K auto {options} --outdir {tmp_path}/run"
+    assert train.main(command.split()) == 0
+    out = capsys.readouterr().out
+    assert "K = 3: of 3 clusters" in out
+    assert load_model(tmp_path / "run/model.npz").model.config.K == 3
+    header, *rows = (tmp_path / "run/number.csv").read_text().splitlines()
+    assert header == "clusters,leak" and rows[0].startswith("2,") and len(rows) >= 5
+    assert (tmp_path / "run/number.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("flags", ["--model vae", "--posterior bayes", "--pair_weight 0"])
+def test_models_without_parts_cannot_find_it(
+    flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"--dataset digits --K auto --outdir {tmp_path}/run {flags}"
+    assert train.main(command.split()) == 2
+    assert "K" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
