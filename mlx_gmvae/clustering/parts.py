@@ -18,7 +18,7 @@ from .heads import Heads
 
 COPIES = 3  # of the layer of parts, trained side by side
 IMAGES_PER_PART = 10  # at least
-UNEQUAL_MARGIN = 0.04  # by which sizes that differ must explain more than equal ones
+CUT_THROUGH = 0.2  # of the neighbours of the smaller of two clusters: they are one, cut in two
 SIZE_POWER = 0.1
 AGREED = 0.9  # of the images, in which q(y|x) and clusters of parts are then taken for the same
 SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
@@ -121,15 +121,16 @@ def links(probabilities: np.ndarray, graph: np.ndarray) -> np.ndarray:
 def put_together(links: np.ndarray, num_clusters: int) -> np.ndarray:
     """The cluster of each part, (P,), from `links`.
 
-    Of two ways to join them, one that leans to equal sizes and one that does not, the first,
-    unless clusters of the second explain clearly more of each other.
+    Of two ways to join them, one that leans to equal sizes and one that does not, the first, unless
+    it cuts through a class: two of its clusters then share many neighbours.
 
     >>> put_together(np.eye(4) + np.eye(4)[[1, 0, 3, 2]], 2).tolist()
     [1, 1, 0, 0]
     """
-    equal, unequal = by_cut(links, num_clusters), by_leaks(links, num_clusters)
-    gain = explained(links, unequal) - explained(links, equal)
-    return unequal if gain > UNEQUAL_MARGIN else equal
+    clusters = by_cut(links, num_clusters)
+    if largest_leak(links, clusters) > CUT_THROUGH:
+        return by_leaks(links, num_clusters)
+    return clusters
 
 
 def by_cut(links: np.ndarray, num_clusters: int) -> np.ndarray:
@@ -167,10 +168,8 @@ def _joins(links: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, flo
     joint = links.copy()
     while len(joint) > num_clusters:
         sizes = joint.sum(axis=1)
-        smaller, larger = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
-        leaks = joint / smaller
-        np.fill_diagonal(leaks, -1)
-        most = (leaks / larger**SIZE_POWER).argmax()
+        leaks = _leaks(joint)
+        most = (leaks / np.maximum.outer(sizes, sizes) ** SIZE_POWER).argmax()
         first, second = sorted(int(number) for number in np.unravel_index(most, leaks.shape))
         yield first, second, float(leaks[first, second])
         joint[first] += joint[second]
@@ -178,13 +177,18 @@ def _joins(links: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, flo
         joint = np.delete(np.delete(joint, second, axis=0), second, axis=1)
 
 
-def explained(links: np.ndarray, clusters: np.ndarray) -> float:
-    """How much of an image's cluster its neighbour's tells: I(y; y') / H(y), in [0, 1]."""
+def largest_leak(links: np.ndarray, clusters: np.ndarray) -> float:
+    """The largest share of a cluster's neighbours that lie in one other, larger cluster."""
     groups = np.eye(clusters.max() + 1)[clusters]
-    joint = groups.T @ links @ groups
+    return float(_leaks(groups.T @ links @ groups).max())
+
+
+def _leaks(joint: np.ndarray) -> np.ndarray:
+    """Of each two clusters the share of the smaller one's neighbours that lie in the other."""
     sizes = joint.sum(axis=1)
-    information = (joint * np.log(joint / np.outer(sizes, sizes))).sum()
-    return float(information / max(-(sizes * np.log(sizes)).sum(), 1e-12))
+    leaks = joint / np.minimum.outer(sizes, sizes)
+    np.fill_diagonal(leaks, -1)
+    return leaks  # type: ignore[no-any-return]
 
 
 def numbered_like(
