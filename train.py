@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gmvae.cli import flags, profiling
-from mlx_gmvae.cli.announce import epoch_line, print_estimate, print_summary
+from mlx_gmvae.cli.announce import epoch_line, parts_line, print_estimate, print_summary
 from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
 from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.cli.start import Run, new_run, resumed_run
@@ -84,10 +84,13 @@ def train(run: Run, save_every: int | None) -> None:
         print_estimate(trainer)
     saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
+    parts_before = parts_line(trainer)
     with interrupts.noticed() as stopped:
         for record in trainer.run(stopped):
             if not distributed.is_first():
                 continue
+            if parts_line(trainer) != parts_before:
+                print(parts_before := parts_line(trainer))
             print(epoch_line(record, trainer.seconds_left), flush=True)
             if run.summary:
                 run.summary.scalars(record, trainer.epoch)

@@ -1,5 +1,8 @@
 """Clusters put together of parts: from links with known answers, and as the teacher of q(y|x)."""
 
+from pathlib import Path
+
+import train
 from mlx_gmvae.clustering import parts as module
 from mlx_gmvae.clustering.parts import (
     Parts,
@@ -144,3 +147,16 @@ def test_in_time_the_parts_become_the_teacher(
     assert trainer.objective.heads_compete == (stage == Stage.AGREED)
     np.testing.assert_allclose(trainer.objective.parts.sizes.sum(), 1, rtol=1e-5)
     assert len(trainer.history) == 16
+
+
+def test_what_became_of_the_parts_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--dataset digits --arch mlp --hidden_dims 32 --K 10 --epochs 5 --save_every 9"
+    assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (number for number, line in enumerate(lines) if "50 parts put together" in line)
+    assert lines[line + 1].startswith("Epoch    3")
+    shares = [int(word[:-1]) for word in lines[line].split() if word.endswith("%")]
+    assert len(shares) == 10 and shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=5)

@@ -1,5 +1,8 @@
 """What train.py says about a run before it starts and after each epoch."""
 
+import numpy as np
+
+from ..clustering.parts import Stage
 from ..device import backend
 from ..models import effective_options
 from ..report.words import duration
@@ -31,6 +34,18 @@ def print_estimate(trainer: Trainer) -> None:
     epochs, steps = trainer.config.epochs - trainer.epoch, trainer.steps_per_epoch
     seconds = epochs * steps * profiling.seconds_per_step(trainer)
     print(f"training: {epochs} epochs of {steps} steps, about {duration(seconds)}", flush=True)
+
+
+def parts_line(trainer: Trainer) -> str:
+    """What became of the parts, once they are put together; else nothing."""
+    parts = trainer.objective.parts
+    if parts is None or parts.stage_now == Stage.DIVIDING:
+        return ""
+    sizes = " ".join(f"{share:.0%}" for share in np.sort(parts.sizes)[::-1])
+    line = f"{len(parts.groups)} parts put together: clusters of {sizes} of the images; "
+    if parts.stage_now == Stage.AGREED:
+        return line + "they are those of q(y|x), which goes on"
+    return line + "q(y|x) learns them"
 
 
 def epoch_line(record: dict[str, float], seconds_left: float) -> str:
