@@ -160,3 +160,16 @@ def test_what_became_of_the_parts_is_said_once(
     shares = [int(word[:-1]) for word in lines[line].split() if word.endswith("%")]
     assert len(shares) == 10 and shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=5)
+
+
+def test_the_best_copy_is_put_together_by_however_little() -> None:
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
+    parts = Parts(model.classifier.out, 4)
+    parts.running_loss = mx.array([-1.0, -1.001, -0.5])
+    model.eval()
+    images = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    found = module.part_links(model, parts, images, np.arange(30)[:, None])
+    assert parts.chosen.item() == 1
+    features = model.classifier.features(mx.array(images / 255))
+    q = np.array(mx.softmax(parts(features)[:, 1], axis=-1))
+    np.testing.assert_allclose(found, q.T @ q / 30, atol=1e-5)

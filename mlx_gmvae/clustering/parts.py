@@ -98,8 +98,9 @@ def part_links(
 def _features_and_parts(
     model: MixtureModel, parts: Parts, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer sees of each image, (N, F), and q(part|x), (N, P)."""
+    """What the last layer sees of each image, (N, F), and q(part|x), (N, P), by the best copy."""
     features = over_batches(model.classifier.features, images)
+    parts.chosen = parts.running_loss.argmin().astype(parts.chosen.dtype)  # by however little
     outputs = parts(mx.array(features))[:, parts.chosen]
     return features, np.array(mx.softmax(outputs, axis=-1))
 
