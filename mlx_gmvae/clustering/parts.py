@@ -123,15 +123,14 @@ def put_together(links: np.ndarray, num_clusters: int) -> np.ndarray:
     """The cluster of each part, (P,), from `links`.
 
     Of two ways to join them, one that leans to equal sizes and one that does not, the first, unless
-    it cuts through a class: two of its clusters then share many neighbours.
+    it cuts through a class, so that two of its clusters share many neighbours, and the second not.
 
     >>> put_together(np.eye(4) + np.eye(4)[[1, 0, 3, 2]], 2).tolist()
     [1, 1, 0, 0]
     """
-    clusters = by_cut(links, num_clusters)
-    if largest_leak(links, clusters) > CUT_THROUGH:
-        return by_leaks(links, num_clusters)
-    return clusters
+    equal, unequal = by_cut(links, num_clusters), by_leaks(links, num_clusters)
+    leak = largest_leak(links, equal)
+    return unequal if leak > max(CUT_THROUGH, largest_leak(links, unequal)) else equal
 
 
 def by_cut(links: np.ndarray, num_clusters: int) -> np.ndarray:
