@@ -34,7 +34,7 @@ def plane_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 2-D dense VAE of ones, fours and eights, on the bundled digits."""
     folder = tmp_path_factory.mktemp("plane") / "run"
     options = "--model vae --arch mlp --hidden_dims 256 --latent_dims 2 --dataset digits"
-    options += " --classes 1 4 8 --epochs 100 --save_every 100"
+    options += " --classes 1 4 8 --epochs 60 --save_every 100"
     assert train.main([*options.split(), "--outdir", str(folder)]) == 0
     return folder
 

@@ -349,7 +349,7 @@ WRONG = [
     ("train", "--dataset {}/empty", "holds no IDX"),
     ("train", "--dataset {}/text.npz", "not a readable"),
     ("train", "--dataset digits --K 0", "K is 0"),
-    ("train", "--dataset digits --K many", "invalid int value"),
+    ("train", "--dataset digits --K many", "'many' is neither a number nor auto"),
     ("train", "--dataset digits --latent_dims 0", "latent_dims is 0"),
     ("train", "--dataset digits --latent_dims -3", "latent_dims is -3"),
     ("train", "--dataset digits --model vae --K 3", "K has no effect with model vae"),

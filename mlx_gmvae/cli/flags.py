@@ -39,7 +39,12 @@ def seed(text: str) -> int:
 
 def number_or_auto(text: str) -> int | str:
     """--K: a whole number, or "auto" as it is."""
-    return text if text == AUTO else int(text)
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}") from None
 
 
 def add_data_flags(parser: Parser, default_dataset: str) -> None:

@@ -22,6 +22,7 @@ from ..training.schedule import step_weights
 from ..training.trainer import Trainer
 
 WARM_UP, REPEATS = 2, 7
+ENOUGH_SECONDS = 2.0
 
 
 def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
@@ -143,14 +144,16 @@ def _checkpoint(trainer: Trainer) -> Any:
 
 
 def _median(run: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Seconds that evaluating the answer of `run` takes."""
-    seconds = []
+    """Seconds that evaluating the answer of `run` takes; what takes long is not repeated."""
+    seconds: list[float] = []
     for number in range(WARM_UP + repeats):
         started = time.perf_counter()
         mx.eval(run())
-        if number >= min(WARM_UP, repeats - 1):
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+        seconds.append(time.perf_counter() - started)
+        if number and sum(seconds) > ENOUGH_SECONDS:
+            break
+    first = min(WARM_UP, repeats - 1, len(seconds) - 1)
+    return statistics.median(seconds[first:])
 
 
 @contextmanager

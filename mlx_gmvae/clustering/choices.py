@@ -13,8 +13,6 @@ def fitted(config: TrainConfig, images: Images) -> TrainConfig:
     The descriptor is that of patches for coloured images, and that of pixels and gradients
     otherwise; the distortions are those that `augment.fitting` finds.
     """
-    if config.pair_weight == 0:
-        return config
     if config.descriptor == "auto" and config.features is None:
         descriptor = "patches" if images.shape[-1] == 3 else "hog"
         config = dataclasses.replace(config, descriptor=descriptor)

@@ -58,7 +58,7 @@ class Trainer:
     ):
         self.model = model
         self.images = images
-        self.config = fitted(config, images)
+        self.config = fitted(config, images) if config.pair_weight else config
         self.rows, self.validation_rows = divide(len(images), config)
         self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
