@@ -130,16 +130,16 @@ def test_two_processes_reach_the_loss_of_one_and_resume(
     launcher: list[str], tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert train(*OPTIONS, "--epochs", "8", "--outdir", str(one)).returncode == 0
-    done = train(*OPTIONS, "--epochs", "8", "--outdir", str(two), launcher=launcher)
+    assert train(*OPTIONS, "--epochs", "5", "--outdir", str(one)).returncode == 0
+    done = train(*OPTIONS, "--epochs", "5", "--outdir", str(two), launcher=launcher)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Epoch    8 |") == 1  # only the first process prints
+    assert done.stdout.count("Epoch    5 |") == 1  # only the first process prints
     assert history(two)[-1] == pytest.approx(
         history(one)[-1], rel=0.02
     )  # of half a batch, parts say more
-    done = train("--cpu", "--resume", str(two), "--epochs", "9", launcher=launcher)
+    done = train("--cpu", "--resume", str(two), "--epochs", "6", launcher=launcher)
     assert done.returncode == 0, done.stderr
-    assert (len(history(one)), len(history(two))) == (8, 9)
+    assert (len(history(one)), len(history(two))) == (5, 6)
     assert (two / "model.npz").is_file() and json.loads((two / "metrics.json").read_text())
 
 
@@ -211,7 +211,7 @@ def test_an_interrupt_stops_all_processes_at_one_step_and_saves(
     launcher: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    epochs = 14 if launcher[0] == LAUNCH else 50  # through shared memory they take no time
+    epochs = 9 if launcher[0] == LAUNCH else 50  # through shared memory they take no time
     command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS, "--epochs", str(epochs)]
     with subprocess.Popen(
         [*command, "--outdir", str(folder)],
