@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -50,10 +51,24 @@ def digits() -> Splits:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GMVAE trained briefly on the digits by train.py itself, at their own 8x8 pixels."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
+    """A GMVAE trained briefly on the digits by train.py itself, at their own 8x8 pixels.
+
+    By the first worker that needs it, for all of them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "digits_run"
+    folder, done = place / "run", place / "done"
+    try:
+        place.mkdir()
+    except FileExistsError:
+        started = time.monotonic()
+        while not done.exists():
+            assert time.monotonic() - started < 120, "the worker that trains it has failed"
+            time.sleep(0.2)
+        return folder
     options = "--dataset digits --epochs 20 --latent_dims 4 --K 10 --save_every 10 --outdir"
     assert train.main([*options.split(), str(folder)]) == 0
+    done.touch()
     return folder
 
 
