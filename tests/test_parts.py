@@ -117,9 +117,9 @@ def test_a_cluster_is_as_likely_as_its_parts() -> None:
     np.testing.assert_allclose(parts.clusters(features), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("agreed", "stage"), [(0.9, Stage.AGREED), (1.1, Stage.TEACHING)])
+@pytest.mark.parametrize(("different", "stage"), [(0.5, Stage.AGREED), (-1, Stage.TEACHING)])
 def test_in_time_the_parts_become_the_teacher(
-    agreed: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    different: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two kinds of images, one nine times as frequent: equal sizes would cut it."""
     is_rare = np.arange(400) % 10 == 0
@@ -132,7 +132,7 @@ def test_in_time_the_parts_become_the_teacher(
         return groups_of_parts(model, parts, images, graph)
 
     monkeypatch.setattr("mlx_gmvae.training.loss.groups_of_parts", noted)
-    monkeypatch.setattr(module, "AGREED", agreed)
+    monkeypatch.setattr(module, "DIFFERENT", different)
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
     trainer = Trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
@@ -173,3 +173,31 @@ def test_the_best_copy_is_put_together_by_however_little() -> None:
     features = model.classifier.features(mx.array(images / 255))
     q = np.array(mx.softmax(parts(features)[:, 1], axis=-1))
     np.testing.assert_allclose(found, q.T @ q / 30, atol=1e-5)
+
+
+def test_the_head_that_parts_confirm_stays_in_use() -> None:
+    images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
+    trainer = Trainer(model, images, TrainConfig(epochs=16, batchsize=40))
+    heads, parts = trainer.objective.heads, trainer.objective.parts
+    assert heads is not None and parts is not None
+    chosen = int(np.array(heads.chosen))
+    groups = np.eye(2, dtype=np.float32)[[0, 1] * (len(parts.groups) // 2)]
+    parts.put_together(groups, np.array([0.5, 0.5]), np.array(0.99))
+    trainer.objective.follow_parts()
+    losses = np.zeros(20)
+    losses[(chosen + 1) % 20] = -5.0
+    for _ in range(500):
+        heads.record(mx.array(losses))
+    assert heads.chosen.item() == chosen
+    assert trainer.objective.heads_compete
+
+
+@pytest.mark.parametrize(("clusters", "agreement"), [(10, 0.94), (30, 0.98), (3, 0.8)])
+def test_parts_teach_where_half_a_cluster_differs(clusters: int, agreement: float) -> None:
+    parts = Parts(nn.Linear(4, clusters), 2 * clusters)
+    groups = np.eye(clusters, dtype=np.float32).repeat(2, axis=0)
+    sizes = np.full(clusters, 1 / clusters)
+    for share, stage in ((agreement, Stage.TEACHING), (agreement + 0.04, Stage.AGREED)):
+        parts.put_together(groups, sizes, np.array(min(share, 1)))
+        assert parts.stage_now == stage

@@ -20,7 +20,7 @@ COPIES = 3  # of the layer of parts, trained side by side
 IMAGES_PER_PART = 10  # at least
 CUT_THROUGH = 0.2  # of the neighbours of the smaller of two clusters: they are one, cut in two
 SIZE_POWER = 0.1
-AGREED = 0.9  # of the images, in which q(y|x) and clusters of parts are then taken for the same
+DIFFERENT = 0.5  # of one cluster of K: if more images differ, q(y|x) has other clusters than parts
 SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
 
 
@@ -50,7 +50,8 @@ class Parts(Heads):
     def put_together(self, groups: np.ndarray, sizes: np.ndarray, agreement: np.ndarray) -> None:
         """Take `groups` and `sizes`, and teach them unless q(y|x) says the same of most images."""
         self.groups, self.sizes = mx.array(groups), mx.array(sizes)
-        self.stage = mx.array(int(Stage.AGREED if agreement >= AGREED else Stage.TEACHING))
+        differs = 1 - agreement > DIFFERENT / len(sizes)
+        self.stage = mx.array(int(Stage.TEACHING if differs else Stage.AGREED))
         self.settle()  # the copy in use is in use for good
 
     def clusters(self, features: mx.array) -> mx.array:

@@ -65,6 +65,8 @@ class Objective:
         """Be at the stage that the parts are at: now, or in a state that was restored."""
         if self.pairs is not None and self.parts is not None:
             self.pairs.stage = self.parts.stage_now
+            if self.heads is not None and self.pairs.stage == Stage.AGREED:
+                self.heads.settle()  # parts confirm this one
 
     def losses(
         self, x: mx.array, partners: mx.array | None, weights: Weights
