@@ -42,12 +42,16 @@ LETTERS = "--dataset {letters} --latent_dims 16"
 PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
+    "MNIST, K=10, uniform": (f"{MNIST} --K 10 {PLAIN}", range(5)),
     "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(2)),
     "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5 {PLAIN}", range(2)),
     "MNIST, K=16, free balance": (f"{MNIST} --K 16 --balance free --augment affine", range(4)),
     "MNIST, K=30": (f"{MNIST} --K 30 --epochs 5 {PLAIN}", range(2)),
     "MNIST, K=30, free balance": (f"{MNIST} --K 30 --balance free --augment affine", range(2)),
     "MNIST 1/4/8, K=3": (f"{MNIST} --classes 1 4 8 --K 3 --epochs 10", range(2)),
+    "MNIST 1/4/8, K=3, uniform": (
+        f"{MNIST} --classes 1 4 8 --K 3 --epochs 10 {PLAIN}", range(2),
+    ),
     "MNIST 1/4/8, K auto": (f"{MNIST} --classes 1 4 8 --K auto --epochs 10", range(2)),
     "MNIST, K auto": (f"{MNIST} --K auto", range(2)),
     "MNIST long-tailed, K=10": (f"{LONG_TAIL} --K 10 --epochs 8", range(3)),
@@ -62,6 +66,7 @@ EXPERIMENTS = {
     "digits, K=10, one head": (f"{DIGITS} --K 10 --heads 1 {PLAIN}", range(10)),
     "digits, K=10, plain ELBO": (f"{DIGITS} --K 10 --pair_weight 0", range(3)),
     "Frey faces, K=10": ("--dataset {frey} --latent_dims 8 --K 10", range(2)),
+    "Frey faces, K=10, uniform": (f"--dataset {{frey}} --latent_dims 8 --K 10 {PLAIN}", range(2)),
     "MNIST, K=10, neighbours by pixels": (
         f"{MNIST} --K 10 --epochs 5 --descriptor pixels {PLAIN}", [0],
     ),
@@ -70,6 +75,9 @@ EXPERIMENTS = {
         f"{MNIST} --K 10 --epochs 5 --augment none --balance uniform", [0],
     ),
     "photos, K=10": ("--dataset {photos} --latent_dims 32 --K 10", range(2)),
+    "photos, K=10, uniform": (
+        f"--dataset {{photos}} --latent_dims 32 --K 10 {PLAIN} --descriptor hog", range(2),
+    ),
 }  # fmt: skip
 BASELINES = {
     "MNIST": "mnist", "MNIST long-tailed": "{long_tail}", "letters": "{letters}",
