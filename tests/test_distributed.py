@@ -111,6 +111,14 @@ def test_another_mpi_than_open_mpi_is_named(no_launcher: pytest.MonkeyPatch) -> 
         distributed.size()
 
 
+def test_a_launchers_variable_that_is_no_number_means_nothing(
+    no_launcher: pytest.MonkeyPatch,
+) -> None:
+    for name in (distributed.OPEN_MPI, distributed.OTHER_MPI):
+        no_launcher.setenv(name, "many")
+    assert distributed.size() == 1
+
+
 def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

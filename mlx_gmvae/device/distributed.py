@@ -34,8 +34,8 @@ def _group() -> mx.distributed.Group | None:
 
     Without one MLX would look for an MPI library, and one found by accident may end the program.
     """
-    started = int(os.environ.get(OPEN_MPI, "1"))
-    if started == 1 and int(os.environ.get(OTHER_MPI, "1")) > 1:
+    started = _number(OPEN_MPI)
+    if started == 1 and _number(OTHER_MPI) > 1:
         raise InputError(
             "this mpirun is not Open MPI's, the only one that MLX knows; install Open MPI or use "
             "mlx.launch"
@@ -51,6 +51,12 @@ def _group() -> mx.distributed.Group | None:
             f"set MLX_MPI_LIBNAME to its {_mpi_library_name()}"
         )
     return group
+
+
+def _number(variable: str) -> int:
+    """How many processes a launcher says in an environment variable that it started, or 1."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 1
 
 
 def _mpi_library() -> str:
