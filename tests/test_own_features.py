@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cluster
 import train
 from mlx_gmvae.clustering.features import load_features
 from mlx_gmvae.clustering.neighbours import nearest
@@ -20,7 +21,7 @@ SMALL = "--epochs 2 --arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
 
 
 def own_features() -> np.ndarray:
-    """Of all 1,797 digits in their order: pixels and, as if a better network knew, a bit more."""
+    """The pixels of all 1,797 digits, in their order."""
     return np.asarray(load_digits().data, np.float32) / 16
 
 
@@ -95,6 +96,7 @@ def test_a_run_keeps_their_neighbours_and_resumes_without_the_file(
     images, saved = digits.train.images, RunFolder.open(str(folder))[1].training
     np.testing.assert_array_equal(RunFolder(folder).load_neighbours(images, saved), graph)
     assert train.main(["--resume", str(folder), "--epochs", "3"]) == 0
+    assert cluster.main(f"--model {folder}/model.npz --outdir {tmp_path}/clusters".split()) == 0
     capsys.readouterr()
     for flags, message in (
         (f"--features {file}", "cannot read"),

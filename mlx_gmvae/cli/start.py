@@ -21,7 +21,7 @@ from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs.folder import RunFolder, SavedRun, run_name
 from ..training.defaults import for_model, for_set_size
-from ..training.number import Number, number_of_clusters
+from ..training.number import Number, number_of_clusters, steps_to_find
 from ..training.trainer import Trainer
 from . import options
 from .flags import AUTO
@@ -90,7 +90,8 @@ def with_number(plan: Plan) -> Plan:
         raise InputError("--K auto runs in one process; find K there, then give it to all")
     images = plan.splits.train.images
     training, graph = fitted(plan.training, images), plan.graph
-    print("finding the number of clusters: a third of the time of the training to come", flush=True)
+    steps = steps_to_find(len(images), training)
+    print(f"finding the number of clusters: {steps:,} steps before the training", flush=True)
     if graph is None:
         graph = neighbour_graph(images, training.neighbours, training.descriptor)
     number = number_of_clusters(plan.model, training, images, graph)

@@ -1,5 +1,7 @@
 """How good a clustering looks without labels."""
 
+import dataclasses
+
 import mlx.core as mx
 import numpy as np
 
@@ -30,6 +32,8 @@ def pair_scores(
     cluster is also that of a random near neighbour, and of a distorted copy of themselves. `graph`
     are the neighbours of all the images, if they are known.
     """
+    if graph is None:  # own features are of the training images: others are compared as they look
+        config = dataclasses.replace(config, features=None)
     config = fitted(config, images)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])

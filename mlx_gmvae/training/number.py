@@ -64,6 +64,11 @@ def number_of_clusters(
     return Number(chosen_number(leaks), leaks)
 
 
+def steps_to_find(num_images: int, training: TrainConfig) -> int:
+    """How many steps that takes; they have no generative half."""
+    return max(STEPS, FEWEST_EPOCHS * (num_images // min(training.batchsize, num_images)))
+
+
 def chosen_number(leaks: dict[int, float]) -> int:
     """The largest number of clusters of which no two leak much into each other."""
     return max((number for number, leak in leaks.items() if leak < SMALL_LEAK), default=1)
@@ -98,8 +103,7 @@ def _train(
         return loss
 
     batch = min(config.batchsize, len(images))
-    per_epoch = len(images) // batch
-    steps = max(STEPS, FEWEST_EPOCHS * per_epoch)
+    per_epoch, steps = len(images) // batch, steps_to_find(len(images), config)
     rng = np.random.default_rng(config.seed)
     network.train()
     for number in tqdm(range(steps), desc="finding K", unit="step", leave=False, disable=None):
