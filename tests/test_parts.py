@@ -17,6 +17,7 @@ from mlx_gmvae.clustering.parts import (
 )
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.models import GMVAE
+from mlx_gmvae.training.schedule import teaching_weight
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
@@ -108,7 +109,7 @@ def test_a_cluster_is_as_likely_as_its_parts() -> None:
     parts = Parts(nn.Linear(7, 2), 5)
     assert parts.stage_now == Stage.DIVIDING
     parts.put_together(
-        np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]), np.array(0.5)
+        np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]), np.array(0.5), (0, 1)
     )
     assert parts.stage_now == Stage.TEACHING
     features = mx.random.normal((3, 7))
@@ -183,7 +184,7 @@ def test_the_head_that_parts_confirm_stays_in_use() -> None:
     assert heads is not None and parts is not None
     chosen = int(np.array(heads.chosen))
     groups = np.eye(2, dtype=np.float32)[[0, 1] * (len(parts.groups) // 2)]
-    parts.put_together(groups, np.array([0.5, 0.5]), np.array(0.99))
+    parts.put_together(groups, np.array([0.5, 0.5]), np.array(0.99), (4, 6))
     trainer.objective.follow_parts()
     losses = np.zeros(20)
     losses[(chosen + 1) % 20] = -5.0
@@ -199,5 +200,24 @@ def test_parts_teach_where_half_a_cluster_differs(clusters: int, agreement: floa
     groups = np.eye(clusters, dtype=np.float32).repeat(2, axis=0)
     sizes = np.full(clusters, 1 / clusters)
     for share, stage in ((agreement, Stage.TEACHING), (agreement + 0.04, Stage.AGREED)):
-        parts.put_together(groups, sizes, np.array(min(share, 1)))
+        parts.put_together(groups, sizes, np.array(min(share, 1)), (4, 6))
         assert parts.stage_now == stage
+
+
+def test_they_teach_once_even_if_a_run_is_resumed_for_more_epochs() -> None:
+    """What they teach was true of the features of that time."""
+    images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
+    trainer = Trainer(model, images, TrainConfig(epochs=10, batchsize=40))
+    assert trainer.objective.lesson is None and teaching_weight(None, 9) == 1
+    for _ in trainer.run():
+        pass
+    assert trainer.objective.lesson == (4, 6)
+    arrays, progress = trainer.state()
+    longer = Trainer(
+        GMVAE(model.config), images, TrainConfig(epochs=40, batchsize=40), trainer.neighbours
+    )
+    longer.restore(arrays, progress)
+    assert longer.objective.lesson == (4, 6)
+    for done, weight in ((3, 1), (4, 1), (4.5, 0.75), (6, 0), (10, 0)):
+        assert teaching_weight(longer.objective.lesson, done) == weight

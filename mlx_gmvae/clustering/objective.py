@@ -33,7 +33,6 @@ from .parts import Parts, Stage
 
 BALANCES = ("auto", "uniform", "free")
 GROUPED = 0.4  # of the epochs, after which parts are put together
-TAUGHT = 0.2  # of the epochs, over which they teach ever less
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 
@@ -54,12 +53,6 @@ def balance_weight(config: TrainConfig, epochs_done: float) -> float:
 def is_time_to_group(config: TrainConfig, epoch: int) -> bool:
     """Whether parts are to be put together after so many epochs."""
     return epoch >= GROUPED * config.epochs
-
-
-def teaching_weight(config: TrainConfig, epochs_done: float) -> float:
-    """How much parts matter: all until they are put together, then ever less."""
-    since = epochs_done - math.ceil(GROUPED * config.epochs)
-    return max(0.0, 1.0 - max(0.0, since) / (TAUGHT * config.epochs))
 
 
 class PairObjective:

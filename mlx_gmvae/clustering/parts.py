@@ -36,7 +36,8 @@ class Parts(Heads):
     """Layers for `num` parts, on the features that `layer` makes K clusters of.
 
     `groups` (num, K) says to which cluster each part belongs, `sizes` (K,) which share of the
-    images is in it; zero until they are put together.
+    images is in it, `lesson` (2,) from which to which epoch they teach ever less; zero until they
+    are put together.
     """
 
     def __init__(self, layer: nn.Linear, num: int):
@@ -44,12 +45,19 @@ class Parts(Heads):
         super().__init__(nn.Linear(num_features, num), COPIES)
         self.groups = mx.zeros((num, num_clusters))
         self.sizes = mx.zeros((num_clusters,))
+        self.lesson = mx.zeros((2,))
         self.stage = mx.array(int(Stage.DIVIDING))
-        self.freeze(keys=["groups", "sizes", "stage"], recurse=False)
+        self.freeze(keys=["groups", "sizes", "lesson", "stage"], recurse=False)
 
-    def put_together(self, groups: np.ndarray, sizes: np.ndarray, agreement: np.ndarray) -> None:
+    def put_together(
+        self,
+        groups: np.ndarray,
+        sizes: np.ndarray,
+        agreement: np.ndarray,
+        lesson: tuple[float, float],
+    ) -> None:
         """Take `groups` and `sizes`, and teach them unless q(y|x) says the same of most images."""
-        self.groups, self.sizes = mx.array(groups), mx.array(sizes)
+        self.groups, self.sizes, self.lesson = mx.array(groups), mx.array(sizes), mx.array(lesson)
         differs = 1 - agreement > DIFFERENT / len(sizes)
         self.stage = mx.array(int(Stage.TEACHING if differs else Stage.AGREED))
         self.settle()  # the copy in use is in use for good

@@ -19,6 +19,7 @@ from ..device.parallel import side_by_side
 from ..models.base import LatentVariableModel, MixtureModel
 from .schedule import Weights
 
+LESSON = 0.2  # of the epochs, over which parts teach ever less
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
 
 
@@ -35,6 +36,7 @@ class Objective:
         self.heads: Heads | None = None
         self.parts: Parts | None = None
         self.pairs: PairObjective | None = None
+        self.lesson: tuple[float, float] | None = None  # epochs in which parts teach ever less
         if config.pair_weight and isinstance(model, MixtureModel):
             if model.has_classifier and config.heads > 1:
                 self.heads = Heads(model.classifier.out, config.heads)
@@ -54,17 +56,24 @@ class Objective:
     def has_parts_to_group(self) -> bool:
         return self.parts is not None and self.parts.stage_now == Stage.DIVIDING
 
-    def put_parts_together(self, images: np.ndarray, neighbours: np.ndarray) -> None:
+    def put_parts_together(
+        self, images: np.ndarray, neighbours: np.ndarray, epochs_done: float
+    ) -> None:
         """By the neighbours of uint8 images; from here on they teach, unless q(y|x) agrees."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)
         found = groups_of_parts(self.model, self.parts, images, neighbours)
-        self.parts.put_together(*map(distributed.from_first, found))
+        groups, sizes, agreement = map(distributed.from_first, found)
+        lesson = (epochs_done, epochs_done + LESSON * self.config.epochs)
+        self.parts.put_together(groups, sizes, agreement, lesson)
         self.follow_parts()
 
     def follow_parts(self) -> None:
         """Be at the stage that the parts are at: now, or in a state that was restored."""
         if self.pairs is not None and self.parts is not None:
             self.pairs.stage = self.parts.stage_now
+            if self.pairs.stage != Stage.DIVIDING:
+                start, end = np.array(self.parts.lesson).tolist()
+                self.lesson = (start, end)
             if self.heads is not None and self.pairs.stage == Stage.AGREED:
                 self.heads.settle()  # parts confirm this one
 

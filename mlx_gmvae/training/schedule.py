@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from ..clustering.objective import balance_weight, teaching_weight
+from ..clustering.objective import balance_weight
 from ..config import TrainConfig
 
 
@@ -20,12 +20,20 @@ class Weights(NamedTuple):
     teaching: mx.array  # of the parts in it
 
 
-def step_weights(config: TrainConfig, epochs_done: float) -> Weights:
-    """All that change from step to step."""
-    weights = (
-        weight(config, epochs_done) for weight in (kl_weight, balance_weight, teaching_weight)
-    )
-    return Weights(*map(mx.array, weights))
+def step_weights(
+    config: TrainConfig, epochs_done: float, lesson: tuple[float, float] | None = None
+) -> Weights:
+    """All that change from step to step. `lesson` are the epochs in which parts teach ever less."""
+    kl, balance = kl_weight(config, epochs_done), balance_weight(config, epochs_done)
+    return Weights(mx.array(kl), mx.array(balance), mx.array(teaching_weight(lesson, epochs_done)))
+
+
+def teaching_weight(lesson: tuple[float, float] | None, epochs_done: float) -> float:
+    """How much parts matter: all until they are put together, then ever less."""
+    if lesson is None:
+        return 1.0
+    start, end = lesson
+    return min(1.0, max(0.0, (end - epochs_done) / (end - start)))
 
 
 def learning_rate(config: TrainConfig, epochs_done: float) -> float:

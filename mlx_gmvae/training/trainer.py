@@ -138,7 +138,7 @@ class Trainer:
                     losses = step(
                         mx.array(self.images[rows]),
                         mx.array(self.images[others]) if self.objective.pairs else None,
-                        step_weights(self.config, self._epochs_done()),
+                        step_weights(self.config, self._epochs_done(), self.objective.lesson),
                     )
                     self.totals = self.totals + losses
                     mx.eval(self.totals, captured)
@@ -193,7 +193,7 @@ class Trainer:
         is_due = is_time_to_group(self.config, self.epoch) and self.objective.has_parts_to_group
         if is_due and self.neighbours is not None:
             self.trained.eval()
-            self.objective.put_parts_together(self.images, self.neighbours)
+            self.objective.put_parts_together(self.images, self.neighbours, self.epoch)
             self.__dict__.pop("compiled_step", None)  # which was traced for the stage before
 
     def _epochs_done(self) -> float:
