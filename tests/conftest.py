@@ -72,10 +72,12 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_images() -> np.ndarray:
     """64 random uint8 images of 9x6 pixels and 3 channels."""
-    return np.random.default_rng(0).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)
+    images.setflags(write=False)
+    return images
 
 
 @pytest.fixture

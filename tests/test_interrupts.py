@@ -12,6 +12,7 @@ from pathlib import Path
 import train
 from mlx_gmvae.device import interrupts
 from mlx_gmvae.runs.checkpoint import load_arrays
+from mlx_gmvae.runs.folder import RunFolder
 
 import numpy as np
 import pytest
@@ -113,6 +114,19 @@ def test_while_neighbours_are_found(tmp_path: Path, flags: str) -> None:
         line, _ = interrupted(process)
     assert line == f"interrupted; {interrupts.NOTHING_YET}"
     assert not run.exists()
+
+
+def test_at_the_moment_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Path.mkdir
+
+    def interrupted_then(path: Path, **options: bool) -> None:
+        make(path, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted_then)
+    with pytest.raises(KeyboardInterrupt), RunFolder.create(str(tmp_path / "run"), "", False):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_while_the_first_step_is_compiled(tmp_path: Path) -> None:

@@ -189,11 +189,11 @@ def test_labels_change_nothing(digits: Splits, tmp_path: Path) -> None:
 
 
 def test_pairs_find_the_digits(tmp_path: Path) -> None:
-    """What the pair objective is for, in half a minute: ten digits, no labels."""
-    options = "--dataset digits --latent_dims 8 --K 10 --save_every 1000"
+    """What the pair objective is for, in fifteen seconds: ten digits, no labels."""
+    options = "--dataset digits --latent_dims 8 --K 10 --epochs 50 --save_every 1000"
     assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    # The worst of ten seeds reached 0.947, the mean 0.956; k-means reaches 0.76.
+    # By default, which is twice as long, the worst of ten seeds has 0.955; k-means has 0.76.
     assert metrics["clustering"]["accuracy"] > 0.9
     assert metrics["pairs"]["neighbour_agreement"] > 0.9
     assert metrics["pairs"]["augmentation_agreement"] > 0.9

@@ -64,14 +64,19 @@ class RunFolder:
         Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
         """
         path, number = Path(outdir or Path("results") / name), 2
-        while not (is_new := _made(path)) and outdir is None and not overwrite:
-            path, number = Path("results") / f"{name}-{number}", number + 1
-        if _holds_run(path) and not overwrite:
-            raise InputError(
-                f"{path} holds a run already; continue it with --resume {path}, replace it with "
-                "--overwrite, or choose another --outdir"
-            )
+        is_new = False
         try:
+            while True:
+                is_new = not path.exists()  # said before: Ctrl-C may come while it is made
+                is_new = _made(path)
+                if is_new or outdir is not None or overwrite:
+                    break
+                path, number = Path("results") / f"{name}-{number}", number + 1
+            if _holds_run(path) and not overwrite:
+                raise InputError(
+                    f"{path} holds a run already; continue it with --resume {path}, replace it "
+                    "with --overwrite, or choose another --outdir"
+                )
             yield cls(path)
         except BaseException:
             if is_new:
