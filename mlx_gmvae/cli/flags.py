@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 from ..clustering.augment import KINDS
 from ..clustering.descriptors import DESCRIPTORS
 from ..config import ModelConfig, TrainConfig
-from ..config.model import ARCHS, LIKELIHOODS, POSTERIORS
+from ..config.model import ARCHS, CLASSIFIERS, LIKELIHOODS, POSTERIORS
 from ..config.record import require_range
 from ..config.training import LR_SCHEDULES
 from ..data.datasets import NAMES
@@ -74,6 +74,11 @@ MODEL_FIELDS: Fields = {
     "latent_dims": ("dimensions of z", "D"),
     "K": ("number of components; auto finds one for the number of clusters", "K|auto"),
     "w_dims": ("dimensions of the style w", "M"),
+    "classifier": (
+        "network of q(y|x): convolutions, or counts of kinds of small patches (default: patches "
+        "for images in colour)",
+        CLASSIFIERS,
+    ),
     "posterior": ("q(y|.): a classifier's, or Bayes' rule at z and w", POSTERIORS),
     "likelihood": ("of the pixels given z", LIKELIHOODS),
     "sigma": ("of the gaussian likelihood", "SIGMA"),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.choices import fitted
+from ..clustering.choices import fitted, fitted_model
 from ..clustering.features import load_features
 from ..clustering.neighbours import nearest, neighbour_graph
 from ..config import ModelConfig, TrainConfig
@@ -68,6 +68,8 @@ def planned(args: argparse.Namespace) -> Plan:
     model_config = ModelConfig.from_dict(given | shape)
     for name in given:
         require_effect(model_config, name)
+    if "classifier" not in given:
+        model_config = fitted_model(model_config)
     if args.summary:
         require_tensorboard()
     given = options.given_fields(TrainConfig, args)

@@ -2,9 +2,12 @@
 
 import dataclasses
 
-from ..config import TrainConfig
+from ..config import ModelConfig, TrainConfig
 from ..data.images import Images
+from ..models import MixtureModel, kind_of
 from .augment import fitting
+
+SMALLEST_COLOURED = 20  # pixels, the shorter side: of smaller images patches say little
 
 
 def fitted(config: TrainConfig, images: Images) -> TrainConfig:
@@ -18,4 +21,14 @@ def fitted(config: TrainConfig, images: Images) -> TrainConfig:
         config = dataclasses.replace(config, descriptor=descriptor)
     if config.augment == "auto":
         config = dataclasses.replace(config, augment=fitting(images))
+    return config
+
+
+def fitted_model(config: ModelConfig) -> ModelConfig:
+    """`config` with the classifier that fits images of its shape: patches if they have colour."""
+    kind = kind_of(config)
+    classifies = issubclass(kind, MixtureModel) and kind.classifies(config)
+    has_patches = config.channels == 3 and min(config.image_size) >= SMALLEST_COLOURED
+    if classifies and "classifier" in kind.options and config.arch == "conv" and has_patches:
+        return dataclasses.replace(config, classifier="patches")
     return config

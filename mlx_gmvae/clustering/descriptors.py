@@ -1,6 +1,6 @@
 """What makes two images neighbours before anything is learned: pixels, gradients, patches.
 
-Descriptors see a reduced copy, so any image size and number of channels will do.
+Descriptors see a copy of middling size, so any image size and number of channels will do.
 """
 
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import numpy as np
 
 from ..data.images import Images, resize_images
 from ..errors import InputError
-from .patches import patch_histograms
+from .patches import patch_descriptor
 
-LONGEST_SIDE = 32
-PIXEL_DIMS, GRADIENT_DIMS, PATCH_DIMS = 50, 80, 128
+LONGER_SIDE = 20, 32  # pixels, at least and at most: smaller cells have no gradients to speak of
+PIXEL_DIMS, GRADIENT_DIMS = 50, 80
 ORIENTATIONS = 8
 CELL_PIXELS = 4
 BLOCK = 4096
@@ -23,7 +23,7 @@ def describe(images: Images, kind: str) -> np.ndarray:
     """A float32 descriptor (N, F) of uint8 images (N, H, W, C), of a kind in DESCRIPTORS.
 
     "pixels" are those of a grey copy, "hog" has oriented gradients beside them, "patches" says how
-    often which kind of coloured patch lies in which quarter of the image.
+    much of which kind of coloured patch lies in which part of the image.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
     >>> describe(images, "pixels").shape, describe(images, "hog").shape
@@ -35,13 +35,13 @@ def describe(images: Images, kind: str) -> np.ndarray:
 
 
 def pixels(images: Images) -> np.ndarray:
-    """Principal components of the pixels of a reduced grey copy, at most 50."""
-    return _principal(_flat(reduced(images, grey=True)), PIXEL_DIMS)
+    """Principal components of the pixels of a grey copy, at most 50."""
+    return _principal(_flat(middling(images, grey=True)), PIXEL_DIMS)
 
 
 def hog(images: Images) -> np.ndarray:
     """`pixels`, and principal components of oriented gradients, of the same total variance."""
-    grey = reduced(images, grey=True)
+    grey = middling(images, grey=True)
     gradients = oriented_gradients(grey[..., 0])
     return np.concatenate(
         [_principal(_flat(grey), PIXEL_DIMS), _principal(gradients, GRADIENT_DIMS)], axis=1
@@ -49,28 +49,27 @@ def hog(images: Images) -> np.ndarray:
 
 
 def patches(images: Images) -> np.ndarray:
-    """Principal components of `patch_histograms`, at most 128, on a sphere: nearness is cosine."""
-    histograms = patch_histograms(reduced(images, grey=False))
-    histograms /= np.maximum(histograms.std(axis=0), 1e-6)
-    components = _principal(histograms, PATCH_DIMS)
+    """`patch_descriptor` on a sphere: nearness is cosine."""
+    components = patch_descriptor(middling(images, grey=False))
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-8)
 
 
-def reduced(images: Images, grey: bool) -> np.ndarray:
-    """float32 (N, h, w, C or 1) in [0, 1], the longer side at most 32 pixels."""
+def middling(images: Images, grey: bool) -> np.ndarray:
+    """float32 (N, h, w, C or 1) in [0, 1], resized if need be to a longer side of 20 to 32."""
     height, width = images.shape[1:3]
-    longest = max(height, width, LONGEST_SIDE)
-    rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
-    small = np.empty((len(images), rows, columns, 1 if grey else images.shape[-1]), np.float32)
+    longer = max(height, width)
+    scale = np.clip(longer, *LONGER_SIDE) / longer
+    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    copies = np.empty((len(images), rows, columns, 1 if grey else images.shape[-1]), np.float32)
     size = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(images), size):
         block = images[start : start + size]
         if grey:
             block = block.mean(axis=-1, keepdims=True).astype(np.uint8)
-        if longest > LONGEST_SIDE:
+        if scale != 1:
             block = resize_images(block, (rows, columns))
-        small[start : start + size] = block.astype(np.float32) / 255
-    return small
+        copies[start : start + size] = block.astype(np.float32) / 255
+    return copies
 
 
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:

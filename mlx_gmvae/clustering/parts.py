@@ -18,7 +18,7 @@ from .heads import Heads
 
 COPIES = 3  # of the layer of parts, trained side by side
 IMAGES_PER_PART = 10  # at least
-CUT_THROUGH = 0.2  # of the neighbours of the smaller of two clusters: they are one, cut in two
+CUT_THROUGH = 0.16  # of the neighbours of the smaller of two clusters: they are one, cut in two
 SIZE_POWER = 0.1
 DIFFERENT = 0.5  # of one cluster of K: if more images differ, q(y|x) has other clusters than parts
 SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed

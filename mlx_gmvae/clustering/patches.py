@@ -1,83 +1,111 @@
-"""Which kinds of small patches an image is made of, and in which of its quarters.
+"""Kinds of patches, by k-means, and where they are: as a descriptor and for the classifier."""
 
-Source: Coates, Lee and Ng 2011, "An analysis of single-layer networks in unsupervised feature
-learning": whitened patches, k-means, triangle activation, sums over quarters. What it brings beyond
-pixels and gradients is colour and texture.
-"""
+from collections.abc import Callable
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from tqdm import tqdm
 
-SIDE = 6  # pixels
-KINDS = 400
+from ..data.batches import as_float
+from ..data.images import Images
+from ..device import distributed
+from ..models.patches import KINDS, PatchEncoder, PatchLayer, contrasts, windows
+
 SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
-CONTRAST_FLOOR = 10 / 255**2  # added to the variance of a patch
+IMAGES_SEEN = 10_000  # at most
 WHITENING_FLOOR = 0.1  # added to the variances of patches
-BLOCK = 1 << 16  # patches
+BLOCK = 128  # images
+DIMS = 200
 
 
-def patch_histograms(images: np.ndarray) -> np.ndarray:
-    """How much of each kind of patch is in each quarter of images (N, H, W, C), (N, 4 KINDS).
+def patch_descriptor(images: np.ndarray) -> np.ndarray:
+    """Principal components, at most 200, of what kinds of patch are where; (N, F).
 
-    An image of a side below 6 pixels counts as continued at its border.
+    Of images (N, H, W, C) in [0, 1].
     """
-    short = [max(0, SIDE - side) for side in images.shape[1:3]]
-    images = np.pad(images, [(0, 0), (0, short[0]), (0, short[1]), (0, 0)], mode="edge")
-    kinds = _Kinds(images)
-    histograms = np.empty((len(images), 4 * KINDS), np.float32)
-    rows, columns = (side - SIDE + 1 for side in images.shape[1:3])
-    size = max(1, BLOCK // (rows * columns))
-    with tqdm(total=len(images), desc="patches", unit="im", leave=False, disable=None) as bar:
-        for start in range(0, len(images), size):
-            block = images[start : start + size]
-            likeness = kinds.likeness(_patches(block)).reshape(len(block), rows, columns, KINDS)
-            halves = np.array_split(likeness, 2, axis=1)
-            quarters = [part for half in halves for part in np.array_split(half, 2, axis=2)]
-            sums = [quarter.sum(axis=(1, 2)) for quarter in quarters]
-            histograms[start : start + size] = np.concatenate(sums, axis=1)
-            bar.update(len(block))
-    return histograms
+    from sklearn.decomposition import PCA
+
+    layer = PatchLayer(images.shape[-1])
+    learn(layer, images)
+    seen = images[_some(len(images))]
+    with tqdm(
+        total=len(seen) + len(images), desc="patches", unit="im", leave=False, disable=None
+    ) as bar:
+        amounts = _over_blocks(layer, seen, bar)
+        if np.ptp(amounts, axis=0).max() == 0:  # one image, or all alike
+            return np.zeros((len(images), 1), np.float32)
+        dims = min(DIMS, *amounts.shape)
+        axes = PCA(dims, svd_solver="randomized", iterated_power=2, random_state=0).fit(amounts)
+        return _over_blocks(layer, images, bar, axes.transform)
 
 
-class _Kinds:
-    """Centres of k-means on whitened patches of some images."""
-
-    def __init__(self, images: np.ndarray):
-        from sklearn.cluster import MiniBatchKMeans
-
-        rng = np.random.default_rng(0)
-        patches = _normalised(_some_patches(images, rng))
-        self.mean = patches.mean(axis=0)
-        variances, axes = np.linalg.eigh(np.cov(patches - self.mean, rowvar=False))
-        self.whitening = ((axes / np.sqrt(variances + WHITENING_FLOOR)) @ axes.T).astype(np.float32)
-        white = (patches - self.mean) @ self.whitening
-        fitted = MiniBatchKMeans(KINDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
-        self.centres = fitted.fit(white).cluster_centers_.astype(np.float32)
-
-    def likeness(self, patches: np.ndarray) -> np.ndarray:
-        """By how much less than the mean of all centres each is away from patches (P, F)."""
-        white = (_normalised(patches) - self.mean) @ self.whitening
-        squares = (white**2).sum(axis=1)[:, None] + (self.centres**2).sum(axis=1)
-        distances = np.sqrt(np.maximum(squares - 2 * white @ self.centres.T, 0))
-        return np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)  # type: ignore[no-any-return]
+def learn_patches(model: nn.Module, images: Images) -> None:
+    """Find the kinds for a model whose classifier counts patches, of uint8 images (N, H, W, C)."""
+    encoder = model.classifier.encoder if "classifier" in model else None
+    if isinstance(encoder, PatchEncoder):
+        learn(encoder.patches, images)
 
 
-def _patches(images: np.ndarray) -> np.ndarray:
-    """All patches of images (N, H, W, C), flat: (N rows columns, F)."""
-    windows = np.lib.stride_tricks.sliding_window_view(images, (SIDE, SIDE), axis=(1, 2))
-    return windows.reshape(-1, images.shape[-1] * SIDE**2)
+def learn(layer: PatchLayer, images: Images) -> None:
+    """Centres of k-means on whitened patches of some images, and the scale of their amounts.
+
+    Of images (N, H, W, C), uint8 or in [0, 1]. The same in all processes.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    some = np.asarray(images[_some(len(images))])
+    patches = _some_patches(some, np.random.default_rng(0))
+    mean = patches.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+    whitening = (axes / np.sqrt(variances + WHITENING_FLOOR)) @ axes.T
+    white = ((patches - mean) @ whitening).astype(np.float32)
+    means = MiniBatchKMeans(KINDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
+    kinds = means.fit(white).cluster_centers_
+    kinds /= np.maximum(np.linalg.norm(kinds, axis=1, keepdims=True), 1e-8)
+    found = {"mean": mean, "whitening": whitening, "kinds": kinds}
+    layer.update({name: _shared(value) for name, value in found.items()})
+    amounts = _over_blocks(layer.amounts, some)
+    layer.offset, layer.scale = _shared(amounts.mean(axis=0)), _shared(amounts.std(axis=0) + 1e-3)
+
+
+def _some(num: int) -> np.ndarray:
+    """Rows of images to learn from."""
+    return np.sort(np.random.default_rng(0).permutation(num)[:IMAGES_SEEN])
 
 
 def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Patches at random places, about as many of each image; at least one per kind."""
-    windows = np.lib.stride_tricks.sliding_window_view(images, (SIDE, SIDE), axis=(1, 2))
-    num = max(KINDS, min(SEEN, SEEN_OF_ONE * len(images)))
-    rows = rng.permutation(np.resize(np.arange(len(images)), num))
-    tops, lefts = (rng.integers(0, side, num) for side in windows.shape[1:3])
-    return windows[rows, tops, lefts].reshape(num, -1)
+    each = max(-(-KINDS // len(images)), min(SEEN // len(images), SEEN_OF_ONE))
+    found: list[np.ndarray] = []
+    for start in range(0, len(images), BLOCK):
+        patches = np.array(contrasts(windows(_in_unit_interval(images[start : start + BLOCK]))))
+        patches = patches.reshape(len(patches), -1, patches.shape[-1])
+        chosen = rng.integers(0, patches.shape[1], (len(patches), each))
+        found.append(np.take_along_axis(patches, chosen[..., None], axis=1))
+    return np.concatenate(found).reshape(len(images) * each, -1)
 
 
-def _normalised(patches: np.ndarray) -> np.ndarray:
-    """Patches of mean 0 and, but for faint ones, variance 1."""
-    centred = patches - patches.mean(axis=1, keepdims=True)
-    return centred / np.sqrt(centred.var(axis=1, keepdims=True) + CONTRAST_FLOOR)  # type: ignore[no-any-return]
+def _over_blocks(
+    function: Callable[[mx.array], mx.array],
+    images: np.ndarray,
+    bar: tqdm | None = None,
+    then: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> np.ndarray:
+    """`then(function(images))`, (N, F), a block of images at a time."""
+    found = []
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        found.append(then(np.array(function(_in_unit_interval(block)))))
+        if bar is not None:
+            bar.update(len(block))
+    return np.concatenate(found)
+
+
+def _in_unit_interval(images: np.ndarray) -> mx.array:
+    x = mx.array(np.ascontiguousarray(images))
+    return as_float(x) if images.dtype == np.uint8 else x
+
+
+def _shared(value: np.ndarray) -> mx.array:
+    return mx.array(distributed.from_first(value.astype(np.float32)))

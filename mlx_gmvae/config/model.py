@@ -10,6 +10,7 @@ from .record import Record, require_choice, require_positive, require_range
 ARCHS = ("conv", "mlp")
 LIKELIHOODS = ("bernoulli", "gaussian")
 POSTERIORS = ("amortised", "bayes")
+CLASSIFIERS = ("conv", "patches")
 
 
 # Options that mean something only for some networks or likelihoods: (field, the value it has).
@@ -17,6 +18,7 @@ POSTERIORS = ("amortised", "bayes")
 NEEDS = {
     "max_filters": ("arch", "conv"),
     "hidden_dims": ("arch", "mlp"),
+    "classifier": ("arch", "conv"),
     "sigma": ("likelihood", "gaussian"),
 }
 
@@ -50,6 +52,7 @@ class ModelConfig(Record):
     K: int = 10
     w_dims: int = 8
     posterior: str = "amortised"
+    classifier: str = "conv"
     likelihood: str = "bernoulli"
     sigma: float = 0.1
     max_filters: int = 64
@@ -61,6 +64,7 @@ class ModelConfig(Record):
         for name, choices in [
             ("arch", ARCHS),
             ("posterior", POSTERIORS),
+            ("classifier", CLASSIFIERS),
             ("likelihood", LIKELIHOODS),
         ]:
             require_choice(name, getattr(self, name), choices)

@@ -44,7 +44,7 @@ class Posterior(NamedTuple):
 
 
 class GMVAE(MixtureModel):
-    options = ("K", "w_dims", "posterior")
+    options = ("K", "w_dims", "posterior", "classifier")
     trained_by_pairs = True
 
     @classmethod

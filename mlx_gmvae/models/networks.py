@@ -12,6 +12,7 @@ import mlx.nn as nn
 from ..config import ModelConfig
 from ..device.parallel import over_batch
 from .layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
+from .patches import PatchEncoder
 
 SMALLEST_FILTERS = 16
 CLASSIFIER_FILTERS = 32
@@ -100,15 +101,17 @@ class MLPEncoder(nn.Module):
 class Classifier(nn.Module):
     """Logits of q(y|x): (B, H, W, C) -> (B, K).
 
-    Two stride-2 stages for 28x28, down to a grid of about 7x7, or dense layers; then a dense layer
-    of 128 with batch normalisation. Normalising only there trains as well as normalising every
-    stage, at a tenth of the cost.
+    Two stride-2 stages for 28x28, down to a grid of about 7x7, or what kinds of patches are where,
+    or dense layers; then a dense layer of 128 with batch normalisation. Normalising only there
+    trains as well as normalising every stage, at a tenth of the cost.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.encoder: ConvEncoder | MLPEncoder
-        if config.arch == "conv":
+        self.encoder: ConvEncoder | PatchEncoder | MLPEncoder
+        if config.arch == "conv" and config.classifier == "patches":
+            self.encoder = PatchEncoder(config.channels)
+        elif config.arch == "conv":
             self.encoder = ConvEncoder(config, classifier_filters(config))
         else:
             self.encoder = MLPEncoder(config)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..clustering.neighbours import draw_partners
 from ..clustering.objective import PairObjective
 from ..clustering.parts import Parts, leaks_by_number, part_links
+from ..clustering.patches import learn_patches
 from ..config import ModelConfig, TrainConfig
 from ..data.batches import as_float
 from ..device.backend import choose_fusing
@@ -58,6 +59,7 @@ def number_of_clusters(
     mx.random.seed(training.seed)
     model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
     assert isinstance(model, MixtureModel)
+    learn_patches(model, images)
     parts = Parts(model.classifier.out, num)
     _train(model, parts, training, images, graph)
     leaks = leaks_by_number(part_links(model, parts, images, graph))

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.objective import is_time_to_group
+from ..clustering.patches import learn_patches
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..device import distributed
@@ -116,6 +117,8 @@ class Trainer:
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
         again. Raises InputError if the loss is no longer finite.
         """
+        if self.epoch == self.step == 0:
+            learn_patches(self.model, self.images)
         while not self.is_done:
             self._put_parts_together()
             step, captured = self.compiled_step
