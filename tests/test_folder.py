@@ -10,6 +10,7 @@ from typing import Any
 import cluster
 import reconstruct
 import train
+from mlx_gmvae.clustering.patches import learn_patches
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import mapped
 from mlx_gmvae.data.batches import as_float
@@ -353,15 +354,19 @@ def test_default_batches_fit_the_image_size() -> None:
     assert for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"}).batchsize == 64
 
 
-@pytest.mark.parametrize(("side", "model"), [(64, "gmvae"), (96, "vae")])
-def test_estimated_memory_is_within_a_factor_two(side: int, model: str) -> None:
+@pytest.mark.parametrize(
+    ("side", "model", "classifier"),
+    [(64, "gmvae", "conv"), (40, "gmvae", "patches"), (96, "vae", "conv")],
+)
+def test_estimated_memory_is_within_a_factor_two(side: int, model: str, classifier: str) -> None:
     from mlx_gmvae.training.trainer import Trainer
 
-    config = ModelConfig(model=model, image_size=(side, side), channels=3)
+    config = ModelConfig(model=model, classifier=classifier, image_size=(side, side), channels=3)
     network = build_model(config)
     images = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
     training = TrainConfig(epochs=1, batchsize=32, pair_weight=float(model == "gmvae"))
     trainer = Trainer(network, images, training)
+    learn_patches(network, images)  # again as it trains, in less memory than a step
     mx.reset_peak_memory()
     list(trainer.run())
     parameters = sum(value.size for value in network.arrays().values())

@@ -5,6 +5,7 @@ learning" (whitened patches, k-means, sums over a grid), and Coates and Ng 2011,
 encoding versus training" (soft thresholds). Nearer in colour and texture than pixels can say.
 """
 
+import math
 from itertools import pairwise
 
 import mlx.core as mx
@@ -83,6 +84,13 @@ def windows(x: mx.array) -> mx.array:
     h, w = (side - across + 1 for side in blocks.shape[1:3])
     moves = [(i, j) for i in range(across) for j in range(across)]
     return mx.concatenate([blocks[:, i : i + h, j : j + w] for i, j in moves], axis=-1)
+
+
+def num_windows(image_size: tuple[int, int]) -> int:
+    """How many patches `windows` finds in an image."""
+    factor = max(1, max(image_size) // WORKING_SIDE)
+    sides = (max(side // factor, SMALLEST) for side in image_size)
+    return math.prod((side - SIDE) // STRIDE + 1 for side in sides)
 
 
 def contrasts(patches: mx.array) -> mx.array:

@@ -11,12 +11,14 @@ import numpy as np
 from ..config import ModelConfig, TrainConfig
 from ..models import MixtureModel, kind_of
 from ..models.networks import classifier_filters, coarsest_grid, stage_filters
+from ..models.patches import KINDS, num_windows
 
 FLOAT_BYTES = 4
 FLOATS_PER_PARAMETER = 7.5
 FLOATS_PER_OUTPUT = 11.5  # of encoder and decoder
 FLOATS_PER_CLUSTER_OUTPUT = 17  # of the network of q(y|x), on images, partners and samples
 SHARE_WITHOUT_PAIRS = 0.3  # of the latter
+SHARE_WITHOUT_GRADIENTS = 0.35  # of the latter, for layers that are not trained
 LARGEST_BATCH_PIXELS = 1 << 21
 SMALLEST_BATCH = 2  # that can train components
 
@@ -31,7 +33,7 @@ def step_bytes(
     kind = kind_of(config)
     if issubclass(kind, MixtureModel):
         is_own = kind.classifies(config)
-        clusters = _outputs(config, classifier_filters(config)) if is_own else encoder
+        clusters = _classifier_outputs(config) if is_own else encoder
         share = 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
         floats += FLOATS_PER_CLUSTER_OUTPUT * share * clusters
     return round(FLOAT_BYTES * (FLOATS_PER_PARAMETER * num_parameters + batchsize * floats))
@@ -58,6 +60,12 @@ def in_words(num_bytes: int) -> str:
     if megabytes >= 1000:
         return f"{megabytes / 1000:,.1f} GB"
     return f"{round(megabytes, -1):.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"
+
+
+def _classifier_outputs(config: ModelConfig) -> int:
+    if config.arch == "conv" and config.classifier == "patches":
+        return round(SHARE_WITHOUT_GRADIENTS * KINDS * num_windows(config.image_size))
+    return _outputs(config, classifier_filters(config))
 
 
 def _outputs(config: ModelConfig, filters: list[int]) -> int:

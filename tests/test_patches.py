@@ -1,0 +1,156 @@
+"""Kinds of small patches, in numbers, and what they bring for images in colour."""
+
+import subprocess
+import sys
+
+from mlx_gmvae.clustering import patches
+from mlx_gmvae.clustering.choices import fitted_model
+from mlx_gmvae.clustering.neighbours import neighbour_graph
+from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.models import build_model
+from mlx_gmvae.models.patches import (
+    CONTRAST_FLOOR,
+    GRID,
+    KINDS,
+    LENGTH_FLOOR,
+    SIDE,
+    STRIDE,
+    THRESHOLD,
+    PatchLayer,
+    num_windows,
+    windows,
+)
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import ROOT
+from sklearn.datasets import load_sample_images
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> tuple[np.ndarray, np.ndarray]:
+    """Pieces of two photographs, 24x24, and which of the two each is from."""
+    china, flower = load_sample_images().images
+    pieces = [
+        photo[top : top + 24, left : left + 24]
+        for photo in (china, flower)
+        for top, left in rng.integers(0, 400, (80, 2))
+    ]
+    return np.stack(pieces), np.repeat([0, 1], 80)
+
+
+def test_windows_are_all_patches_at_every_second_pixel() -> None:
+    images = rng.random((2, 14, 17, 3), dtype=np.float32)
+    found = np.array(windows(mx.array(images)))
+    views = np.lib.stride_tricks.sliding_window_view(images[:, :14, :16], (SIDE, SIDE), axis=(1, 2))
+    views = views[:, ::STRIDE, ::STRIDE].reshape(*found.shape)
+    np.testing.assert_array_equal(np.sort(found, axis=-1), np.sort(views, axis=-1))
+    # Values have the same places in all patches.
+    one = np.zeros((1, 14, 14, 1), np.float32)
+    one[0, 3, 5] = 1
+    places = np.array(windows(mx.array(one))).reshape(-1, SIDE * SIDE).argmax(axis=1)
+    moved = np.array(windows(mx.array(np.roll(one, (2, 2), (1, 2)))))[0, 1:, 1:]
+    before = np.array(windows(mx.array(one)))[0, :-1, :-1]
+    np.testing.assert_array_equal(moved, before)
+    assert len(set(places)) > 1
+
+
+@pytest.mark.parametrize("size", [(28, 28), (12, 40), (64, 64), (70, 130), (5, 9), (300, 31)])
+def test_images_of_any_size(size: tuple[int, int]) -> None:
+    images = mx.array(rng.random((2, *size, 3), dtype=np.float32))
+    found = windows(images)
+    assert found.shape[1] * found.shape[2] == num_windows(size)
+    assert PatchLayer(3)(images).shape == (2, GRID * GRID * KINDS)
+
+
+def test_a_large_image_is_reduced_by_means() -> None:
+    images = rng.random((1, 64, 96, 3), dtype=np.float32)
+    small = images[:, :63].reshape(1, 21, 3, 32, 3, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(
+        np.array(windows(mx.array(images))), np.array(windows(mx.array(small))), atol=1e-6
+    )
+
+
+def test_amounts_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray]) -> None:
+    images, _ = photographs
+    layer = PatchLayer(3)
+    patches.learn(layer, images)
+    x = mx.array(images[:1].astype(np.float32) / 255)
+    (values,) = np.array(windows(x))
+    kinds, expected = np.array(layer.kinds), np.zeros((GRID, GRID, KINDS))
+    counts = np.zeros((GRID, GRID, 1))
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            patch = values[row, column] - values[row, column].mean()
+            patch = patch / np.sqrt((patch**2).mean() + CONTRAST_FLOOR)
+            white = (patch - np.array(layer.mean)) @ np.array(layer.whitening)
+            white = white / np.sqrt((white**2).mean() + LENGTH_FLOOR)
+            borders = [values.shape[0] * cell // GRID for cell in range(1, GRID)]
+            cell = (
+                int(np.searchsorted(borders, row, "right")),
+                int(np.searchsorted(borders, column, "right")),
+            )
+            expected[cell] += np.maximum(kinds @ white - THRESHOLD, 0)
+            counts[cell] += 1
+    roots = np.sqrt(expected / counts + 1e-6).reshape(-1)
+    np.testing.assert_allclose(np.array(layer.amounts(x))[0], roots, atol=2e-3)
+
+
+def test_what_is_learned_of_the_images(photographs: tuple[np.ndarray, np.ndarray]) -> None:
+    images, _ = photographs
+    first, second = PatchLayer(3), PatchLayer(3)
+    patches.learn(first, images)
+    patches.learn(second, images)
+    for name, value in first.parameters().items():
+        np.testing.assert_array_equal(np.array(value), np.array(second[name]), err_msg=name)
+    np.testing.assert_allclose(np.linalg.norm(np.array(first.kinds), axis=1), 1, atol=1e-4)
+    amounts = np.array(first(mx.array(images.astype(np.float32) / 255)))
+    np.testing.assert_allclose(amounts.mean(axis=0), 0, atol=1e-3)
+    assert 0.8 < np.median(amounts.std(axis=0)) < 1.01
+    assert not first.trainable_parameters()
+
+
+def test_neighbours_by_patches_are_of_the_same_photograph(
+    photographs: tuple[np.ndarray, np.ndarray],
+) -> None:
+    images, photo = photographs
+    agreement = {
+        kind: (photo[neighbour_graph(images, 5, kind)] == photo[:, None]).mean()
+        for kind in ("patches", "pixels")
+    }
+    assert agreement["patches"] > max(0.9, agreement["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("options", "classifier"),
+    [
+        ({"image_size": (32, 32), "channels": 3}, "patches"),
+        ({"image_size": (32, 32), "channels": 1}, "conv"),
+        ({"image_size": (16, 32), "channels": 3}, "conv"),
+        ({"image_size": (32, 32), "channels": 3, "arch": "mlp"}, "conv"),
+        ({"image_size": (32, 32), "channels": 3, "model": "vae"}, "conv"),
+        ({"image_size": (32, 32), "channels": 3, "posterior": "bayes"}, "conv"),
+    ],
+)
+def test_images_in_colour_get_them(options: dict[str, object], classifier: str) -> None:
+    assert fitted_model(ModelConfig(**options)).classifier == classifier  # type: ignore[arg-type]
+
+
+def test_a_model_without_them_learns_none(small_images: np.ndarray) -> None:
+    model = build_model(ModelConfig(model="vae", image_size=(9, 6), channels=3))
+    before = {name: np.array(value) for name, value in model.arrays().items()}
+    patches.learn_patches(model, small_images)
+    for name, value in model.arrays().items():
+        np.testing.assert_array_equal(before[name], np.array(value))
+
+
+def test_the_choice_can_be_overruled() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--model", "vae", "--classifier", "patches"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "classifier has no effect with model vae" in done.stderr
