@@ -169,7 +169,7 @@ CONFIGURATIONS = [
     f"{model} {arch}"
     for model in ("vae", "gmvae", "gmvae-bayes", "vade", "vae-gmm")
     for arch in ("conv", "mlp")
-]
+] + ["gmvae-patches conv"]
 # Prints, for each configuration, how many processes there are, the largest difference between
 # their arrays, and whether they drew any noise in common.
 TRAIN_ALL = """
@@ -185,7 +185,8 @@ images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8
 for configuration in sys.argv[1:]:
     model, arch = configuration.split()
     config = ModelConfig(
-        model=model.removesuffix("-bayes"), arch=arch,
+        model=model.removesuffix("-bayes").removesuffix("-patches"), arch=arch,
+        classifier="patches" if model.endswith("-patches") else "conv",
         posterior="bayes" if model.endswith("-bayes") else "amortised",
         K=3, latent_dims=2, w_dims=2, image_size=(8, 8), hidden_dims=16, max_filters=16)
     training = for_model(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
