@@ -5,6 +5,7 @@ from pathlib import Path
 import train
 from mlx_gmvae.clustering import parts as module
 from mlx_gmvae.clustering.parts import (
+    Grouping,
     Parts,
     Stage,
     by_cut,
@@ -108,9 +109,9 @@ def test_parts_are_more_than_clusters_and_hold_ten_images(
 def test_a_cluster_is_as_likely_as_its_parts() -> None:
     parts = Parts(nn.Linear(7, 2), 5)
     assert parts.stage_now == Stage.DIVIDING
-    parts.put_together(
-        np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]], np.array([0.4, 0.6]), np.array(0.5), (0, 1)
-    )
+    groups = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
+    found = Grouping(groups, np.array([0.4, 0.6]), np.array(0.5), np.array(0.9))
+    parts.put_together(found, (0, 1))
     assert parts.stage_now == Stage.TEACHING
     features = mx.random.normal((3, 7))
     q = np.array(mx.softmax(parts(features)[:, parts.chosen.item()], axis=-1))
@@ -184,7 +185,8 @@ def test_the_head_that_parts_confirm_stays_in_use() -> None:
     assert heads is not None and parts is not None
     chosen = int(np.array(heads.chosen))
     groups = np.eye(2, dtype=np.float32)[[0, 1] * (len(parts.groups) // 2)]
-    parts.put_together(groups, np.array([0.5, 0.5]), np.array(0.99), (4, 6))
+    found = Grouping(groups, np.array([0.5, 0.5]), np.array(0.99), np.array(0.9))
+    parts.put_together(found, (4, 6))
     trainer.objective.follow_parts()
     losses = np.zeros(20)
     losses[(chosen + 1) % 20] = -5.0
@@ -199,8 +201,13 @@ def test_parts_teach_where_half_a_cluster_differs(clusters: int, agreement: floa
     parts = Parts(nn.Linear(4, clusters), 2 * clusters)
     groups = np.eye(clusters, dtype=np.float32).repeat(2, axis=0)
     sizes = np.full(clusters, 1 / clusters)
-    for share, stage in ((agreement, Stage.TEACHING), (agreement + 0.04, Stage.AGREED)):
-        parts.put_together(groups, sizes, np.array(min(share, 1)), (4, 6))
+    for share, together, stage in (
+        (agreement, 0.9, Stage.TEACHING),
+        (agreement, 0.7, Stage.DOUBTED),
+        (agreement + 0.04, 0.7, Stage.AGREED),
+    ):
+        found = Grouping(groups, sizes, np.array(min(share, 1)), np.array(together))
+        parts.put_together(found, (4, 6))
         assert parts.stage_now == stage
 
 

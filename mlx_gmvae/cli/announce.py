@@ -45,6 +45,8 @@ def parts_line(trainer: Trainer) -> str:
     line = f"{len(parts.groups)} parts put together: clusters of {sizes} of the images; "
     if parts.stage_now == Stage.AGREED:
         return line + "they are those of q(y|x), which goes on"
+    if parts.stage_now == Stage.DOUBTED:
+        return line + "they part too many neighbours, and q(y|x) goes on by itself"
     return line + "q(y|x) learns them"
 
 

@@ -103,7 +103,7 @@ class PairObjective:
             return self.loss(terms, balance), terms
         features = self.model.classifier.features(pairs)
         loss = mx.array(0.0)
-        if self.parts is not None and self.stage != Stage.AGREED:
+        if self.parts is not None and self.stage in (Stage.DIVIDING, Stage.TEACHING):
             loss = teaching * self._parted(self.parts, features, balance)
         if self.heads is not None and self.stage != Stage.TEACHING:
             terms = self.terms(log_responsibilities(self.heads(features)))

@@ -7,6 +7,7 @@ how often an image lies in one and its neighbour in another says which of them b
 
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,15 +22,33 @@ IMAGES_PER_PART = 10  # at least
 CUT_THROUGH = 0.16  # of the neighbours of the smaller of two clusters: they are one, cut in two
 SIZE_POWER = 0.1
 DIFFERENT = 0.5  # of one cluster of K: if more images differ, q(y|x) has other clusters than parts
+DOUBTFUL = 0.8  # of the neighbours in one cluster: with fewer, neighbours say too little
 SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
 
 
 class Stage(IntEnum):
-    """What parts are doing: parting images, nothing more as q(y|x) agrees, or teaching it."""
+    """What parts are doing: parting images, or teaching q(y|x), or nothing more.
+
+    Nothing, if q(y|x) agrees, or if neighbours part so often that parts know no better.
+    """
 
     DIVIDING = 0
     AGREED = 1
     TEACHING = 2
+    DOUBTED = 3
+
+
+class Grouping(NamedTuple):
+    """To which cluster each part is to belong (P, K), sizes of those (K,), and two shares, ().
+
+    `agreement`: of the images, of which the model's q(y|x) says the same. `together`: of the
+    neighbours, that lie in one cluster.
+    """
+
+    groups: np.ndarray
+    sizes: np.ndarray
+    agreement: np.ndarray
+    together: np.ndarray
 
 
 class Parts(Heads):
@@ -49,17 +68,16 @@ class Parts(Heads):
         self.stage = mx.array(int(Stage.DIVIDING))
         self.freeze(keys=["groups", "sizes", "lesson", "stage"], recurse=False)
 
-    def put_together(
-        self,
-        groups: np.ndarray,
-        sizes: np.ndarray,
-        agreement: np.ndarray,
-        lesson: tuple[float, float],
-    ) -> None:
-        """Take `groups` and `sizes`, and teach them unless q(y|x) says the same of most images."""
-        self.groups, self.sizes, self.lesson = mx.array(groups), mx.array(sizes), mx.array(lesson)
-        differs = 1 - agreement > DIFFERENT / len(sizes)
-        self.stage = mx.array(int(Stage.TEACHING if differs else Stage.AGREED))
+    def put_together(self, found: Grouping, lesson: tuple[float, float]) -> None:
+        """Take what was `found`, and teach it unless q(y|x) says the same or it is doubtful."""
+        self.groups, self.sizes = mx.array(found.groups), mx.array(found.sizes)
+        self.lesson = mx.array(lesson)
+        stage = Stage.TEACHING
+        if 1 - found.agreement <= DIFFERENT / len(found.sizes):
+            stage = Stage.AGREED
+        elif found.together < DOUBTFUL:
+            stage = Stage.DOUBTED
+        self.stage = mx.array(int(stage))
         self.settle()  # the copy in use is in use for good
 
     def clusters(self, features: mx.array) -> mx.array:
@@ -81,20 +99,23 @@ def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int
 
 def groups_of_parts(
     model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """To which cluster each part is to belong, (P, K), the sizes of those (K,), and an agreement.
+) -> Grouping:
+    """Clusters of parts, by the neighbours of uint8 images.
 
-    That is the share of images, (), of which the model's q(y|x) says the same. By the neighbours of
-    uint8 images. Numbered as the model's own clusters are where they agree, so that what was
-    learned of cluster y stays true of y.
+    Numbered as the model's own clusters are where they agree, so that what was learned of cluster y
+    stays true of y.
     """
     features, q = _features_and_parts(model, parts, images)
     own = np.array(model.classifier.out(mx.array(features))).argmax(axis=1)
-    clusters = put_together(links(q, graph), model.config.K)
+    linked = links(q, graph)
+    clusters = put_together(linked, model.config.K)
+    members = np.eye(model.config.K)[clusters]
+    together = np.trace(members.T @ linked @ members).astype(np.float32)
     clusters = numbered_like(clusters, own, q.argmax(axis=1), model.config.K)
     groups = np.eye(model.config.K, dtype=np.float32)[clusters]
     agreement = (clusters[q.argmax(axis=1)] == own).mean(dtype=np.float32)
-    return groups, np.maximum(q.mean(axis=0) @ groups, SMALLEST), np.asarray(agreement)
+    sizes = np.maximum(q.mean(axis=0) @ groups, SMALLEST)
+    return Grouping(groups, sizes, np.asarray(agreement), np.asarray(together))
 
 
 def part_links(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..clustering.heads import Heads
 from ..clustering.objective import PairObjective
-from ..clustering.parts import Parts, Stage, groups_of_parts, num_parts
+from ..clustering.parts import Grouping, Parts, Stage, groups_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
 from ..device import distributed
@@ -62,9 +62,9 @@ class Objective:
         """By the neighbours of uint8 images; from here on they teach, unless q(y|x) agrees."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)
         found = groups_of_parts(self.model, self.parts, images, neighbours)
-        groups, sizes, agreement = map(distributed.from_first, found)
+        found = Grouping(*map(distributed.from_first, found))
         lesson = (epochs_done, epochs_done + LESSON * self.config.epochs)
-        self.parts.put_together(groups, sizes, agreement, lesson)
+        self.parts.put_together(found, lesson)
         self.follow_parts()
 
     def follow_parts(self) -> None:
