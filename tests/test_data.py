@@ -154,6 +154,7 @@ def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain:
         ({"images": np.zeros((9, 28, 28, 28), np.uint8)}, "28 channels; they must have 1"),
         ({"x": IMAGES}, "no array named images"),
         ({"images": IMAGES[0]}, "shape"),
+        ({"images": np.zeros((48, 64, 3), np.uint8)}, r"one picture.* several are \(N, H, W, C\)"),
         ({"images": np.full((3, 2, 2), np.nan)}, "rescale"),
         ({"images": np.full((3, 2, 2), 7.0)}, "rescale"),
         ({"images": np.full((3, 2, 2), -1)}, "rescale"),

@@ -9,6 +9,7 @@ from PIL import Image
 from ..errors import InputError
 
 CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
+NARROW = 5  # times as high as wide, and many: nobody has such images
 
 
 def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
@@ -18,6 +19,11 @@ def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
     Raises InputError, which for channels before height and width names the transpose to use.
     """
     if images.ndim == 3:
+        if images.shape[-1] in (3, 4) and min(images.shape[:2]) >= NARROW * images.shape[-1]:
+            raise InputError(
+                f"{name}: an array of shape {images.shape} looks like one picture in colour; "
+                "several are (N, H, W, C)"
+            )
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise InputError(
