@@ -9,7 +9,7 @@ from PIL import Image
 from ..errors import InputError
 
 CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
-NARROW = 5  # times as high as wide, and many: nobody has such images
+NARROW = 5  # times as high as wide: more likely the colours of one picture
 
 
 def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
