@@ -5,11 +5,12 @@ from pathlib import Path
 
 import train
 from mlx_gmvae.clustering import neighbours
-from mlx_gmvae.clustering.descriptors import describe, middling, oriented_gradients
+from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced
 from mlx_gmvae.clustering.neighbours import draw_partners, neighbour_graph
 from mlx_gmvae.clustering.objective import PairObjective, log_balance_prior, pair_terms
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
+from mlx_gmvae.data.images import resize_images
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.runs.folder import RunFolder
@@ -17,6 +18,7 @@ from mlx_gmvae.runs.folder import RunFolder
 import mlx.core as mx
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
 
 rng = np.random.default_rng(0)
 
@@ -30,23 +32,21 @@ def test_descriptors_of_any_image(kind: str, shape: tuple[int, int, int]) -> Non
     assert np.isfinite(described).all()
 
 
-def test_copies_have_20_to_32_pixels_and_grey_ones_average_channels() -> None:
+def test_grey_copy_is_at_most_32_pixels_and_averages_channels() -> None:
     images = rng.integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
-    assert middling(images, grey=True).shape == (2, 32, 24, 1)
-    assert middling(images, grey=False).shape == (2, 32, 24, 3)
-    assert middling(images[:, :8, :6], grey=False).shape == (2, 20, 15, 3)
-    between = images[:, :20, :20]
-    expected = between.mean(-1, keepdims=True) / 255
-    np.testing.assert_allclose(middling(between, grey=True), expected, atol=1 / 255)
-    np.testing.assert_allclose(middling(between, grey=False), between / 255, atol=1e-6)
+    assert reduced(images, grey=True).shape == (2, 32, 24, 1)
+    assert reduced(images, grey=False).shape == (2, 32, 24, 3)
+    small = images[:, :20, :20]
+    expected = small.mean(-1, keepdims=True) / 255
+    np.testing.assert_allclose(reduced(small, grey=True), expected, atol=1 / 255)
+    np.testing.assert_allclose(reduced(small, grey=False), small / 255, atol=1e-6)
 
 
-def test_gradients_of_small_images_know_their_classes(digits: Splits) -> None:
-    """On 8x8 pixels as they are, 96.0 % of the ten nearest have the image's own label."""
-    graph = neighbour_graph(digits.train.images, 10, "hog")
-    labels = np.asarray(digits.train.labels)
-    agree = labels[graph] == labels[:, None]
-    assert agree.mean() > 0.965
+def test_reduced_as_pillow_does_it() -> None:
+    """But for the rounding to eight bits between and after its two passes."""
+    photographs = np.stack([photo[:100, :150] for photo in load_sample_images().images])
+    expected = resize_images(photographs, (21, 32)) / 255
+    np.testing.assert_allclose(reduced(photographs, grey=False), expected, atol=1.5 / 255)
 
 
 def test_gradient_histogram_is_the_naive_one() -> None:

@@ -1,17 +1,18 @@
 """What makes two images neighbours before anything is learned: pixels, gradients, patches.
 
-Descriptors see a copy of middling size, so any image size and number of channels will do.
+Descriptors see a reduced copy, so any image size and number of channels will do.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
-from ..data.images import Images, resize_images
+from ..data.images import Images
 from ..errors import InputError
 from .patches import patch_descriptor
 
-LONGER_SIDE = 20, 32  # pixels, at least and at most: smaller cells have no gradients to speak of
+LONGEST_SIDE = 32
 PIXEL_DIMS, GRADIENT_DIMS = 50, 80
 ORIENTATIONS = 8
 CELL_PIXELS = 4
@@ -35,13 +36,13 @@ def describe(images: Images, kind: str) -> np.ndarray:
 
 
 def pixels(images: Images) -> np.ndarray:
-    """Principal components of the pixels of a grey copy, at most 50."""
-    return _principal(_flat(middling(images, grey=True)), PIXEL_DIMS)
+    """Principal components of the pixels of a reduced grey copy, at most 50."""
+    return _principal(_flat(reduced(images, grey=True)), PIXEL_DIMS)
 
 
 def hog(images: Images) -> np.ndarray:
     """`pixels`, and principal components of oriented gradients, of the same total variance."""
-    grey = middling(images, grey=True)
+    grey = reduced(images, grey=True)
     gradients = oriented_gradients(grey[..., 0])
     return np.concatenate(
         [_principal(_flat(grey), PIXEL_DIMS), _principal(gradients, GRADIENT_DIMS)], axis=1
@@ -50,26 +51,34 @@ def hog(images: Images) -> np.ndarray:
 
 def patches(images: Images) -> np.ndarray:
     """`patch_descriptor` on a sphere: nearness is cosine."""
-    components = patch_descriptor(middling(images, grey=False))
+    components = patch_descriptor(reduced(images, grey=False))
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-8)
 
 
-def middling(images: Images, grey: bool) -> np.ndarray:
-    """float32 (N, h, w, C or 1) in [0, 1], resized if need be to a longer side of 20 to 32."""
+def reduced(images: Images, grey: bool) -> np.ndarray:
+    """float32 (N, h, w, C or 1) in [0, 1], the longer side at most 32 pixels."""
     height, width = images.shape[1:3]
-    longer = max(height, width)
-    scale = np.clip(longer, *LONGER_SIDE) / longer
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    longest = max(height, width, LONGEST_SIDE)
+    rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
+    along_rows, along_columns = _resampling(height, rows), _resampling(width, columns)
     copies = np.empty((len(images), rows, columns, 1 if grey else images.shape[-1]), np.float32)
     size = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(images), size):
         block = images[start : start + size]
         if grey:
             block = block.mean(axis=-1, keepdims=True).astype(np.uint8)
-        if scale != 1:
-            block = resize_images(block, (rows, columns))
-        copies[start : start + size] = block.astype(np.float32) / 255
+        block = block.astype(np.float32) / 255
+        if longest > LONGEST_SIDE:
+            planes = along_rows @ block.transpose(0, 3, 1, 2) @ along_columns.T
+            block = np.clip(planes, 0, 1).transpose(0, 2, 3, 1)
+        copies[start : start + size] = block
     return copies
+
+
+def _resampling(side: int, resampled: int) -> np.ndarray:
+    """What Pillow's bicubic resampling with antialiasing does to a column, (resampled, side)."""
+    unit = Image.fromarray(np.eye(side, dtype=np.float32))
+    return np.asarray(unit.resize((side, resampled), Image.Resampling.BICUBIC))
 
 
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:
