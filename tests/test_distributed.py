@@ -21,10 +21,16 @@ from conftest import ROOT
 LAUNCH = shutil.which("mlx.launch") or shutil.which("mlx.launch", path=Path(sys.executable).parent)
 needs_launch = pytest.mark.skipif(LAUNCH is None, reason="mlx.launch is not installed")
 needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="no Open MPI")
+# A port for each worker, since all that mlx.launch starts at one time would talk to each other.
+PORT = 42000 + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+LAUNCHED = [str(LAUNCH), "-n", "2", "--starting-port", str(PORT), "--"]
+# A terminal at which nobody types: mlx.launch reads an empty file again and again, and hardly
+# hears Ctrl-C for it.
+SILENCE, _open_end = os.pipe()
 in_two_processes = pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param([str(LAUNCH), "-n", "2", "--"], marks=needs_launch, id="mlx.launch"),
+        pytest.param(LAUNCHED, marks=needs_launch, id="mlx.launch"),
         pytest.param(["mpirun", "-n", "2", "--oversubscribe"], marks=needs_mpi, id="mpirun"),
     ],
 )
@@ -47,8 +53,8 @@ def train(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*launcher, sys.executable, str(ROOT / "train.py"), *options],
-        cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=300,
-        check=False,
+        cwd=ROOT, env=ENVIRONMENT | environment, stdin=SILENCE, capture_output=True, text=True,
+        timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -142,7 +148,7 @@ def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
     options = [*OPTIONS, "--epochs", str(epochs), "--outdir"]
     with subprocess.Popen(
         [*launcher, sys.executable, str(ROOT / "train.py"), *options, str(folder)],
-        cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
+        cwd=ROOT, env=ENVIRONMENT, start_new_session=True, stdin=SILENCE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as running:  # fmt: skip
         assert running.stdout is not None
@@ -222,9 +228,11 @@ for configuration in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def trained_in_two() -> str:
     """What two processes print that train every model, one after the other."""
-    command = [str(LAUNCH), "-n", "2", "--", sys.executable, "-c", TRAIN_ALL, *CONFIGURATIONS]
+    command = [*LAUNCHED, sys.executable, "-c", TRAIN_ALL, *CONFIGURATIONS]
     eager = ENVIRONMENT | {"MLX_DISABLE_COMPILE": "1"}  # to build ten models' kernels takes minutes
-    done = subprocess.run(command, cwd=ROOT, env=eager, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=eager, stdin=SILENCE, capture_output=True, text=True, timeout=300
+    )
     return done.stdout + done.stderr
 
 
