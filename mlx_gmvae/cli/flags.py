@@ -75,7 +75,7 @@ MODEL_FIELDS: Fields = {
     "K": ("number of components; auto finds one for the number of clusters", "K|auto"),
     "w_dims": ("dimensions of the style w", "M"),
     "classifier": (
-        "network of q(y|x): convolutions, or counts of kinds of small patches (default: patches "
+        "first layers of q(y|x): convolutions, or counts of kinds of small patches (the default "
         "for images in colour)",
         CLASSIFIERS,
     ),

@@ -4,7 +4,7 @@ import dataclasses
 
 from ..config import ModelConfig, TrainConfig
 from ..data.images import Images
-from ..models import MixtureModel, kind_of
+from ..models import effective_options
 from .augment import fitting
 
 SMALLEST_COLOURED = 20  # pixels, the shorter side: of smaller images patches say little
@@ -26,9 +26,7 @@ def fitted(config: TrainConfig, images: Images) -> TrainConfig:
 
 def fitted_model(config: ModelConfig) -> ModelConfig:
     """`config` with the classifier that fits images of its shape: patches if they have colour."""
-    kind = kind_of(config)
-    classifies = issubclass(kind, MixtureModel) and kind.classifies(config)
     has_patches = config.channels == 3 and min(config.image_size) >= SMALLEST_COLOURED
-    if classifies and "classifier" in kind.options and config.arch == "conv" and has_patches:
+    if has_patches and "classifier" in effective_options(config):
         return dataclasses.replace(config, classifier="patches")
     return config

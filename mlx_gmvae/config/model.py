@@ -13,13 +13,13 @@ POSTERIORS = ("amortised", "bayes")
 CLASSIFIERS = ("conv", "patches")
 
 
-# Options that mean something only for some networks or likelihoods: (field, the value it has).
-# Which mean something only for some models, the models say themselves.
+# Options that mean something only for some networks or likelihoods, and the values which other
+# fields have there. Which mean something only for some models, the models say themselves.
 NEEDS = {
-    "max_filters": ("arch", "conv"),
-    "hidden_dims": ("arch", "mlp"),
-    "classifier": ("arch", "conv"),
-    "sigma": ("likelihood", "gaussian"),
+    "max_filters": {"arch": "conv"},
+    "hidden_dims": {"arch": "mlp"},
+    "classifier": {"arch": "conv", "posterior": "amortised"},
+    "sigma": {"likelihood": "gaussian"},
 }
 
 # Limits that no real use reaches, so that a damaged or hostile file cannot ask for
@@ -92,11 +92,11 @@ class ModelConfig(Record):
 
     def require_effect(self, name: str) -> None:
         """Raise InputError if the option `name` means nothing for these networks and likelihood."""
-        field, value = NEEDS.get(name, ("", ""))
-        if field and getattr(self, field) != value:
-            raise InputError(
-                f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
-            )
+        for field, value in NEEDS.get(name, {}).items():
+            if getattr(self, field) != value:
+                raise InputError(
+                    f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+                )
 
     def effective(self) -> dict[str, Any]:
         """The options that mean something for them, with `num_layers` resolved."""
@@ -104,7 +104,7 @@ class ModelConfig(Record):
         return {
             name: value
             for name, value in values.items()
-            if name not in NEEDS or getattr(self, NEEDS[name][0]) == NEEDS[name][1]
+            if all(getattr(self, field) == need for field, need in NEEDS.get(name, {}).items())
         }
 
     @property

@@ -72,9 +72,9 @@ def windows(x: mx.array) -> mx.array:
 
     An image much larger than 32 pixels is made smaller, one below 12 continued at its border.
     """
-    factor = max(1, max(x.shape[1:3]) // WORKING_SIDE)
+    factor = _reduction(x.shape[1:3])
     if factor > 1:
-        x = _means(x, factor)
+        x = _blocks(x, factor).mean(axis=3)  # a rest at the right or lower border is left out
     short = [max(0, SMALLEST - side) for side in x.shape[1:3]]
     if any(short):
         x = mx.pad(x, [(0, 0), (0, short[0]), (0, short[1]), (0, 0)], mode="edge")
@@ -88,7 +88,7 @@ def windows(x: mx.array) -> mx.array:
 
 def num_windows(image_size: tuple[int, int]) -> int:
     """How many patches `windows` finds in an image."""
-    factor = max(1, max(image_size) // WORKING_SIDE)
+    factor = _reduction(image_size)
     sides = (max(side // factor, SMALLEST) for side in image_size)
     return math.prod((side - SIDE) // STRIDE + 1 for side in sides)
 
@@ -99,10 +99,9 @@ def contrasts(patches: mx.array) -> mx.array:
     return centred * mx.rsqrt(mx.square(centred).mean(axis=-1, keepdims=True) + CONTRAST_FLOOR)
 
 
-def _means(x: mx.array, side: int) -> mx.array:
-    """Every square of pixels as one; a rest at the right or lower border is left out."""
-    side = min(side, *x.shape[1:3])
-    return _blocks(x, side).mean(axis=3)
+def _reduction(image_size: tuple[int, ...]) -> int:
+    """The side of the squares of pixels that are taken as one."""
+    return max(1, min(max(image_size) // WORKING_SIDE, *image_size))
 
 
 def _blocks(x: mx.array, side: int) -> mx.array:
