@@ -16,7 +16,7 @@ from mlx_gmvae.data.images import Rows
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import sorting
+from mlx_gmvae.evaluation import overview, sorting
 from mlx_gmvae.evaluation.assignments import TABLE, Assignments, earlier_results
 from mlx_gmvae.evaluation.scores import (
     anomaly_scores,
@@ -24,11 +24,12 @@ from mlx_gmvae.evaluation.scores import (
     latents,
     responsibilities,
 )
-from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.models import LatentVariableModel, MixtureModel
 from mlx_gmvae.models.mixture import Gaussians
 from mlx_gmvae.report import plots, tables
 from mlx_gmvae.report.explorer import write_explorer
 from mlx_gmvae.report.outputs import alike, remove_outdated, saved_line
+from mlx_gmvae.report.summary import write_summary
 from mlx_gmvae.runs.checkpoint import ModelFile
 
 import numpy as np
@@ -44,19 +45,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     backend.select_device(args.cpu)
     loaded = options.load_checked_model(args)
-    if not args.labelled and not isinstance(loaded.model, MixtureModel):
-        raise InputError(
-            f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
-            f"classes; {args.model} is a {loaded.model.config.model}"
-        )
-    splits = options.load_model_data(args, loaded)
-    dataset = splits.named(args.split)
+    require_something_to_do(args, loaded.model)
+    data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
+    args.split = args.split or ("test" if data.is_own or args.labelled else "all")
+    dataset = data.images(args.split)
     if args.sort_into:
         sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
 
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
-    found, gaussians = assign(args, loaded, splits, dataset)
+    found, gaussians = assign(args, loaded, data.splits, dataset)
     scores = save_results(args, loaded, found, gaussians)
     if args.sort_into:
         sorting.sort_into(found, Path(args.sort_into), args.hard_links)
@@ -65,26 +63,25 @@ def main(argv: list[str] | None = None) -> int:
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
     if args.tsne:
-        panels, some = found.colourings(TSNE_POINTS)
-        z = latents(loaded.model, Rows(dataset.images, some))
-        plots.save_tsne(Path(args.outdir) / "latent_tsne.png", z, panels)
-        print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
+        save_tsne(args, loaded, found)
     if args.explorer:
         save_explorer(args, loaded, found)
+    save_summary(args, loaded, found, scores)
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Assign images to the components of a trained model: assignments.csv, a contact sheet per "
-        "cluster, the latent space, and scores where labels exist."
+        "Assign images to the components of a trained model. Writes assignments.csv, a contact "
+        "sheet per cluster, latent.png, scores where labels exist, and summary.html, which shows "
+        "it all."
     )
     flags.add_model_file_flags(parser)
     flags.add_data_flags(parser, "what the model was trained on")
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--split", choices=("train", "test", "all"), default="test",
-        help="which images (default: test)",
+        "--split", choices=("train", "test", "all"),
+        help="which images (default: test; all of those that the model was not trained on)",
     )  # fmt: skip
     group.add_argument("--outdir", default="clusters", help="(default: clusters)")
     group.add_argument(
@@ -100,11 +97,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     group.add_argument(
         "--anomalies", type=int, metavar="N",
-        help="score every image and show the N least likely in anomalies.png",
+        help="score every image (a column of assignments.csv) and show the N least likely in "
+        "anomalies.png; for models without components too",
     )  # fmt: skip
     group.add_argument(
         "--anomaly_score", choices=ANOMALY_SCORES,
-        help="negative importance bound of 20 draws (default), or negative ELBO",
+        help="negative importance bound of 5 draws (default), or negative ELBO",
+    )  # fmt: skip
+    group.add_argument(
+        "--save_latents", action="store_true",
+        help="also write the mean of q(z|x) of each image to latents.npy and latents.csv",
     )  # fmt: skip
     group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
     group.add_argument(
@@ -123,35 +125,57 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
+    """Raise InputError for a model without components, of which nothing else is asked either."""
+    others = args.labelled or args.anomalies or args.save_latents or args.tsne or args.explorer
+    if not (others or isinstance(model, MixtureModel)):
+        raise InputError(
+            f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
+            f"classes, --anomalies N or --save_latents; {args.model} is a {model.config.model}"
+        )
+
+
 def assign(
     args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
-) -> tuple[Assignments, Gaussians]:
-    """Clusters, or classes from a few labels, and the components' Gaussians over z."""
+) -> tuple[Assignments, Gaussians | None]:
+    """Clusters, or classes from a few labels, and the components' Gaussians over z.
+
+    A model without components has all in one cluster.
+    """
     model, seed = loaded.model, args.seed or 0
-    if not args.labelled:
-        assert isinstance(model, MixtureModel)
+    if args.labelled:
+        # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
+        from mlx_gmvae.evaluation.labelled import classify
+
+        classes = classify(model, splits.train, dataset.images, args.labelled, seed)
+        return Assignments(dataset, classes.values, classes.names), classes.gaussians
+    if isinstance(model, MixtureModel):
         found = Assignments(dataset, responsibilities(model, dataset.images))
         return found, component_gaussians(model)
-    # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
-    from mlx_gmvae.evaluation.labelled import classify
-
-    classes = classify(model, splits.train, dataset.images, args.labelled, seed)
-    return Assignments(dataset, classes.values, classes.names), classes.gaussians
+    return Assignments(dataset, np.ones((len(dataset), 1))), None
 
 
 def save_results(
-    args: argparse.Namespace, loaded: ModelFile, found: Assignments, gaussians: Gaussians
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, gaussians: Gaussians | None
 ) -> dict[str, Any]:
-    """The table, the sheets, the scores and latent.png, in the place of an earlier call's."""
+    """The tables, the sheets, the scores and latent.png, in the place of an earlier call's."""
     outdir = Path(args.outdir)
     earlier = earlier_results(outdir)
     found.write_csv(outdir / TABLE)
     sheets = found.save_contact_sheets(outdir)
     scores = report(args, loaded, found)
-    panels, some = found.colourings(SCATTER_POINTS)
-    z = latents(loaded.model, Rows(found.dataset.images, some))
-    plots.save_latent_plane(outdir / "latent.png", z, panels, gaussians)
     names = [TABLE, "metrics.json", "latent.png"]
+    panels, some = found.colourings(SCATTER_POINTS)
+    if args.save_latents:
+        z = latents(loaded.model, found.dataset.images)
+        np.save(outdir / "latents.npy", z)
+        columns = {f"z{number + 1}": column for number, column in enumerate(z.T)}
+        tables.write_columns(outdir / "latents.csv", found.dataset.columns() | columns)
+        names += ["latents.npy", "latents.csv"]
+        z = z[some]
+    else:
+        z = latents(loaded.model, Rows(found.dataset.images, some))
+    plots.save_latent_plane(outdir / "latent.png", z, panels, gaussians)
     if "confusion" in scores:
         counts, rows = (scores["confusion"][name] for name in ("counts", "labels"))
         classes = list(found.class_names)
@@ -161,6 +185,30 @@ def save_results(
     pattern = "class_*.png" if found.class_names else "cluster_*.png"
     print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
     return scores
+
+
+def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
+    panels, some = found.colourings(TSNE_POINTS)
+    z = latents(loaded.model, Rows(found.dataset.images, some))
+    print(f"t-SNE of {len(z):,} latents", flush=True)
+    plots.save_tsne(Path(args.outdir) / "latent_tsne.png", z, panels)
+    print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
+
+
+def save_summary(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
+) -> None:
+    """summary.html, of everything that was written."""
+    outdir, dataset = Path(args.outdir), found.dataset
+    text = f"{len(dataset):,} images ({args.split}) of {dataset.name}, by {args.model}."
+    blocks = [overview.figures_block(scores, text)]
+    if found.responsibilities.shape[1] > 1:
+        blocks.append(overview.clusters_block(loaded.model, found))
+    if found.anomaly is not None:
+        blocks.append(overview.anomalies_block(found))
+    blocks.append(overview.diagrams_block(outdir))
+    write_summary(outdir / "summary.html", f"Clusters of {Path(dataset.name).name}", blocks)
+    print(saved_line(outdir, ["summary.html"]))
 
 
 def save_anomalies(
@@ -173,7 +221,8 @@ def save_anomalies(
     spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
     print_scores("anomaly score, nats", spread)
     found.write_csv(outdir / TABLE)
-    tables.write_json(outdir / "metrics.json", scores | {"anomaly": spread})
+    scores["anomaly"] = spread
+    tables.write_json(outdir / "metrics.json", scores)
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 

@@ -9,30 +9,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from mlx_gmvae.cli import flags, profiling
 from mlx_gmvae.cli.announce import epoch_line, parts_line, print_estimate, print_summary
-from mlx_gmvae.cli.script import Parser, print_scores, require_at_least, script
+from mlx_gmvae.cli.measure import measure
+from mlx_gmvae.cli.script import Parser, require_at_least, script
 from mlx_gmvae.cli.seeds import is_cut_short, new_seeds, resumed_seeds
 from mlx_gmvae.cli.start import Run, new_run, resumed_run
-from mlx_gmvae.clustering.scores import pair_scores
 from mlx_gmvae.device import backend, distributed, interrupts
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation.assignments import Assignments
-from mlx_gmvae.evaluation.scores import (
-    generative_scores,
-    reconstruct,
-    responsibilities,
-    sample_rows,
-)
+from mlx_gmvae.evaluation.scores import reconstruct, sample_rows
 from mlx_gmvae.models import MixtureModel
-from mlx_gmvae.report import plots
-from mlx_gmvae.report.outputs import names_in, saved_line
 from mlx_gmvae.report.progress import save_progress
-from mlx_gmvae.report.tables import write_json
-from mlx_gmvae.runs.folder import WRITTEN
-from mlx_gmvae.runs.iterations import compare_iterations
 
 import numpy as np
 
@@ -103,10 +91,10 @@ def train(run: Run, save_every: int | None) -> None:
             if trainer.config.mutual_iterations is not None:
                 save_iteration(run)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                run.folder.save(trainer, run.data)
+                run.folder.save(trainer, run.source)
                 saved = time.monotonic()
         if distributed.is_first():
-            run.folder.save(trainer, run.data)
+            run.folder.save(trainer, run.source)
         interrupted = stopped() or not trainer.is_done
     if run.summary:
         run.summary.close()
@@ -130,7 +118,7 @@ def save_iteration(run: Run) -> None:
     trainer = run.trainer
     if trainer.epoch in trainer.config.refits:
         iteration = trainer.config.refits.index(trainer.epoch)
-        run.folder.save_iteration(iteration, trainer.model, run.data, trainer.config)
+        run.folder.save_iteration(iteration, trainer.model, run.source, trainer.config)
 
 
 def measure_speed(args: argparse.Namespace) -> int:
@@ -171,7 +159,12 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Train a VAE, or one with a mixture as its prior, on unlabelled images.")
-    flags.add_data_flags(parser, "mnist, or the bundled digits where it cannot be downloaded")
+    flags.add_data_flags(
+        parser,
+        "mnist, or the bundled digits where it cannot be downloaded",
+        "(default: their own, or, if they have several, one of at most 64)",
+        "crop",
+    )
     flags.add_model_flags(parser)
     flags.add_training_flags(parser)
     group = parser.add_argument_group("output")
@@ -212,37 +205,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         if args.resume:
             raise InputError("--seeds has no effect with --resume, which knows how many there are")
     return args
-
-
-def measure(run: Run) -> None:
-    """Measure the trained model; write metrics.json and the curves."""
-    model, test, config = run.trainer.model, run.splits.test, run.trainer.config
-    model.eval()
-    if config.early_stopping:
-        run.folder.load_best(model)
-        print(f"kept the weights of epoch {run.trainer.best_epoch}, the best on held-out images")
-    metrics: dict[str, Any] = {"split": "test", "images": len(test)}
-    metrics["generative"] = generative_scores(model, test.images)
-    print_scores("test", metrics["generative"])
-    if isinstance(model, MixtureModel):
-        metrics |= Assignments(test, responsibilities(model, test.images)).scores()
-        metrics["pairs"] = pair_scores(
-            model, run.splits.train.images, config, graph=run.trainer.neighbours
-        )
-        print_scores("training images, without labels", metrics["pairs"])
-        if "clustering" in metrics:
-            print_scores("test clustering", metrics["clustering"])
-    if config.mutual_iterations is not None:
-        for row in compare_iterations(run.folder.path, len(config.refits), test):
-            print_scores(f"iteration {row.pop('iteration')}", row)
-    history = run.trainer.history
-    metrics["training_seconds"] = sum(record["seconds"] for record in history)
-    run.folder.save_model(run.trainer, run.data, metrics)
-    names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
-    curves = {name: {"": [record[name] for record in history]} for name in names}
-    plots.save_curves(run.folder.path / "curves.png", curves, "epoch")
-    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
-    print(saved_line(run.folder.path, names_in(run.folder.path, (*WRITTEN, "neighbours.npz"))))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
         title: {seed: [row[name] for row in rows] for seed, rows in runs.items()}
         for name, title in (("accuracy", "test accuracy"), ("elbo", "test ELBO, nats per image"))
     }
-    plots.save_curves(PICTURE, panels, "iteration", first=0)
+    plots.save_curves(PICTURE, [panels], "iteration", first=0)
     print("iteration        accuracy              ELBO")
     for iteration, rows in enumerate(zip(*runs.values(), strict=True)):
         columns = []

@@ -13,7 +13,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     5,000 samples in all, equally from each component; a component's class is the one of the
     images assigned to it most often.
     """
-    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.data.source import Source
     from mlx_gmvae.evaluation.metrics import confusion
     from mlx_gmvae.evaluation.scores import responsibilities
     from mlx_gmvae.runs.checkpoint import load_model
@@ -21,7 +21,8 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     import mlx.core as mx
 
     loaded = load_model(model_path)
-    test = load_dataset(**loaded.data, data_dir=data_dir).test
+    source, config = Source.from_dict(loaded.data, model_path), loaded.model.config
+    test = source.load(str(data_dir), config.image_size).test
     clusters = responsibilities(loaded.model, test.images).argmax(axis=1)
     counts = confusion(test.labels, clusters)
     mx.random.seed(0)
@@ -30,7 +31,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
         if counts[component].sum() == 0:
             continue
         samples = np.array(loaded.model.sample(5000 // len(counts), component))
-        judge = judge_of(json.dumps(loaded.data), data_dir)
+        judge = judge_of(json.dumps(source.to_dict()), config.image_size, data_dir)
         found = judge.predict(samples.reshape(len(samples), -1))
         right += (found == counts[component].argmax()).sum()
         total += len(samples)
@@ -38,18 +39,19 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
 
 
 @lru_cache
-def judge_of(data: str, data_dir: Path):  # type: ignore[no-untyped-def]
+def judge_of(data: str, image_size: tuple[int, int], data_dir: Path):  # type: ignore[no-untyped-def]
     """scikit-learn's SVC, on 50 principal components, of a model's labelled training images.
 
-    `data` is the model's description of its data, as JSON. On MNIST it is right for 98.5 % of the
+    `data` says as JSON where they come from. On MNIST it is right for 98.5 % of the
     test images.
     """
-    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.data.source import Source
 
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
 
-    train = load_dataset(**json.loads(data), data_dir=data_dir).train
+    source = Source.from_dict(json.loads(data), "the model")
+    train = source.load(str(data_dir), image_size).train
     judge = make_pipeline(PCA(50, random_state=0), SVC(C=10, cache_size=1000))
     return judge.fit(train.images.reshape(len(train), -1) / 255, train.labels)

@@ -14,10 +14,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for each other would cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import reconstruct
 import train
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
+from mlx_gmvae.evaluation import assignments
+from mlx_gmvae.report.sheets import Section
+from mlx_gmvae.report.sheets import save_sheet as write_sheet
 
 import numpy as np
 import pytest
@@ -94,6 +98,20 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return figures
+
+
+@pytest.fixture
+def sheets(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[Section]]]:
+    """The sheets that a test has saved: titles and sections by the names of their files."""
+    saved: dict[str, tuple[str, list[Section]]] = {}
+
+    def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
+        saved[path.name] = (title, sections)
+        write_sheet(path, title, sections)
+
+    for place in (assignments, reconstruct):
+        monkeypatch.setattr(place, "save_sheet", save_sheet)
+    return saved
 
 
 @pytest.fixture

@@ -20,13 +20,16 @@ from mlx_gmvae.evaluation.labelled import choose_labelled, classify
 from mlx_gmvae.evaluation.scores import anomaly_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.report import plots
+from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
-from pictures import cells, kinds_in, read
+from pictures import kinds_in
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+
+Sheets = dict[str, tuple[str, list[Section]]]
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +55,35 @@ def places_of(shown: np.ndarray, images: np.ndarray) -> list[int]:
 
 
 def assert_sheet_is_of(
-    path: Path, rows: list[dict[str, str]], images: np.ndarray, column: str, kind: str
+    sheet: tuple[str, list[Section]],
+    rows: list[dict[str, str]],
+    images: np.ndarray,
+    column: str,
+    kind: str,
 ) -> None:
-    """A contact sheet has the 100 most confident images of its kind, best first."""
-    members = [float(row["confidence"]) for row in rows if row[column] == kind]
-    shown = cells(read(path), 8, 8, 10)
-    places = places_of(shown[: min(100, len(members))], images)
-    assert (shown[len(places) :] == 255).all() and len(shown) - len(places) < 10
-    assert len(set(places)) == len(places)
-    assert all(rows[place][column] == kind for place in places)
-    found = [float(rows[place]["confidence"]) for place in places]
-    assert found == sorted(members, reverse=True)[:100]
+    """A contact sheet has the most and the least confident images of its kind, in order."""
+    members = sorted(
+        (float(row["confidence"]) for row in rows if row[column] == kind), reverse=True
+    )
+    title, (typical, doubtful) = sheet
+    assert f": {len(members)} images, mean confidence {np.mean(members):.3f}" in title
+    places = [places_of(section.images, images) for section in (typical, doubtful)]
+    shown = [*places[0], *places[1]]
+    assert all(rows[place][column] == kind for place in shown)
+    assert len(set(shown)) == len(shown) == min(100, len(members))
+    first, last = ([float(rows[place]["confidence"]) for place in part] for part in places)
+    assert len(last) == min(10, len(members) // 4)
+    assert first == members[: len(first)]
+    assert last == members[::-1][: len(last)]
 
 
 def test_each_sheet_has_the_images_of_its_cluster(
-    digits_run: Path, digits: Splits, tmp_path: Path, drawn: dict[str, Any]
+    digits_run: Path, digits: Splits, tmp_path: Path, drawn: dict[str, Any], sheets: Sheets
 ) -> None:
     assert cluster.main(f"--model {digits_run}/model.npz --outdir {tmp_path}".split()) == 0
     rows = rows_of(tmp_path / "assignments.csv")
     for kind in {row["cluster"] for row in rows}:
-        sheet = tmp_path / f"cluster_{int(kind):02d}.png"
+        sheet = sheets[f"cluster_{int(kind):02d}.png"]
         assert_sheet_is_of(sheet, rows, digits.test.images, "cluster", kind)
     by_cluster, by_label = drawn["latent.png"].axes
     assert kinds_in(by_cluster) == Counter(row["cluster"] for row in rows)
@@ -79,7 +91,7 @@ def test_each_sheet_has_the_images_of_its_cluster(
 
 
 def test_few_labels_name_the_classes_of_a_plain_vae(
-    plane_run: Path, tmp_path: Path, drawn: dict[str, Any]
+    plane_run: Path, tmp_path: Path, drawn: dict[str, Any], sheets: Sheets
 ) -> None:
     options = f"--model {plane_run}/model.npz --labelled 10 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
@@ -97,7 +109,7 @@ def test_few_labels_name_the_classes_of_a_plain_vae(
     assert np.trace(counts) == round(right * len(rows))
     images = load_dataset("digits", classes=["1", "4", "8"]).test.images
     for name in ("1", "4", "8"):
-        assert_sheet_is_of(tmp_path / f"class_{name}.png", rows, images, "predicted", name)
+        assert_sheet_is_of(sheets[f"class_{name}.png"], rows, images, "predicted", name)
     (axis,) = drawn["confusion.png"].axes
     shown = {tuple(map(round, text.get_position())): text.get_text() for text in axis.texts}
     assert shown == {(c, r): str(counts[r, c]) for r in range(3) for c in range(3)}
@@ -172,17 +184,19 @@ def test_anomalies_are_what_does_not_look_like_the_training_images(
 
 
 def test_anomaly_scores_are_saved_and_the_worst_shown(
-    digits_run: Path, digits: Splits, tmp_path: Path
+    digits_run: Path, digits: Splits, tmp_path: Path, sheets: Sheets
 ) -> None:
     options = f"--model {digits_run}/model.npz --anomalies 12 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     scores = [float(row["anomaly"]) for row in rows_of(tmp_path / "assignments.csv")]
     assert max(scores) > np.median(scores) > 0
-    shown = cells(read(tmp_path / "anomalies.png"), 8, 8, 10)
-    assert (shown[12:] == 255).all()
-    places = places_of(shown[:12], digits.test.images)
-    assert len(set(places)) == 12
+    title, (section,) = sheets["anomalies.png"]
+    assert title == "the 12 least likely of 359 images, strangest first"
+    places = places_of(section.images, digits.test.images)
     assert [scores[place] for place in places] == sorted(scores, reverse=True)[:12]
+    assert section.captions == [
+        [f"{scores[place]:.1f} nats", f"image {digits.test.index[place]}"] for place in places
+    ]
 
 
 def test_classes_keep_files_of_their_own_where_case_and_accents_do_not_count() -> None:
@@ -305,7 +319,9 @@ def test_results_of_an_earlier_call_go_and_everything_else_stays(
     left = {path.name for path in out.iterdir()} - of_others
     sizes = json.loads((out / "metrics.json").read_text())["cluster_sizes"]
     sheet_names = {f"cluster_{k:02d}.png" for k, size in enumerate(sizes) if size}
-    assert left == {"assignments.csv", "metrics.json", "latent.png", *sheet_names}
+    assert left == {
+        "assignments.csv", "metrics.json", "latent.png", "summary.html", *sheet_names
+    }  # fmt: skip
     assert of_others <= {path.name for path in out.iterdir()}
 
 

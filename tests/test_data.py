@@ -14,8 +14,8 @@ from typing import Any
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode
+from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.data.idx import parse_idx
-from mlx_gmvae.data.images import resize_images
 from mlx_gmvae.data.published import read_mnist
 from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.errors import InputError
@@ -93,8 +93,9 @@ def test_classes_keep_only_what_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"image_size": "ab"}, {"image_size": [5]}, {"classes": 3}, {"classes": [1]}]
-)
+    "wrong", [{"image_size": "ab"}, {"image_size": [5]}, {"classes": 3}, {"classes": [1]},
+              {"fit": "squeeze"}, {"channels": 2}],
+)  # fmt: skip
 def test_descriptions_of_data_are_checked_too(wrong: dict[str, Any]) -> None:
     """They are read from model files."""
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -105,7 +106,9 @@ def test_image_size_resizes() -> None:
     train, _ = load_dataset("digits", image_size=(12, 20))
     assert train.image_shape == (12, 20, 1)
     flat = np.full((2, 5, 7, 3), 99, np.uint8)
-    np.testing.assert_array_equal(resize_images(flat, (9, 3)), np.full((2, 9, 3, 3), 99))
+    for how in ("crop", "stretch", "pad"):
+        fitted = fit_images(flat, (9, 3), how)
+        np.testing.assert_array_equal(fitted, np.full((2, 9, 3, 3), 99))
 
 
 @pytest.mark.parametrize("images", [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float32)])
@@ -141,7 +144,7 @@ def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain:
     assert f"last of {plain + 1} channels" in loaded.notes[0]
     for row, image in zip(loaded.index, loaded.images, strict=True):
         Image.fromarray(images[row]).save(tmp_path / "a.png")
-        of_file = decode(str(tmp_path / "a.png"), plain, (5, 4), resize=False)
+        of_file = decode(str(tmp_path / "a.png"), plain, (5, 4), "crop")
         assert np.abs(image.astype(int) - of_file).max() <= 1
     np.testing.assert_array_equal(load_dataset(str(tmp_path / "b.npy")).test.images, loaded.images)
 

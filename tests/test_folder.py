@@ -16,7 +16,8 @@ from mlx_gmvae.data import mapped
 from mlx_gmvae.data.batches import as_float
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, read_header
-from mlx_gmvae.data.images import Rows, joined, resize_images
+from mlx_gmvae.data.fitting import FITS, fit_images
+from mlx_gmvae.data.images import Rows, joined
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.metrics import mse, ssim
@@ -63,7 +64,7 @@ def cached(folder: Path) -> list[Path]:
 def decoded(path: Path) -> np.ndarray:
     header = read_header(str(path))
     channels = 1 if header.is_grey else 3
-    return decode(str(path), channels, (header.height, header.width), resize=False)
+    return decode(str(path), channels, (header.height, header.width), "crop")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG", ".tiff"])
@@ -136,13 +137,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
         assert np.abs(decoded(found).astype(int) - np.asarray(expected)).mean() < 4
 
 
-def test_resizing_at_decode_time_is_that_of_arrays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", FITS)
+def test_fitting_at_decode_time_is_that_of_arrays(tmp_path: Path, how: str) -> None:
     path = write(tmp_path, "a.png")
-    found = decode(str(path), 3, (9, 20), resize=True)
-    np.testing.assert_array_equal(found, resize_images(np.asarray(PHOTO)[None], (9, 20))[0])
-    large = write(tmp_path, "large.jpg", FLOWER, quality=95)  # read at an eighth, then resized
-    exact = resize_images(np.asarray(FLOWER)[None], (10, 15))[0].astype(int)
-    assert np.abs(decode(str(large), 3, (10, 15), resize=True) - exact).mean() < 3
+    found = decode(str(path), 3, (9, 20), how)
+    np.testing.assert_array_equal(found, fit_images(np.asarray(PHOTO)[None], (9, 20), how)[0])
+    large = write(tmp_path, "large.jpg", FLOWER, quality=95)  # read at an eighth, then fitted
+    exact = fit_images(np.asarray(FLOWER)[None], (10, 15), how)[0].astype(int)
+    assert np.abs(decode(str(large), 3, (10, 15), how) - exact).mean() < 3
 
 
 def test_one_pixel_and_grey_sets(tmp_path: Path) -> None:
@@ -195,16 +197,22 @@ def test_nothing_readable_is_one_line(tmp_path: Path) -> None:
         load(folder)
 
 
-def test_mixed_sizes_are_counted_and_resized_on_request(tmp_path: Path) -> None:
+def test_mixed_sizes_get_one_that_is_proposed(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for number in range(6):
         write(folder, f"{number}.png", PHOTO if number < 4 else PHOTO.resize((20, 10)))
-    with pytest.raises(InputError) as raised:
-        load(folder)
-    assert str(raised.value) == (
-        f"{folder} holds images of 2 sizes (height x width: 32 x 48 in 4, 10 x 20 in 2 files); "
-        "resize them with --image_size H W, such as --image_size 32 48"
+    splits = load(folder)
+    assert splits.train.image_shape == (32, 48, 3)
+    assert splits.train.notes == (
+        f"{folder}: images of 2 sizes (32 x 48 in 4, 10 x 20 in 2); the middle of each is cropped "
+        "and resized to 32 x 48 (--image_size H W chooses another size)",
     )
+    everything = splits.named("all")
+    (same,) = everything.images[everything.index == 0]
+    np.testing.assert_array_equal(same, np.asarray(PHOTO))
+    assert len(cached(folder)) == 1
+    again = load(folder, image_size=(32, 48))  # which was decoded already
+    assert len(cached(folder)) == 1 and "--image_size" not in again.train.notes[0]
     assert load(folder, image_size=(12, 18)).train.image_shape == (12, 18, 3)
 
 

@@ -10,7 +10,7 @@ from mlx_gmvae.clustering.neighbours import draw_partners, neighbour_graph
 from mlx_gmvae.clustering.objective import PairObjective, log_balance_prior, pair_terms
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
-from mlx_gmvae.data.images import resize_images
+from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.runs.folder import RunFolder
@@ -45,7 +45,7 @@ def test_grey_copy_is_at_most_32_pixels_and_averages_channels() -> None:
 def test_reduced_as_pillow_does_it() -> None:
     """But for the rounding to eight bits between and after its two passes."""
     photographs = np.stack([photo[:100, :150] for photo in load_sample_images().images])
-    expected = resize_images(photographs, (21, 32)) / 255
+    expected = fit_images(photographs, (21, 32), "stretch") / 255
     np.testing.assert_allclose(reduced(photographs, grey=False), expected, atol=1.5 / 255)
 
 

@@ -1,5 +1,6 @@
 """Diagrams: the projection and the ellipses they rest on, and the pixels that come of them."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,14 @@ def test_confusion_is_a_table_of_shares(tmp_path: Path, drawn: dict[str, Any]) -
 
 def test_curves_run_through_their_values(tmp_path: Path, drawn: dict[str, Any]) -> None:
     lines = {"loss": {"": [3.0, 2.0, 2.5]}, "accuracy": {"seed 0": [0.1, 0.2], "seed 1": [0.3]}}
-    for first in (0, 1):
-        plots.save_curves(tmp_path / "l.png", lines, "epoch", first=first)
+    one, other = ({name: lines[name]} for name in lines)
+    for first, rows in itertools.product((0, 1), ([lines], [one, other], [lines, one])):
+        plots.save_curves(tmp_path / "l.png", rows, "epoch", "nats", first=first)
         figure, picture = drawn["l.png"], read(tmp_path / "l.png")
-        assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
-        for axis, series in zip(figure.axes, lines.values(), strict=True):
+        assert [axis.get_title() for axis in figure.axes] == [name for row in rows for name in row]
+        assert [axis.get_ylabel() for axis in figure.axes].count("nats") == len(rows)
+        for axis in figure.axes:
+            series = lines[axis.get_title()]
             assert axis.get_xlabel() == "epoch"
             assert (axis.get_legend() is not None) == (len(series) > 1)
             for number, (line, name) in enumerate(zip(axis.lines, series, strict=True)):

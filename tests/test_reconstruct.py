@@ -2,19 +2,22 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import reconstruct
 from mlx_gmvae.data.splits import Splits
-from mlx_gmvae.report.figures import grid
 
 import numpy as np
 import pytest
 from pictures import cells, read
-from PIL import Image
 
 
 def test_worst_and_best_are_those_of_the_table(
-    digits_run: Path, digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits_run: Path,
+    digits: Splits,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sheets: dict[str, tuple[str, list[Any]]],
 ) -> None:
     options = f"--model {digits_run}/model.npz --rec_testdata --outdir {tmp_path} --num 24"
     assert reconstruct.main(options.split()) == 0
@@ -27,15 +30,17 @@ def test_worst_and_best_are_those_of_the_table(
     by_index = {int(index): image for index, image in zip(
         digits.test.index, digits.test.images, strict=True
     )}  # fmt: skip
-    for name, row in (("worst", errors.argmax()), ("best", errors.argmin())):
-        with Image.open(tmp_path / f"test_{name}.png") as sheet:
-            shown = np.array(sheet)
-        expected = grid(by_index[int(rows[row]["index"])][None], 1)[..., 0]
-        side = len(expected)
-        np.testing.assert_array_equal(shown[:side, :side], expected)
-        reconstruction = shown[side:, 2 : side - 2][: side - 4] / 255
-        original = expected[2:-2, 2:-2] / 255
-        assert ((original - reconstruction) ** 2).mean() == pytest.approx(errors[row], abs=2e-3)
+    order = np.argsort(-errors, kind="stable")
+    for name, ranked in (("worst", order), ("best", order[::-1])):
+        title, (section,) = sheets[f"test_{name}.png"]
+        assert title == f"the 16 {name} of 359 reconstructions, below their originals"
+        for shown, captions, row in zip(section.images, section.captions, ranked, strict=False):
+            original, reconstruction = shown[:8], shown[9:]
+            index = int(rows[row]["index"])
+            np.testing.assert_array_equal(original, by_index[index])
+            squared = ((original / 255 - reconstruction / 255) ** 2).mean()
+            assert squared == pytest.approx(errors[row], abs=2e-3)
+            assert captions == [f"MSE {errors[row]:.4f}", f"image {index}"]
     # Rows of eight images drawn at random, above what the model makes of them.
     shown = cells(read(tmp_path / "test_reconstructions.png"), 8, 8, 8).reshape(3, 2, 8, 8, 8)
     originals, reconstructions = (shown[:, row].reshape(24, 8, 8) / 255 for row in (0, 1))

@@ -17,7 +17,7 @@ import train
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.models import MixtureModel, build_model
-from mlx_gmvae.report import plots
+from mlx_gmvae.report import curves, plots
 from mlx_gmvae.runs.checkpoint import load_model, save_model
 
 import mlx.core as mx
@@ -82,11 +82,22 @@ def test_pictures_of_a_run_are_those_of_its_model(digits_run: Path, digits: Spli
 
 
 def test_curves_of_a_run_are_those_of_its_history(digits_run: Path, tmp_path: Path) -> None:
-    history = read_csv(digits_run / "history.csv")
-    names = [name for name in history[0] if name not in ("epoch", "throughput", "seconds")]
-    assert {"loss", "reconstruction", "kl_z", "kl_w", "kl_y"} <= set(names)
-    curves = {name: {"": [float(row[name]) for row in history]} for name in names}
-    plots.save_curves(tmp_path / "again.png", curves, "epoch")
+    history = [
+        {name: float(value) for name, value in row.items()}
+        for row in read_csv(digits_run / "history.csv")
+    ]
+    bound, pairs = curves.training_curves(history)
+    assert list(bound) == ["loss, as weighted", "negative bound", "reconstruction",
+                           "KL of q from the prior"]  # fmt: skip
+    for number, record in enumerate(history):
+        terms = [record[name] for name in ("reconstruction", "kl_z", "kl_w", "kl_y")]
+        assert bound["negative bound"]["training"][number] == pytest.approx(sum(terms))
+        divergences = [values[number] for values in bound["KL of q from the prior"].values()]
+        assert sorted(divergences) == sorted(terms[1:])
+        shown = [lines[""][number] for lines in pairs.values()]
+        names = ("pair", "entropy", "imbalance", "sample")
+        assert shown == [record[name] for name in names]
+    plots.save_curves(tmp_path / "again.png", [bound, pairs], "epoch", "nats per image")
     np.testing.assert_array_equal(read(tmp_path / "again.png"), read(digits_run / "curves.png"))
 
 
@@ -221,7 +232,7 @@ def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     assert "training on scikit-learn's 1,797 handwritten digits instead" in done.stdout
     assert load_model(tmp_path / "run/model.npz").model.config.image_size == (28, 28)
     described = load_model(tmp_path / "run/model.npz").data
-    assert described == {"dataset": "digits", "image_size": [28, 28], "classes": None}
+    assert described == {"dataset": "digits", "path": None, "classes": None, "fit": "crop"}
 
 
 def test_mnist_by_name_does_not_fall_back(
@@ -333,6 +344,7 @@ def wrong_files(folder: Path) -> None:
     (folder / "file").write_text("not a folder")
     np.savez(folder / "theirs.npz", weight=np.zeros(3))
     np.savez(folder / "big.npz", images=np.zeros((9, 12, 11), np.uint8))
+    np.savez(folder / "single.npz", images=np.zeros((1, 12, 11), np.uint8))
     save_model(folder / "vae.npz", build_model(ModelConfig(model="vae", image_size=(8, 8))))
     save_model(folder / "gmvae.npz", build_model(ModelConfig(image_size=(8, 8))))
 
@@ -366,8 +378,8 @@ WRONG = [
     ("cluster", "--model {}/theirs.npz", "not an mlx_gmvae model"),
     ("cluster", "--model {}/vae.npz --dataset digits", "needs a model with components"),
     ("cluster", "--model {}/gmvae.npz", "does not say what it was trained on"),
-    ("cluster", "--model {}/gmvae.npz --dataset {}/big.npz", "--image_size 8 8"),
-    ("reconstruct", "--model {}/vae.npz --dataset {}/big.npz", "has 12 x 11"),
+    ("cluster", "--model {}/gmvae.npz --dataset {}/big.npz --image_size 9 8", "leave it out"),
+    ("reconstruct", "--model {}/vae.npz --dataset {}/single.npz --split train", "use --split all"),
     ("reconstruct", "--model {}/vae.npz --dataset digits --num 0", "--num is 0"),
     ("reconstruct", "--model {}/vae.npz --latent_dims 3", "--latent_dims is 3, but"),
     ("reconstruct", "--model {}/vae.npz --K 3", "K has no effect"),
@@ -409,7 +421,9 @@ def test_bad_input_is_one_line_and_status_2(
     monkeypatch.chdir(tmp_path)
     assert SCRIPTS[script].main(options.replace("{}", str(wrong)).split()) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and message in error, error
+    # Below what there is to say about the images.
+    *notes, line = error.splitlines()
+    assert message in line and all(" images of " in note for note in notes), error
 
 
 def test_bad_input_from_the_shell(tmp_path: Path) -> None:

@@ -70,11 +70,13 @@ def test_early_stopping_keeps_the_best_epoch(
     with (folder / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     losses = [float(row["validation"]) for row in history]
-    for axis in drawn["curves.png"].axes:
-        x, y = axis.lines[0].get_data()
-        assert list(x) == [int(row["epoch"]) for row in history]
-        assert list(y) == [float(row[axis.get_title()]) for row in history]
-    assert "validation" in [axis.get_title() for axis in drawn["curves.png"].axes]
+    bound = next(a for a in drawn["curves.png"].axes if a.get_title() == "negative bound")
+    training, held_out = bound.lines
+    assert held_out.get_label() == "held out"
+    assert list(held_out.get_data()[0]) == [int(row["epoch"]) for row in history]
+    assert list(held_out.get_data()[1]) == losses
+    terms = [float(row["reconstruction"]) + float(row["kl_z"]) for row in history]
+    assert list(training.get_data()[1]) == terms
     assert len(losses) == int(np.argmin(losses)) + 6 < 400
     assert f"weights of epoch {np.argmin(losses) + 1}," in capsys.readouterr().out
     best, kept = load_model(folder / "best.npz").model, load_model(folder / "model.npz").model

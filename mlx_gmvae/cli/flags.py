@@ -11,6 +11,7 @@ from ..config.model import ARCHS, CLASSIFIERS, LIKELIHOODS, POSTERIORS
 from ..config.record import require_range
 from ..config.training import LR_SCHEDULES
 from ..data.datasets import NAMES
+from ..data.fitting import FITS
 from ..errors import InputError
 from ..models import MODELS, owners_of
 from .script import Parser
@@ -47,8 +48,13 @@ def number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}") from None
 
 
-def add_data_flags(parser: Parser, default_dataset: str) -> None:
-    """--dataset, --data_dir, --image_size, --classes."""
+def add_data_flags(
+    parser: Parser,
+    default_dataset: str,
+    size: str = "(default: the model's)",
+    fit: str = "as in the model's training",
+) -> None:
+    """--dataset, --data_dir, --image_size, --fit, --classes."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -63,8 +69,12 @@ def add_data_flags(parser: Parser, default_dataset: str) -> None:
         "in the user's cache folder)",
     )
     group.add_argument(
-        "--image_size", type=int, nargs=2, metavar=("H", "W"), help="resize images to H x W"
+        "--image_size", type=int, nargs=2, metavar=("H", "W"), help=f"bring images to H x W {size}"
     )
+    group.add_argument(
+        "--fit", choices=FITS, help="how images come to another size: cropped to their middle, "
+        f"padded, or stretched (default: {fit})",
+    )  # fmt: skip
     group.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes")
 
 

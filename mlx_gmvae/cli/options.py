@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..clustering.objective import BALANCES
 from ..config import ModelConfig
-from ..data.datasets import load_dataset
 from ..data.published import PUBLISHED
+from ..data.source import Source
 from ..data.splits import Dataset, Splits
 from ..data.store import DownloadError
 from ..device.cache import cache_dir
@@ -64,56 +65,84 @@ def _read_config(path: str) -> ModelConfig:
     return ModelConfig.from_dict(values)
 
 
-def load_model_data(args: argparse.Namespace, loaded: ModelFile) -> Splits:
+class ModelData(NamedTuple):
+    """Images for a trained model, and whether they are those that it was trained on."""
+
+    splits: Splits
+    is_own: bool
+
+    def images(self, split: str) -> Dataset:
+        """Those of a split, of which the number is printed. Raises InputError if there are none."""
+        dataset, num = self.splits.named(split), sum(map(len, self.splits))
+        if not len(dataset):
+            raise InputError(f"{dataset.name} has no {split} images; use --split all")
+        if len(dataset) < num:
+            print(f"{len(dataset):,} {split} images of {num:,} (--split all for all of them)")
+        return dataset
+
+
+def load_model_data(
+    args: argparse.Namespace, loaded: ModelFile, both_parts: bool = False
+) -> ModelData:
     """The images named on the command line, by default those that the model was trained on.
 
-    Raises InputError if their shape is not the model's.
+    They are brought to the model's size and channels. Of others than its own a single one will do,
+    unless there must be training and test images (`both_parts`). Raises InputError.
     """
-    source, image_size, classes = args.dataset, args.image_size, args.classes
-    if source is None:
-        source = loaded.data.get("dataset")
-        if not isinstance(source, str):
-            raise InputError(f"{args.model} does not say what it was trained on; give --dataset")
-        image_size = image_size or loaded.data.get("image_size")
-        classes = classes or loaded.data.get("classes")
-    splits = load_and_report(source, args.data_dir, image_size, classes)
-    check_shape(splits.train, args.model, loaded.model.config)
+    config = loaded.model.config
+    is_own = args.dataset is None
+    if loaded.data or is_own:
+        own = Source.from_dict(loaded.data, args.model)
+        is_own = is_own or own.is_named_by(args.dataset)
+        fit = args.fit or own.fit
+    else:
+        fit = args.fit
+    if tuple(args.image_size or config.image_size) != tuple(config.image_size):
+        raise InputError(
+            f"--image_size is {_by(args.image_size)}, but {args.model} was made with "
+            f"{_by(config.image_size)}; leave it out"
+        )
+    if is_own:
+        source = dataclasses.replace(own, classes=args.classes or own.classes, fit=fit)
+        if source.is_gone():
+            raise InputError(
+                f"{source.path}, on which {args.model} was trained, is not there any more; say "
+                "with --dataset where its images are now, or name others"
+            )
+    else:
+        source = Source.typed(args.dataset, args.classes, fit)
+    least = 2 if is_own or both_parts else 1
+    splits = source.load(args.data_dir, config.image_size, config.channels, least)
+    say_notes(splits)
+    return ModelData(splits, is_own)
+
+
+def load_resumed(args: argparse.Namespace, source: Source, config: ModelConfig) -> Splits:
+    """The images of a run that goes on. Raises InputError if they are not what they were."""
+    if source.is_gone():
+        raise InputError(
+            f"{source.path}, on which the run in {args.resume} was trained, is not there any more; "
+            "put it back"
+        )
+    splits = source.load(args.data_dir, config.image_size, config.channels)
+    say_notes(splits)
     return splits
 
 
-def load_and_report(*args: Any, **options: Any) -> Splits:
-    """`load_dataset`, with what there is to say about the images on stderr."""
-    splits = load_dataset(*args, **options)
-    for note in splits.train.notes:
-        print(note, file=sys.stderr)
-    return splits
+def say_notes(splits: Splits) -> None:
+    """What there is to say about the images, on stderr."""
+    for line in splits.train.notes:
+        print(line, file=sys.stderr)
 
 
-def check_shape(dataset: Dataset, model_path: str | Path, config: ModelConfig) -> None:
-    """Raise InputError unless the images have the model's height, width and channels."""
-    height, width, channels = dataset.image_shape
-    if channels != config.channels:
-        raise InputError(
-            f"{model_path} is for images of {config.channels} channels, {dataset.name} has "
-            f"{channels}"
-        )
-    if (height, width) != tuple(config.image_size):
-        rows, columns = config.image_size
-        raise InputError(
-            f"{model_path} is for images of {rows} x {columns}, {dataset.name} has "
-            f"{height} x {width}; add --image_size {rows} {columns} to resize them"
-        )
-
-
-def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, dict[str, Any]]:
-    """The training data named on the command line, and its description for the model's file.
+def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
+    """The training data named on the command line, and how to load it again.
 
     With no --dataset: MNIST, or where it cannot be had, the digits that come with scikit-learn.
     """
-    data: dict[str, Any] = {"dataset": args.dataset or "mnist", "image_size": args.image_size}
-    data["classes"] = args.classes
+    source, size = Source.typed(args.dataset or "mnist", args.classes, args.fit), args.image_size
     try:
-        return load_and_report(**data, data_dir=args.data_dir), data
+        splits = source.load(args.data_dir, size)
     except DownloadError as error:
         if args.dataset:
             place = Path(args.data_dir or cache_dir()) / args.dataset
@@ -121,5 +150,11 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, dict[str, Any]]
                 f"{error}; put {PUBLISHED[args.dataset].wanted} into {place}"
             ) from None
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
-    data |= {"dataset": "digits", "image_size": args.image_size or [28, 28]}
-    return load_dataset(**data, data_dir=args.data_dir), data
+        source = Source.typed("digits", args.classes, args.fit)
+        return source.load(args.data_dir, size or (28, 28)), source
+    say_notes(splits)
+    return splits, source
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

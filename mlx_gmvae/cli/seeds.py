@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ModelConfig, TrainConfig
+from ..data.source import Source
 from ..errors import InputError
 from ..report import tables
 from ..runs.folder import RunFolder, run_name
@@ -44,8 +45,8 @@ class Seeds:
                 continue
             trainer = plan.trainer()
             start.find_neighbours(trainer, folder, plan)
-            folder.save_state(trainer, plan.data)
-            yield Run(folder, plan.splits, plan.data, trainer, start.make_summary(args, folder))
+            folder.save_state(trainer, plan.source)
+            yield Run(folder, plan.splits, plan.source, trainer, start.make_summary(args, folder))
 
     def pair_losses(self) -> dict[int, float]:
         """What was measured of each finished run, lowest first."""
@@ -70,13 +71,13 @@ def new_seeds(args: argparse.Namespace) -> Seeds:
         raise InputError("--seeds needs the pair objective, which compares runs without labels")
     with_seed(plan.training, plan.training.seed + args.seeds - 1)  # complains if it is too large
     trainer = plan.trainer()
-    name = run_name(plan.model, plan.data["dataset"])
+    name = run_name(plan.model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite) as folder:
         start.find_neighbours(trainer, folder, plan)  # once for all seeds
         if args.overwrite:
             folder.clear()
         made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
-        made_of |= {"data": plan.data, "count": args.seeds}
+        made_of |= {"data": plan.source.to_dict(), "count": args.seeds}
         if plan.number:
             start.save_number(folder.path, plan.number)
         tables.write_json(folder.seeds, made_of)
@@ -97,12 +98,11 @@ def resumed_seeds(args: argparse.Namespace) -> Seeds:
     folder = RunFolder(Path(args.resume))
     try:
         saved = json.loads(folder.seeds.read_text())
-        data = {name: saved["data"][name] for name in ("dataset", "image_size", "classes")}
+        source = Source.from_dict(saved["data"], folder.seeds)
         model = ModelConfig.from_dict(saved["model"])
         training = TrainConfig.from_dict(saved["training"])
         count = int(saved["count"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
-    splits = options.load_and_report(**data, data_dir=args.data_dir)
-    options.check_shape(splits.train, folder.seeds, model)
-    return Seeds(folder, Plan(splits, data, model, training), count)
+    splits = options.load_resumed(args, source, model)
+    return Seeds(folder, Plan(splits, source, model, training), count)

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -12,6 +12,7 @@ from ..clustering.choices import fitted, fitted_model
 from ..clustering.features import load_features
 from ..clustering.neighbours import nearest, neighbour_graph
 from ..config import ModelConfig, TrainConfig
+from ..data.source import Source
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
@@ -35,7 +36,7 @@ class Run:
 
     folder: RunFolder
     splits: Splits
-    data: dict[str, Any]  # dataset, image_size, classes
+    source: Source
     trainer: Trainer
     summary: SummaryWriter | None = None
 
@@ -44,7 +45,7 @@ class Plan(NamedTuple):
     """What a run is to be, from the command line or from a file."""
 
     splits: Splits
-    data: dict[str, Any]
+    source: Source
     model: ModelConfig
     training: TrainConfig
     graph: np.ndarray | None = None  # the neighbours, if they are known already
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
 
 def planned(args: argparse.Namespace) -> Plan:
     """The images and options on the command line. Raises InputError if they cannot be used."""
-    splits, data = options.load_or_fall_back(args)
+    splits, source = options.load_or_fall_back(args)
     *image_size, channels = splits.train.image_shape
     given = options.given_fields(ModelConfig, args)
     is_auto = given.get("K") == AUTO
@@ -75,7 +76,7 @@ def planned(args: argparse.Namespace) -> Plan:
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = for_model(train_config, model_config, set(given))
-    plan = Plan(splits, data, model_config, train_config)
+    plan = Plan(splits, source, model_config, train_config)
     if train_config.features and train_config.neighbours:
         features = load_features(train_config.features, splits)
         plan = plan._replace(graph=nearest(features, train_config.neighbours))
@@ -108,16 +109,16 @@ def new_run(args: argparse.Namespace) -> Run:
     trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
     if not distributed.is_first():  # only the first process writes
         find_neighbours(trainer, RunFolder(Path()), plan)
-        return Run(RunFolder(Path()), plan.splits, plan.data, trainer)
-    name = run_name(plan.model, plan.data["dataset"])
+        return Run(RunFolder(Path()), plan.splits, plan.source, trainer)
+    name = run_name(plan.model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite) as folder:
         find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up
             folder.clear()
         if plan.number:
             save_number(folder.path, plan.number)
-        folder.save_state(trainer, plan.data)
-        return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))
+        folder.save_state(trainer, plan.source)
+        return Run(folder, plan.splits, plan.source, trainer, make_summary(args, folder))
 
 
 def save_number(folder: Path, number: Number) -> None:
@@ -126,7 +127,7 @@ def save_number(folder: Path, number: Number) -> None:
     write_csv(folder / "number.csv", rows)
     shown = {k: leak for k, leak in sorted(number.leaks.items()) if k <= MOST_SHOWN}
     curve = {"share of neighbours in the most alike cluster": {"": list(shown.values())}}
-    save_curves(folder / "number.png", curve, "number of clusters", first=2)
+    save_curves(folder / "number.png", [curve], "number of clusters", first=2)
 
 
 def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
@@ -150,13 +151,12 @@ def resumed_run(args: argparse.Namespace) -> Run:
     """The run in --resume where it left off. Raises InputError if it is finished."""
     refuse_changes(args)
     folder, saved = RunFolder.open(args.resume)
-    splits = options.load_and_report(**saved.data, data_dir=args.data_dir)
-    options.check_shape(splits.train, folder.state, saved.model)
+    splits = options.load_resumed(args, saved.source, saved.model)
     epochs = getattr(args, "epochs", saved.training.epochs)
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
         raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    return continued(args, folder, saved, Plan(splits, saved.data, saved.model, train_config))
+    return continued(args, folder, saved, Plan(splits, saved.source, saved.model, train_config))
 
 
 def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan: Plan) -> Run:
@@ -170,13 +170,15 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
     find_neighbours(trainer, folder, plan)
     if distributed.is_first():  # what was measured of it holds no longer
         folder.metrics.unlink(missing_ok=True)
-    return Run(folder, plan.splits, plan.data, trainer, make_summary(args, folder))
+    return Run(folder, plan.splits, plan.source, trainer, make_summary(args, folder))
 
 
 def refuse_changes(args: argparse.Namespace) -> None:
     """Raise InputError if a flag would change what is resumed."""
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
-    given |= {name: vars(args)[name] for name in ("dataset", "classes", "outdir")}
+    given |= {
+        name: vars(args)[name] for name in ("dataset", "image_size", "fit", "classes", "outdir")
+    }
     fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:
         raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")

@@ -1,14 +1,16 @@
 """A function over a whole set of uint8 images, a batch at a time."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 import numpy as np
+from tqdm import tqdm
 
 from .images import Images
 
 BATCH_PIXELS = 1 << 20
+DELAY = 2  # seconds, after which progress is worth showing
 
 
 def as_float(images: mx.array | np.ndarray) -> mx.array:
@@ -16,18 +18,26 @@ def as_float(images: mx.array | np.ndarray) -> mx.array:
     return mx.array(images).astype(mx.float32) / 255
 
 
-def over_batches(
-    function: Callable[[mx.array], mx.array], images: Images, copies: int = 1
-) -> np.ndarray:
-    """Concatenate `function` over batches of float images; one evaluation a batch.
+def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.array]:
+    """uint8 images as float ones, a batch at a time; a progress bar if it takes over two seconds.
 
-    `copies` is how many times the function multiplies a batch, to bound its memory.
+    `copies` is how many times each batch will be multiplied, to bound the memory.
     """
     size = batch_size(images.shape[1:], copies)
-    parts = []
-    for start in range(0, len(images), size):
-        parts.append(np.array(function(as_float(images[start : start + size]))))
-    return np.concatenate(parts)
+    with tqdm(
+        total=len(images), desc=what, unit="im", leave=False, disable=None, delay=DELAY
+    ) as bar:
+        for start in range(0, len(images), size):
+            block = as_float(images[start : start + size])
+            yield block
+            bar.update(len(block))
+
+
+def over_batches(
+    function: Callable[[mx.array], mx.array], images: Images, copies: int = 1, what: str = ""
+) -> np.ndarray:
+    """Concatenate `function` over batches of float images; one evaluation a batch."""
+    return np.concatenate([np.array(function(x)) for x in in_batches(images, copies, what)])
 
 
 def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from ..config.model import LARGEST
-from ..config.record import require_range
+from ..config.record import require_choice, require_range
 from ..device.cache import cache_dir
 from ..errors import InputError
-from .decode import is_image_name
-from .folder import load_image_folder
+from .fitting import FITS, Sizes, fit_images, note, with_channels
+from .folder import Wanted, load_image_folder
+from .formats import is_image_name
 from .idx import read_idx
-from .images import resize_images
 from .published import PUBLISHED, load_published
 from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, two_sources
 from .store import expanded
@@ -25,6 +25,9 @@ def load_dataset(
     data_dir: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
     classes: list[str] | None = None,
+    fit: str = "crop",
+    channels: int | None = None,
+    least: int = 2,
 ) -> Splits:
     """Load images by name or path.
 
@@ -34,8 +37,12 @@ def load_dataset(
             folder of image files or of IDX files, an .npy array of images, or an .npz with
             `images` and optional `labels`, `test_images` and `test_labels`.
         data_dir: where downloads and decoded images are kept, and looked for first.
-        image_size: (H, W) to resize to; by default images keep their size.
+        image_size: (H, W) to bring images to; by default they keep their size, or, in a folder of
+            several sizes, get one that is proposed from them.
         classes: keep only these classes, by name.
+        fit: how images come to another size: "crop", "pad" or "stretch".
+        channels: 1 or 3; by default colour unless every image is grey.
+        least: images that there must be; with 1 there need not be both training and test images.
 
     A source without a test split of its own holds out a fifth, always the same one.
 
@@ -50,19 +57,18 @@ def load_dataset(
         raise InputError(f"classes are {classes!r}; they must be a list of names")
     for side in sides:
         require_range("image_size", side, 1, LARGEST["image_size"])
+    require_choice("fit", fit, FITS)
+    if channels not in (None, 1, 3):
+        raise InputError(f"channels is {channels!r}; it must be 1 or 3")
     kept = expanded(data_dir) if data_dir else cache_dir()
-    size = (sides[0], sides[1]) if image_size else None
+    wanted = Wanted((sides[0], sides[1]) if image_size else None, channels, fit, classes, least)
     if _is_image_folder(dataset):
-        splits = load_image_folder(expanded(dataset), kept, size, classes)
+        splits = load_image_folder(expanded(dataset), kept, wanted)
     else:
-        splits = _load(dataset, kept)
-        if classes:
-            splits = Splits(*(_only_classes(part, classes) for part in splits))
-        if size:
-            splits = Splits(*(_resized(part, size) for part in splits))
-    for part, what in zip(splits, ("training", "test"), strict=True):
-        if not len(part):
-            raise InputError(f"{dataset} has no {what} images")
+        splits = Splits(*(_fitted(part, wanted) for part in _load(dataset, kept, least)))
+    if len(splits.train) + len(splits.test) < least or (least > 1 and not all(map(len, splits))):
+        missing = "training" if len(splits.test) else "test"
+        raise InputError(f"{dataset} has no {missing if least > 1 else 'readable'} images")
     return splits
 
 
@@ -71,7 +77,7 @@ def _is_image_folder(source: str) -> bool:
     return source not in NAMES and path.is_dir() and not _idx_files(path)
 
 
-def _load(source: str, data_dir: Path) -> Splits:
+def _load(source: str, data_dir: Path, least: int) -> Splits:
     if source in PUBLISHED:
         content = load_published(source, data_dir)
         train = make_dataset(source, *content.train, content.class_names)
@@ -86,9 +92,9 @@ def _load(source: str, data_dir: Path) -> Splits:
         return hold_out(make_dataset(source, images, digits.target))
     path = expanded(source)
     if path.is_dir():
-        return _load_idx_folder(path)
+        return _load_idx_folder(path, least)
     if path.suffix in (".npy", ".npz"):
-        return _load_arrays(path)
+        return _load_arrays(path, least)
     if path.exists():
         raise InputError(f"{path} is neither a folder nor an .npy or .npz file")
     raise InputError(
@@ -97,7 +103,7 @@ def _load(source: str, data_dir: Path) -> Splits:
     )
 
 
-def _load_arrays(path: Path) -> Splits:
+def _load_arrays(path: Path, least: int) -> Splits:
     try:
         content = np.load(path, allow_pickle=False)
         arrays = {"images": content} if path.suffix == ".npy" else dict(content)
@@ -110,7 +116,7 @@ def _load_arrays(path: Path) -> Splits:
         raise InputError(f"{path} has no array named images (it has {found})")
     train = make_dataset(str(path), arrays["images"], arrays.get("labels"))
     if "test_images" not in arrays:
-        return hold_out(train)
+        return hold_out(train, least)
     return two_sources(
         train, make_dataset(str(path), arrays["test_images"], arrays.get("test_labels"))
     )
@@ -124,14 +130,14 @@ def _idx_files(folder: Path) -> list[Path]:
     )
 
 
-def _load_idx_folder(folder: Path) -> Splits:
+def _load_idx_folder(folder: Path, least: int) -> Splits:
     files = _idx_files(folder)
     parts = {path.name.split("-")[0].lower(): _read_idx_pair(path) for path in files}
     test = parts.pop("t10k", None) or parts.pop("test", None)
     if len(parts) != 1:
         raise InputError(f"{folder} must hold one IDX image file, or one train and one t10k file")
     (train,) = parts.values()
-    return two_sources(train, test) if test else hold_out(train)
+    return two_sources(train, test) if test else hold_out(train, least)
 
 
 def _read_idx_pair(images_path: Path) -> Dataset:
@@ -142,12 +148,16 @@ def _read_idx_pair(images_path: Path) -> Dataset:
     return make_dataset(str(images_path), read_idx(images_path), labels)
 
 
-def _only_classes(dataset: Dataset, classes: list[str]) -> Dataset:
-    names, labels = dataset.class_names, dataset.labels
-    return dataset.take(rows_of_classes(dataset.name, classes, names, labels))
-
-
-def _resized(dataset: Dataset, size: tuple[int, int]) -> Dataset:
-    if dataset.image_shape[:2] == tuple(size):
-        return dataset
-    return dataclasses.replace(dataset, images=resize_images(dataset.images, size))
+def _fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
+    """Images in memory as they are wanted."""
+    if wanted.classes:
+        names, labels = dataset.class_names, dataset.labels
+        dataset = dataset.take(rows_of_classes(dataset.name, wanted.classes, names, labels))
+    *found, channels = dataset.image_shape
+    images = with_channels(dataset.images, wanted.channels or channels)
+    if wanted.size in (None, tuple(found)):
+        return dataclasses.replace(dataset, images=images)
+    sizes = Sizes.of([(found[0], found[1])])
+    line = note(dataset.name, sizes, wanted.size, wanted.how, chosen=True)
+    images = fit_images(images, wanted.size, wanted.how)
+    return dataclasses.replace(dataset, images=images, notes=(*dataset.notes, line))

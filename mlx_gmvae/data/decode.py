@@ -15,7 +15,8 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 from tqdm import tqdm
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from .fitting import Size, fit
+
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
 DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that is wanted
@@ -32,11 +33,6 @@ class Header(NamedTuple):
     is_grey: bool
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file of that name is taken for an image."""
-    return name.lower().endswith(SUFFIXES)
-
-
 def read_header(path: str) -> Header:
     """Size and kind of an image file. Raises any exception if it is not a readable one."""
     with open(path, "rb") as file, Image.open(file) as image:
@@ -50,17 +46,14 @@ def read_header(path: str) -> Header:
         return Header(height, width, _is_grey(image))
 
 
-def decode(path: str, channels: int, size: tuple[int, int], resize: bool) -> np.ndarray:
-    """An image file as uint8 (*size, channels): the first frame, upright, on white.
+def decode(path: str, channels: int, size: Size, how: str) -> np.ndarray:
+    """An image file as uint8 (*size, channels): the first frame, upright, on white, fitted.
 
-    `size` is what the header says unless the image is to be resized (bicubic, with
-    antialiasing). Raises any exception if the file is damaged.
+    `how` is one of the `FITS`. Raises any exception if the file is damaged.
     """
-    height, width = size
     # By its path, Pillow would map an uncompressed TIFF into memory, and garble one that is turned.
     with open(path, "rb") as file, Image.open(file) as opened:
-        if resize:
-            opened.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
+        opened.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
         opened.load()
         with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
             ImageOps.exif_transpose(opened, in_place=True)
@@ -68,13 +61,8 @@ def decode(path: str, channels: int, size: tuple[int, int], resize: bool) -> np.
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if channels == 1 else "RGB")
-        if resize:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    if pixels.shape[:2] != size:
-        raise ValueError("its size is not what its header says")
-    return pixels
+        image = fit(image.convert("L" if channels == 1 else "RGB"), size, how)
+        return np.asarray(image).reshape(*size, channels)
 
 
 def in_threads(

@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .decode import SUFFIXES, Header, decode, in_threads, is_image_name, read_header
+from .decode import Header, decode, in_threads, read_header
+from .fitting import Size, Sizes, note, proposed_size
+from .formats import SUFFIXES, is_image_name, left_out
 from .mapped import ArrayCache, Record
 from .splits import Dataset, Splits, held_out_rows, rows_of_classes
 
 TEST_NAMES = {"test", "val", "valid", "validation"}
-SIZES_SHOWN = 4
 SKIPPED_SHOWN = 3
 
 
@@ -27,61 +27,91 @@ class Arrangement(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def load_image_folder(
-    folder: Path, data_dir: Path, image_size: tuple[int, int] | None, classes: list[str] | None
-) -> Splits:
+class Wanted(NamedTuple):
+    """How images are wanted: None lets the images of a folder say."""
+
+    size: Size | None = None
+    channels: int | None = None
+    how: str = "crop"
+    classes: list[str] | None = None
+    least: int = 2  # images
+
+
+def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
     """Images below `folder`, decoded once into `data_dir`/folders and mapped from there.
 
     Sub-folders `train` and `test` (or `val`) are the splits; without them a fifth of the files is
     held out. Sub-folders below are the classes if every image lies in one of at least two.
-    Unreadable files are left out, with a note. Colour unless every image is grey.
+    Files that are no images, or cannot be read, are left out, with a note. Images of other sizes
+    than the one wanted are fitted, and so are images of several sizes. Colour unless every image is
+    grey.
 
-    Raises InputError if there is no image, if sizes differ and `image_size` is None, or if the
-    decoded images cannot be kept.
+    Raises InputError if there are too few images, or if the decoded ones cannot be kept.
     """
     folder = folder.resolve()
-    listing = list_images(folder)
+    listing, others = list_images(folder)
     names = [name for name, _, _ in listing]
+    notes = [f"left out in {folder}: {left_out(others)}"] if others else []
     if not names:
         raise InputError(
             f"{folder} holds no IDX image files (names with idx3-ubyte, plain or .gz) and no "
-            f"images ({' '.join(SUFFIXES)})"
+            f"images ({' '.join(SUFFIXES)})" + "".join(f"; {note}" for note in notes)
         )
     arrangement = arrange(names)
     rows = np.arange(len(names))
-    if classes:
-        rows = rows_of_classes(str(folder), classes, arrangement.class_names, arrangement.labels)
-    options = {"image_size": image_size, "classes": sorted(classes or [])}
-    cache = ArrayCache(data_dir / "folders", str(folder), [list(f) for f in listing], options)
+    if wanted.classes:
+        rows = rows_of_classes(
+            str(folder), wanted.classes, arrangement.class_names, arrangement.labels
+        )
+
+    def cache_for(options: Wanted) -> ArrayCache:
+        kept = options._asdict() | {"classes": sorted(options.classes or [])}
+        del kept["least"]  # which does not change what is read
+        files = [list(file) for file in listing]
+        return ArrayCache(data_dir / "folders", str(folder), files, kept)
+
+    cache = cache_for(wanted)
     found = cache.read()
     if found is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about files that can be read all the same
-            fill(cache, folder, names, rows, arrangement.is_test, image_size)
+            headers = read_headers(folder, names, rows, wanted.least)
+            exact = wanted
+            if wanted.size is None:
+                exact = wanted._replace(size=proposed_size(headers.sizes))
+                if cache_for(exact).read() is None:
+                    fill(cache_for(exact), folder, names, headers, arrangement.is_test, exact)
+                cache.refer_to(cache_for(exact))
+            else:
+                fill(cache, folder, names, headers, arrangement.is_test, wanted)
         found = cache.read()
     if found is None:
         raise InputError(f"{cache.array} cannot be read back; choose another --data_dir")
     images, record = found
+    if record.skipped:
+        notes.append(_skipped_note(folder, record, len(rows)))
+    sizes, size = Sizes(record.num_sizes, record.commonest), images.shape[1:3]
+    if sizes.differ_from(size):
+        notes.append(note(str(folder), sizes, size, wanted.how, chosen=wanted.size is not None))
     files = tuple(str(folder / name) for name in names)
-    notes = (_note(folder, record, len(rows), cache.skipped),) if record.skipped else ()
     parts, start = [], 0
     for positions in (record.train, record.test):
         index = np.array(positions, np.int64)
-        some_labels = None if arrangement.labels is None else arrangement.labels[index]
+        labels = None if arrangement.labels is None else arrangement.labels[index]
         view = images[start : start + len(index)]
         start += len(index)
-        parts.append(
-            Dataset(str(folder), view, some_labels, index, arrangement.class_names, files, notes)
-        )
+        class_names = arrangement.class_names
+        parts.append(Dataset(str(folder), view, labels, index, class_names, files, tuple(notes)))
     return Splits(*parts)
 
 
-def list_images(folder: Path) -> list[tuple[str, int, int]]:
+def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
     """Relative name, bytes and time of change (ns) of every image file below, sorted by name.
 
-    Hidden files and folders are not looked at; folders that are links are.
+    And the names of all other files. Hidden files and folders are not looked at; folders that are
+    links are.
     """
-    found, seen = [], set()
+    found, others, seen = [], [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         identity = os.stat(place)
         if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder that was there already
@@ -92,11 +122,15 @@ def list_images(folder: Path) -> list[tuple[str, int, int]]:
         below = "" if place == str(folder) else os.path.relpath(place, folder)
         for name in names:
             path = os.path.join(place, name)
-            if is_image_name(name) and not name.startswith(".") and os.path.isfile(path):
+            if name.startswith(".") or not os.path.isfile(path):
+                continue
+            if is_image_name(name):
                 status = os.stat(path)
                 relative = os.path.join(below, name).replace(os.sep, "/")
                 found.append((relative, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+            else:
+                others.append(name)
+    return sorted(found), others
 
 
 def arrange(names: list[str]) -> Arrangement:
@@ -127,35 +161,53 @@ def arrange(names: list[str]) -> Arrangement:
     return Arrangement(is_test, labels, tuple(map(str, class_names)))
 
 
+class Headers(NamedTuple):
+    """What the files at some rows of a listing say before their pixels are read."""
+
+    readable: dict[int, Header]
+    skipped: dict[str, str]
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [(header.height, header.width) for header in self.readable.values()]
+
+
+def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -> Headers:
+    """The headers of the files at `rows`. Raises InputError if too few can be read."""
+    headers = Headers({}, {})
+    paths = [str(folder / names[row]) for row in rows]
+    found = in_threads(read_header, paths, len(paths), "reading headers")
+    for row, header in zip(rows, found, strict=True):
+        if isinstance(header, str):
+            headers.skipped[names[row]] = header
+        else:
+            headers.readable[int(row)] = header
+    if len(headers.readable) < least:
+        raise InputError(
+            f"{folder} has {len(headers.readable)} readable images; at least {least} "
+            + ("is needed" if least == 1 else "are needed")
+            + (f" ({_some(headers.skipped)})" if headers.skipped else "")
+        )
+    return headers
+
+
 def fill(
     cache: ArrayCache,
     folder: Path,
     names: list[str],
-    rows: np.ndarray,
+    headers: Headers,
     is_test: np.ndarray,
-    image_size: tuple[int, int] | None,
+    wanted: Wanted,
 ) -> None:
-    """Decode the files at `rows` into the cache: those for training, then those for testing."""
-    paths = [str(folder / names[row]) for row in rows]
-    headers: dict[int, Header] = {}
-    skipped: dict[str, str] = {}
-    found = in_threads(read_header, paths, len(paths), "reading headers")
-    for row, header in zip(rows, found, strict=True):
-        if isinstance(header, str):
-            skipped[names[row]] = header
-        else:
-            headers[row] = header
-    if len(headers) < 2:
-        raise InputError(
-            f"{folder} has {len(headers)} readable images; at least 2 are needed"
-            + (f" ({_some(skipped)})" if skipped else "")
-        )
-    channels = 1 if all(header.is_grey for header in headers.values()) else 3
-    size = image_size or _common_size(folder, headers)
-    decode_one = partial(decode, channels=channels, size=size, resize=image_size is not None)
-    with cache.writing((len(headers), *size, channels)) as (file, record):
-        kept = (record.train, record.test)
-        order = [row for part in (False, True) for row in headers if is_test[row] == part]
+    """Decode what has a header into the cache: files for training, then those for testing."""
+    assert wanted.size is not None
+    is_grey = all(header.is_grey for header in headers.readable.values())
+    channels = wanted.channels or (1 if is_grey else 3)
+    decode_one = partial(decode, channels=channels, size=wanted.size, how=wanted.how)
+    with cache.writing((len(headers.readable), *wanted.size, channels)) as (file, record):
+        record.num_sizes, record.commonest = Sizes.of(headers.sizes)
+        kept, skipped = (record.train, record.test), dict(headers.skipped)
+        order = [row for part in (False, True) for row in headers.readable if is_test[row] == part]
         ordered = (str(folder / names[row]) for row in order)
         decoded = in_threads(decode_one, ordered, len(order), "decoding images")
         for row, image in zip(order, decoded, strict=True):
@@ -163,28 +215,14 @@ def fill(
                 skipped[names[row]] = image
             else:
                 file.write(image.tobytes())
-                kept[int(is_test[row])].append(int(row))
+                kept[int(is_test[row])].append(row)
         record.skipped.update(sorted(skipped.items()))
 
 
-def _common_size(folder: Path, headers: dict[int, Header]) -> tuple[int, int]:
-    sizes = Counter((header.height, header.width) for header in headers.values())
-    ((height, width), _), *others = sizes.most_common()
-    if others:
-        shown = [f"{h} x {w} in {num:,}" for (h, w), num in sizes.most_common(SIZES_SHOWN)]
-        more = f" and {len(sizes) - SIZES_SHOWN:,} other sizes" if len(sizes) > SIZES_SHOWN else ""
-        raise InputError(
-            f"{folder} holds images of {len(sizes):,} sizes (height x width: {', '.join(shown)} "
-            f"files{more}); resize them with --image_size H W, such as --image_size {height} "
-            f"{width}"
-        )
-    return height, width
-
-
-def _note(folder: Path, record: Record, num: int, skipped_file: Path) -> str:
+def _skipped_note(folder: Path, record: Record, num: int) -> str:
     return (
         f"{len(record.skipped):,} of {num:,} images in {folder} cannot be read and are left out: "
-        f"{_some(record.skipped)}; listed in {skipped_file}"
+        f"{_some(record.skipped)}; listed in {record.listed_in}"
     )
 
 

@@ -1,10 +1,9 @@
-"""Arrays of images (N, H, W, C): as bytes, resized, looked at through chosen rows."""
+"""Arrays of images (N, H, W, C): as bytes, looked at through chosen rows."""
 
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
-from PIL import Image
 
 from ..errors import InputError
 
@@ -72,18 +71,6 @@ def _on_white(images: np.ndarray) -> np.ndarray:
         darkness = (255 - image[..., :-1]).astype(np.uint16) * image[..., -1:]
         out[...] = 255 - (darkness + 127) // 255
     return flat
-
-
-def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 images (N, H, W, C) resampled to (N, *size, C), bicubic with antialiasing."""
-    height, width = size
-    channels = images.shape[-1]
-    resized = np.empty((len(images), height, width, channels), np.uint8)
-    for image, out in zip(images, resized, strict=True):
-        for channel in range(channels):
-            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-            out[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
-    return resized
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:

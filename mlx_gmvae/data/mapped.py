@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 SECONDS_OF_A_DAY = 86_400
 
 
@@ -24,19 +24,24 @@ class Record:
     """What lies in an array file: first the training rows, then the test rows.
 
     `train` and `test` are positions in the listing of the source; `skipped` maps the names of
-    files that could not be read to the reasons.
+    files that could not be read to the reasons, which the file `listed_in` has line by line.
+    `num_sizes` and `commonest` are the `Sizes` of the others before they were fitted.
     """
 
     train: list[int] = field(default_factory=list)
     test: list[int] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    listed_in: str = ""
+    num_sizes: int = 0
+    commonest: list[list[int]] = field(default_factory=list)
 
 
 class ArrayCache:
     """The array file of one source, as it was listed, under one set of options.
 
     In `place` lie <key>.npy, <key>.json that describes it and, where files were skipped,
-    <key>.skipped.txt. The key is a hash of everything that the content depends on.
+    <key>.skipped.txt. The key is a hash of everything that the content depends on. What was found
+    out about a source under fewer options may refer to the content under more of them.
     """
 
     def __init__(self, place: Path, source: str, listing: list[list[Any]], options: dict[str, Any]):
@@ -54,9 +59,12 @@ class ArrayCache:
     def read(self) -> tuple[np.ndarray, Record] | None:
         """The mapped array and its record, or None if there is none or it is damaged."""
         try:
-            saved = json.loads(self.description.read_text())
-            record = Record(saved["train"], saved["test"], saved["skipped"])
-            images = np.load(self.array, mmap_mode="r", allow_pickle=False)
+            key, saved = self.array.stem, json.loads(self.description.read_text())
+            if "same_as" in saved:
+                key = str(saved["same_as"])
+                saved = json.loads((self.place / f"{key}.json").read_text())
+            record = Record(**{each.name: saved[each.name] for each in fields(Record)})
+            images = np.load(self.place / f"{key}.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if images.ndim != 4 or len(images) < len(record.train) + len(record.test):
@@ -109,12 +117,20 @@ class ArrayCache:
                 "choose another --data_dir or a smaller --image_size"
             )
 
+    def refer_to(self, other: "ArrayCache") -> None:
+        """From now on `read` here what is kept there."""
+        self._write_description({"same_as": other.array.stem})
+
     def _describe(self, record: Record) -> None:
+        record.listed_in = str(self.skipped) if record.skipped else ""
         if record.skipped:
             lines = [f"{name}: {reason}\n" for name, reason in record.skipped.items()]
             self.skipped.write_text("".join(lines), errors="surrogateescape")
+        self._write_description(vars(record))
+
+    def _write_description(self, content: dict[str, Any]) -> None:
         temporary = self.description.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps(self.made_from | vars(record)))
+        temporary.write_text(json.dumps(self.made_from | content))
         os.replace(temporary, self.description)
 
     def _remove_outdated(self) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,18 @@ class Dataset:
         """The name of an image's file below its folder, or its position in its source."""
         source = self.source_of(row)
         return Path(source).relative_to(self.name).as_posix() if self.files else source
+
+    def columns(self) -> dict[str, Any]:
+        """What tables say of each image: its position in its source, and its file if it has one."""
+        columns: dict[str, Any] = {"index": self.index}
+        if self.files:
+            columns["file"] = [self.files[index] for index in self.index]
+        return columns
+
+    def short_name(self, row: int) -> str:
+        """What a caption calls an image: its file's name, or its number."""
+        source = self.source_of(row)
+        return Path(source).name if self.files else f"image {source}"
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at `rows`, in that order, copied."""
@@ -110,7 +122,7 @@ def make_dataset(
         )
     if labels.dtype.kind in "iu" and labels.min(initial=0) >= 0 and labels.max(initial=0) < 1000:
         class_names = class_names or tuple(
-            str(number) for number in range(labels.max(initial=0) + 1)
+            str(number) for number in range(int(labels.max(initial=0)) + 1)
         )
         numbers = labels.astype(np.int64)
     else:
@@ -119,10 +131,14 @@ def make_dataset(
     return Dataset(name, images, numbers, np.arange(len(images)), class_names, notes=notes)
 
 
-def hold_out(dataset: Dataset) -> Splits:
-    """Split off TEST_FRACTION of the images at random, the same ones every time."""
-    if len(dataset) < 2:
-        raise InputError(f"{dataset.name} has {len(dataset)} images; at least 2 are needed")
+def hold_out(dataset: Dataset, least: int = 2) -> Splits:
+    """Split off TEST_FRACTION of the images at random, the same ones every time.
+
+    Raises InputError if there are fewer than `least`; a single one is a test image.
+    """
+    if len(dataset) < least:
+        needed = "1 is needed" if least == 1 else f"at least {least} are needed"
+        raise InputError(f"{dataset.name} has {len(dataset)} images; {needed}")
     train, test = held_out_rows(len(dataset))
     return Splits(dataset.take(train), dataset.take(test))
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..data.splits import Dataset
-from ..report import figures, tables
+from ..report import tables
 from ..report.outputs import files_named
+from ..report.sheets import Section, save_sheet
 from .metrics import (
     calibration_error,
     classification_scores,
@@ -27,7 +28,10 @@ SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
 TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
-NOT_ALWAYS_WRITTEN = ("confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html")
+NOT_ALWAYS_WRITTEN = (
+    "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
+    "latents.csv", "summary.html",
+)  # fmt: skip
 
 
 @dataclass
@@ -62,6 +66,10 @@ class Assignments:
         """The name of each image's class, (N,)."""
         return np.array(self.class_names)[self.clusters]
 
+    def of(self, rows: np.ndarray) -> "Assignments":
+        """Those of the images at `rows`."""
+        return Assignments(self.dataset.take(rows), self.responsibilities[rows], self.class_names)
+
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
         return self._names[cluster] if self.class_names else f"cluster_{cluster:02d}"
@@ -83,9 +91,7 @@ class Assignments:
 
     def write_csv(self, path: Path) -> None:
         """One row per image: index in the source, file, cluster, confidence, label."""
-        columns: dict[str, Any] = {"index": self.dataset.index}
-        if self.dataset.files:
-            columns["file"] = [self.dataset.files[index] for index in self.dataset.index]
+        columns = self.dataset.columns()
         columns["cluster"] = self.clusters
         columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
         if self.class_names:
@@ -94,8 +100,7 @@ class Assignments:
             columns["anomaly"] = [f"{value:.3f}" for value in self.anomaly]
         if self.dataset.labels is not None:
             columns["label"] = self.dataset.label_names
-        rows = zip(*columns.values(), strict=True)
-        tables.write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
+        tables.write_columns(path, columns)
 
     def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """What diagrams colour `num` random images by, and the images' rows.
@@ -119,25 +124,50 @@ class Assignments:
         found["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
         return found
 
+    def most_typical(self, cluster: int) -> np.ndarray:
+        """The rows of a cluster's images, most confident first."""
+        members = np.flatnonzero(self.clusters == cluster)
+        return members[np.argsort(-self.confidence[members], kind="stable")]
+
+    def title(self, cluster: int) -> str:
+        """A cluster in words: its name, how many images are in it, how surely."""
+        members = self.clusters == cluster
+        line = f"{self.name(cluster).replace('_', ' ')}: {members.sum():,} images"
+        return f"{line}, mean confidence {self.confidence[members].mean():.3f}"
+
     def save_contact_sheets(self, outdir: Path) -> list[Path]:
-        """cluster_<k>.png: the 100 most confident images of each cluster, best first.
+        """cluster_<k>.png: the most confident images of each cluster, and the least confident.
 
         Returns the sheets; a cluster without images has none.
         """
         sheets = []
-        clusters, confidence = self.clusters, self.confidence
-        for cluster in np.unique(clusters):
-            members = np.flatnonzero(clusters == cluster)
-            members = members[np.argsort(-confidence[members], kind="stable")][:SHEET_IMAGES]
+        for cluster in np.unique(self.clusters):
+            members = self.most_typical(cluster)
+            num_doubtful = min(SHEET_COLUMNS, len(members) // 4)
+            typical = members[: len(members) - num_doubtful][: SHEET_IMAGES - num_doubtful]
+            doubtful = members[len(members) - num_doubtful :][::-1]
+            sections = [
+                Section("most typical first", self.dataset.images[typical]),
+                Section("least certain first", self.dataset.images[doubtful]),
+            ]
             sheets.append(outdir / f"{self.name(cluster)}.png")
-            figures.save_grid(sheets[-1], self.dataset.images[members], SHEET_COLUMNS)
+            save_sheet(sheets[-1], self.title(cluster), sections)
         return sheets
 
-    def save_anomalies(self, path: Path, num: int) -> None:
-        """The `num` images with the highest anomaly score, worst first."""
+    def strangest(self, num: int) -> Section:
+        """The `num` images with the highest anomaly score, worst first, captioned with it."""
         assert self.anomaly is not None
         worst = np.argsort(-self.anomaly, kind="stable")[:num]
-        figures.save_grid(path, self.dataset.images[worst], min(num, SHEET_COLUMNS))
+        captions = [
+            [f"{self.anomaly[row]:.1f} nats", self.dataset.short_name(row)] for row in worst
+        ]
+        return Section("", self.dataset.images[worst], captions)
+
+    def save_anomalies(self, path: Path, num: int) -> None:
+        """A sheet of `strangest`."""
+        total = len(self.dataset)
+        title = f"the {min(num, total):,} least likely of {total:,} images, strangest first"
+        save_sheet(path, title, [self.strangest(num)])
 
     def scores(self) -> dict[str, Any]:
         """Cluster sizes, mean confidence and, where labels exist, how well they are met.
@@ -150,7 +180,7 @@ class Assignments:
             "mean_confidence": float(self.confidence.mean()),
         }
         labels = self.dataset.labels
-        if labels is None:
+        if labels is None or self.responsibilities.shape[1] == 1:  # one cluster says nothing
             return scores
         if self.class_names:
             names = self.dataset.label_names
@@ -173,7 +203,9 @@ def earlier_results(folder: Path) -> list[Path]:
     everything is somebody else's.
     """
     try:
-        with (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with (folder / TABLE).open(
+            newline="", encoding="utf-8-sig", errors="surrogateescape"
+        ) as file:
             reader = csv.DictReader(file)
             columns = set(reader.fieldnames or ())
             if not columns >= EVERY_TABLE_HAS:

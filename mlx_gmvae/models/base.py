@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from ..config import ModelConfig
 from .distributions import Normal, make_likelihood
@@ -94,9 +94,11 @@ class LatentVariableModel(nn.Module):
 
         Source: Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
         """
-        q = self.posterior(x)
-        log_weights = mx.stack([self.log_importance_weight(x, q) for _ in range(num_samples)])
-        return mx.logsumexp(log_weights, axis=0) - math.log(num_samples)
+        # All draws in one call: x1 ... x1, x2 ... x2, and so on.
+        q = tree_map(lambda each: mx.repeat(each, num_samples, axis=0), self.posterior(x))
+        log_weights = self.log_importance_weight(mx.repeat(x, num_samples, axis=0), q)
+        log_weights = log_weights.reshape(len(x), num_samples)
+        return mx.logsumexp(log_weights, axis=1) - math.log(num_samples)
 
     def sample(self, num: int, component: int | None = None) -> mx.array:
         """`num` images of expected pixels, (num, H, W, C), from the prior or a component."""

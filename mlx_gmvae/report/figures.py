@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 MARGIN = 2
 SMALLEST_SIDE = 56
+SHOWN_SIDE = 96  # of an image among many, at most
 CAPTION_HEIGHT = 16
 FRAME_MILLISECONDS = 400
 LAST_FRAME_MILLISECONDS = 2000

@@ -82,22 +82,38 @@ def tsne(latents: np.ndarray) -> np.ndarray:
 
 
 def save_curves(
-    path: Path, panels: dict[str, dict[str, list[float]]], x_name: str, first: int = 1
+    path: Path,
+    rows: list[dict[str, dict[str, list[float]]]],
+    x_name: str,
+    y_name: str = "",
+    first: int = 1,
 ) -> None:
-    """A diagram per panel with a line per named series, over `first`, `first` + 1, ..."""
-    width, height = 2.8 * len(panels), 2.8
+    """Rows of diagrams by title, each with a line per named series over `first`, `first` + 1, ...
+
+    A row of four is 1,200 pixels wide.
+    """
+    columns = max(map(len, rows))
+    width, height = 2.5 * columns, 2.5 * len(rows)
     # Margins in inches: to find them by trial, as layouts do, takes as long as all the drawing.
     figure = _figure(width, height, layout=None)
-    figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.35 / height, 0.35)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-        for label, values in lines.items():
-            axis.plot(range(first, first + len(values)), values, marker=".", label=label)
-        axis.set_title(title)
-        axis.set_xlabel(x_name)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        if len(lines) > 1:
-            axis.legend(fontsize=7)
+    figure.subplots_adjust(
+        0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.3 / height, wspace=0.35, hspace=0.55
+    )
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for panels, row in zip(rows, axes, strict=True):
+        for axis in row[len(panels) :]:
+            axis.remove()
+        row[0].set_ylabel(y_name)
+        for axis, (title, lines) in zip(row, panels.items(), strict=False):
+            for label, values in lines.items():
+                points = range(first, first + len(values))
+                axis.plot(points, values, marker=".", markersize=4, lw=1.2, label=label)
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel(x_name)
+            axis.tick_params(labelsize=8)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            if len(lines) > 1:
+                axis.legend(fontsize=7)
     _save(figure, path)
 
 

@@ -11,7 +11,6 @@ LARGE_IMAGES = 4
 LARGE_SIDE = 256
 FRAME_COLUMNS = 10
 FRAME_IMAGES = 50
-FRAME_SIDE = 96  # of an image in the animation, at most
 MOST_FRAME_COMPONENTS = 12
 
 
@@ -55,4 +54,4 @@ def save_progress(
 
 
 def _small(images: np.ndarray, columns: int) -> np.ndarray:
-    return figures.grid(figures.shrunk(images, FRAME_SIDE), columns)
+    return figures.grid(figures.shrunk(images, figures.SHOWN_SIDE), columns)

@@ -1,18 +1,31 @@
 """Results as files for other programs: CSV and JSON."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows of equal keys as a CSV file with a header."""
+    """Rows of equal keys as a CSV file with a header.
+
+    In UTF-8, which names of other letters than English ones begin with a mark that says so, since
+    Excel garbles them without.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    encoding = "utf-8" if text.getvalue().isascii() else "utf-8-sig"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    path.write_bytes(text.getvalue().encode(encoding, "surrogateescape"))
+
+
+def write_columns(path: Path, columns: dict[str, Any]) -> None:
+    """Columns of equal length by name, as a CSV file."""
+    rows = zip(*columns.values(), strict=True)
+    write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

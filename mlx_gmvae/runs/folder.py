@@ -12,6 +12,7 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
+from ..data.source import Source
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
 from ..report import tables
@@ -23,7 +24,7 @@ WRITTEN = (  # by a run, in its folder
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
     "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
     "samples.png", "curves.png", "progress.gif", "number.png", "elbo.png", "accuracy.png",
-    "latent_pca.png", "latent_tsne.png",
+    "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ class SavedRun(NamedTuple):
 
     model: ModelConfig
     training: TrainConfig
-    data: dict[str, Any]  # dataset, image_size, classes
+    source: Source
     progress: dict[str, Any]  # epoch, step, seconds, history
 
 
@@ -105,33 +106,33 @@ class RunFolder:
             saved = SavedRun(
                 ModelConfig.from_dict(info["model"]),
                 TrainConfig.from_dict(info["training"]),
-                {name: info["data"][name] for name in ("dataset", "image_size", "classes")},
+                Source.from_dict(info["data"], folder.state),
                 info["progress"],
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder.state} does not describe a run ({error})") from None
         return folder, saved
 
-    def save(self, trainer: Trainer, data: dict[str, Any]) -> None:
+    def save(self, trainer: Trainer, source: Source) -> None:
         """Write the model, the history, and the state that resumes at this very step."""
-        self.save_state(trainer, data)
-        self.save_model(trainer, data)
+        self.save_state(trainer, source)
+        self.save_model(trainer, source)
         if trainer.history:
             tables.write_csv(self.path / "history.csv", trainer.history)
 
-    def save_state(self, trainer: Trainer, data: dict[str, Any]) -> None:
+    def save_state(self, trainer: Trainer, source: Source) -> None:
         """Write what `open` and `restore` read."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
-        info = {"kind": "state", "model": config, "training": training, "data": data}
+        info = {"kind": "state", "model": config, "training": training, "data": source.to_dict()}
         save_arrays(self.state, arrays, info | {"progress": progress})
 
     def save_model(
-        self, trainer: Trainer, data: dict[str, Any], metrics: dict[str, Any] | None = None
+        self, trainer: Trainer, source: Source, metrics: dict[str, Any] | None = None
     ) -> None:
         """Write the model alone, as it is now, and what was measured of it."""
-        training = trainer.config.to_dict()
-        save_model(self.model, trainer.model, data=data, training=training, metrics=metrics)
+        made_of = {"data": source.to_dict(), "training": trainer.config.to_dict()}
+        save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
         """Put a Trainer where the saved state left off."""
@@ -185,12 +186,12 @@ class RunFolder:
         return graph
 
     def save_iteration(
-        self, iteration: int, model: LatentVariableModel, data: dict[str, Any], config: TrainConfig
+        self, iteration: int, model: LatentVariableModel, source: Source, config: TrainConfig
     ) -> None:
         """Keep the model as it is after an iteration of mutual learning."""
         path = iteration_file(self.path, iteration)
         path.parent.mkdir(exist_ok=True)
-        save_model(path, model, data=data, training=config.to_dict())
+        save_model(path, model, data=source.to_dict(), training=config.to_dict())
 
     def save_best(self, model: LatentVariableModel) -> None:
         """Keep the weights of the best epoch so far, for early stopping."""

@@ -52,5 +52,5 @@ def compare_iterations(folder: Path, num: int, test: Dataset) -> list[dict[str, 
     for name, title in (("elbo", "test ELBO, nats per image"), ("accuracy", "test accuracy")):
         if name in rows[0]:
             values = [row[name] for row in rows]
-            plots.save_curves(folder / f"{name}.png", {title: {"": values}}, "iteration", first=0)
+            plots.save_curves(folder / f"{name}.png", [{title: {"": values}}], "iteration", first=0)
     return rows

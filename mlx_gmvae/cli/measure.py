@@ -1,0 +1,89 @@
+"""What is measured and pictured of a trained model, when train.py has trained it."""
+
+from typing import Any
+
+import numpy as np
+
+from ..clustering.scores import pair_scores
+from ..data.images import Rows
+from ..evaluation import overview
+from ..evaluation.assignments import Assignments
+from ..evaluation.scores import (
+    anomaly_scores,
+    component_gaussians,
+    generative_scores,
+    latents,
+    responsibilities,
+)
+from ..models import MixtureModel
+from ..report import plots
+from ..report.curves import training_curves
+from ..report.outputs import names_in, saved_line
+from ..report.summary import write_summary
+from ..report.tables import write_json
+from ..runs.folder import WRITTEN
+from ..runs.iterations import compare_iterations
+from .script import print_scores
+from .start import Run
+
+PICTURED_POINTS = 5000
+SCORED_IMAGES = 1000  # for what is strange among them
+
+
+def measure(run: Run) -> None:
+    """Measure the trained model; write metrics.json, curves.png, latent.png and summary.html."""
+    model, test, config = run.trainer.model, run.splits.test, run.trainer.config
+    model.eval()
+    if config.early_stopping:
+        run.folder.load_best(model)
+        print(f"kept the weights of epoch {run.trainer.best_epoch}, the best on held-out images")
+    metrics: dict[str, Any] = {"split": "test", "images": len(test)}
+    metrics["generative"] = generative_scores(model, test.images)
+    print_scores("test", metrics["generative"])
+    found = Assignments(test, np.ones((len(test), 1)))
+    if isinstance(model, MixtureModel):
+        found = Assignments(test, responsibilities(model, test.images))
+        metrics |= found.scores()
+        metrics["pairs"] = pair_scores(
+            model, run.splits.train.images, config, graph=run.trainer.neighbours
+        )
+        print_scores("training images, without labels", metrics["pairs"])
+        if "clustering" in metrics:
+            print_scores("test clustering", metrics["clustering"])
+    if config.mutual_iterations is not None:
+        for row in compare_iterations(run.folder.path, len(config.refits), test):
+            print_scores(f"iteration {row.pop('iteration')}", row)
+    history = run.trainer.history
+    metrics["training_seconds"] = sum(record["seconds"] for record in history)
+    run.folder.save_model(run.trainer, run.source, metrics)
+    folder = run.folder.path
+    plots.save_curves(folder / "curves.png", training_curves(history), "epoch", "nats per image")
+    save_summary(run, found, metrics)
+    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
+    print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
+
+
+def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
+    """latent.png, and summary.html of all there is to see."""
+    model, folder, test = run.trainer.model, run.folder.path, run.splits.test
+    panels, rows = found.colourings(PICTURED_POINTS)
+    gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
+    z = latents(model, Rows(test.images, rows))
+    plots.save_latent_plane(folder / "latent.png", z, panels, gaussians)
+    config = run.trainer.config
+    text = (
+        f"{model.config.model} of {test.name}: {len(run.splits.train):,} images to train on for "
+        f"{run.trainer.epoch} epochs, seed {config.seed}; figures and pictures are of "
+        f"{len(test):,} images that were held out."
+    )
+    some = found.of(np.arange(min(len(test), SCORED_IMAGES)))
+    some.anomaly = anomaly_scores(model, some.dataset.images, "importance")
+    is_mixture = isinstance(model, MixtureModel)
+    blocks = [
+        overview.figures_block(metrics, text),
+        overview.clusters_block(model, found) if is_mixture else overview.samples_block(model),
+        overview.reconstructions_block(model, test.images),
+        overview.diagrams_block(folder),
+        overview.anomalies_block(some),
+    ]
+    write_summary(folder / "summary.html", folder.resolve().name, blocks)

@@ -1,0 +1,122 @@
+"""How images of any size and kind come to one height, width and number of channels."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FITS = ("crop", "pad", "stretch")
+LARGEST_PROPOSED = 64
+SIZES_SHOWN = 3
+
+Size = tuple[int, int]  # height, width
+
+
+def fit(image: Image.Image, size: Size, how: str) -> Image.Image:
+    """An image at `size`, bicubic with antialiasing, by one of `FITS`.
+
+    "crop" keeps the middle, "pad" the whole on the usual colour of its border, and "stretch"
+    changes height and width each on its own.
+    """
+    height, width = size
+    if image.size == (width, height):
+        return image
+    method = Image.Resampling.BICUBIC
+    if how == "crop":
+        return ImageOps.fit(image, (width, height), method)
+    if how == "pad":
+        return ImageOps.pad(image, (width, height), method, color=_border_colour(image))
+    return image.resize((width, height), method)
+
+
+def _border_colour(image: Image.Image) -> int | tuple[int, ...]:
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    colour = np.median(border, axis=0).astype(int)
+    return int(colour) if colour.ndim == 0 else tuple(colour.tolist())
+
+
+def fit_images(images: np.ndarray, size: Size, how: str) -> np.ndarray:
+    """uint8 images (N, H, W, C), each by `fit`, as (N, *size, C)."""
+    if images.shape[1:3] == tuple(size):
+        return images
+    channels = images.shape[-1]
+    fitted = np.empty((len(images), *size, channels), np.uint8)
+    for image, out in zip(images, fitted, strict=True):
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        out[...] = np.asarray(fit(picture, size, how)).reshape(out.shape)
+    return fitted
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Images of 1 or 3 channels with 1 or 3; colours become greys by their luma."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return images.repeat(3, axis=-1)
+    greys = np.empty((*images.shape[:-1], 1), np.uint8)
+    for image, out in zip(images, greys, strict=True):
+        out[..., 0] = np.asarray(Image.fromarray(image).convert("L"))
+    return greys
+
+
+class Sizes(NamedTuple):
+    """The heights and widths of images before they are fitted: how many, and the commonest."""
+
+    num: int
+    commonest: list[list[int]]  # height, width, number of images
+
+    @classmethod
+    def of(cls, sizes: Iterable[Size]) -> "Sizes":
+        counts = Counter(sizes)
+        return cls(len(counts), [[*size, num] for size, num in counts.most_common(SIZES_SHOWN)])
+
+    def describe(self) -> str:
+        """Such as "images of 427 x 640", or of how many sizes."""
+        if self.num == 1:
+            ((height, width, _),) = self.commonest
+            return f"images of {height} x {width}"
+        shown = ", ".join(f"{h} x {w} in {num:,}" for h, w, num in self.commonest)
+        more = f" and {self.num - len(self.commonest):,} others"
+        return (
+            f"images of {self.num:,} sizes ({shown}"
+            + (more if self.num > len(self.commonest) else "")
+            + ")"
+        )
+
+    def differ_from(self, size: Size) -> bool:
+        """Whether any image has another size."""
+        return self.num > 1 or self.commonest[0][:2] != list(size)
+
+
+def proposed_size(sizes: Sequence[Size]) -> Size:
+    """Height and width for images of `sizes`: their own if they have one, however large.
+
+    Otherwise the median height and width, reduced to 64 pixels at most and to multiples of 4.
+
+    >>> proposed_size([(28, 20), (28, 20)]), proposed_size([(3000, 4000), (1500, 2000), (30, 40)])
+    ((28, 20), (48, 64))
+    """
+    different = set(sizes)
+    if len(different) == 1:
+        return different.pop()
+    height, width = np.median(list(sizes), axis=0)
+    scale = min(1.0, LARGEST_PROPOSED / max(height, width))
+    rows, columns = (max(4, 4 * round(side * scale / 4)) for side in (height, width))
+    return rows, columns
+
+
+DONE = {
+    "crop": "the middle of each is cropped and resized to",
+    "pad": "each is resized and padded to",
+    "stretch": "each is stretched to",
+}
+
+
+def note(source: str, sizes: Sizes, size: Size, how: str, chosen: bool) -> str:
+    """What to tell whoever loads images that were fitted; `chosen` if somebody asked for `size`."""
+    height, width = size
+    line = f"{source}: {sizes.describe()}; {DONE[how]} {height} x {width}"
+    return line if chosen else f"{line} (--image_size H W chooses another size)"

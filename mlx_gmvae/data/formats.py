@@ -1,0 +1,65 @@
+"""Which files are taken for images, by the ends of their names, and what would read the others."""
+
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+
+from PIL import features
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+HEIF = (".heic", ".heif")
+AVIF = (".avif",)
+REMEDIES = dict.fromkeys(HEIF, "pip install pillow-heif") | dict.fromkeys(
+    AVIF, "pip install --upgrade pillow"
+)
+SUFFIXES_SHOWN = 6
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of that name is taken for an image, and can be read as one."""
+    suffix = suffix_of(name)
+    if suffix in HEIF:
+        return _reads_heif()
+    if suffix in AVIF:
+        return _reads_avif()
+    return suffix in SUFFIXES
+
+
+def suffix_of(name: str) -> str:
+    """The end of a file's name from its last dot, in small letters."""
+    return os.path.splitext(name)[1].lower()
+
+
+@cache
+def _reads_heif() -> bool:
+    """Photographs of iPhones, if the package for them is installed."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
+
+
+@cache
+def _reads_avif() -> bool:
+    return bool(features.check("avif"))
+
+
+def left_out(names: Iterable[str]) -> str:
+    """How many files of each kind are not taken for images, those with a remedy first.
+
+    >>> left_out(["a.mov", "b.txt", "c.mov"])
+    '2 .mov, 1 .txt'
+    """
+    counts = Counter(suffix_of(name) or "without a suffix" for name in names)
+    shown = []
+    in_order = sorted(counts.most_common(), key=lambda item: item[0] not in REMEDIES)
+    for suffix, num in in_order[:SUFFIXES_SHOWN]:
+        remedy = f" ({REMEDIES[suffix]} to read them)" if suffix in REMEDIES else ""
+        shown.append(f"{num:,} {suffix}{remedy}")
+    if len(counts) > SUFFIXES_SHOWN:
+        shown.append(f"and {len(counts) - SUFFIXES_SHOWN:,} other kinds")
+    return ", ".join(shown)

@@ -1,0 +1,75 @@
+"""Where images come from and how they are fitted: what the files of a run say of them."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .datasets import NAMES, load_dataset
+from .fitting import FITS
+from .splits import Splits
+from .store import expanded
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset by name or by path, as it was typed and as an absolute one; and what `fit` did.
+
+    `classes` are those that were kept, or None for all.
+    """
+
+    dataset: str
+    path: str | None = None
+    classes: list[str] | None = None
+    fit: str = "crop"
+
+    @classmethod
+    def typed(cls, dataset: str, classes: list[str] | None, fit: str | None) -> "Source":
+        """What was given on a command line."""
+        path = None if dataset in NAMES else str(expanded(dataset).resolve())
+        return cls(dataset, path, classes, fit or "crop")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], file: str | Path) -> "Source":
+        """What `file` says. Raises InputError if it does not say it.
+
+        Files of the first version know of no other way to fit images than to stretch them.
+        """
+        known: dict[str, Any] = {"fit": "stretch"} | values
+        known = {field.name: known.get(field.name) for field in fields(cls)}
+        source = cls(**known)
+        classes = source.classes or []
+        listed = classes if isinstance(classes, list) else [None]
+        names = [source.dataset, source.path or "", *listed]
+        if not all(isinstance(name, str) for name in names) or source.fit not in FITS:
+            raise InputError(f"{file} does not say what it was trained on; give --dataset")
+        return source
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types; `from_dict` inverts it."""
+        return asdict(self)
+
+    def is_named_by(self, dataset: str) -> bool:
+        """Whether `dataset`, typed anywhere, names this source."""
+        if dataset in NAMES or self.path is None:
+            return dataset == self.dataset
+        return str(expanded(dataset).resolve()) == self.path
+
+    def load(
+        self,
+        data_dir: str | None,
+        image_size: tuple[int, int] | None = None,
+        channels: int | None = None,
+        least: int = 2,
+    ) -> Splits:
+        """The images, as `load_dataset` reads them. Raises InputError."""
+        where = self.dataset
+        if self.path and Path(self.path).exists():  # it may have been typed in another folder
+            where = self.path
+        return load_dataset(where, data_dir, image_size, self.classes, self.fit, channels, least)
+
+    def is_gone(self) -> bool:
+        """Whether neither the absolute path nor the typed one leads anywhere."""
+        return self.path is not None and not any(
+            expanded(place).exists() for place in (self.path, self.dataset)
+        )

@@ -1,0 +1,102 @@
+"""Sheets of images for people: a title, sections with headings, a caption below each image."""
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from . import figures
+
+COLUMNS = 10
+MARGIN = 4
+TITLE_SIZE, HEADING_SIZE, CAPTION_SIZE = 18, 14, 10
+SMALLEST_SIDE = 56
+SMALLEST_CAPTIONED_SIDE = 112
+LARGEST_SIDE = 256
+GREY = (110, 110, 110)
+
+
+class Section(NamedTuple):
+    """Images (N, H, W, C) below a heading, with lines of text below each of them, or without any.
+
+    In rows of `columns`.
+    """
+
+    heading: str
+    images: np.ndarray
+    captions: list[list[str]] | None = None
+    columns: int = COLUMNS
+
+
+def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
+    """Write a picture of all sections, one below the other; those without images are left out."""
+    bands = [_text_band(title, TITLE_SIZE, "bold")]
+    for section in sections:
+        if len(section.images):
+            if section.heading:
+                bands.append(_text_band(section.heading, HEADING_SIZE))
+            bands.append(_cells(section))
+    width = max(band.width for band in bands)
+    sheet = Image.new("RGB", (width, sum(band.height for band in bands) + MARGIN), "white")
+    top = 0
+    for band in bands:
+        sheet.paste(band, (0, top))
+        top += band.height
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _cells(section: Section) -> Image.Image:
+    """The images in rows, small ones enlarged by a whole factor, large ones reduced."""
+    images = figures.shrunk(section.images, LARGEST_SIDE)
+    smallest = SMALLEST_CAPTIONED_SIDE if section.captions else SMALLEST_SIDE
+    factor = max(1, round(smallest / images.shape[2]))
+    height, width = (side * factor for side in images.shape[1:3])
+    lines = max(map(len, section.captions)) if section.captions else 0
+    line_height = CAPTION_SIZE + 3
+    across = min(section.columns, len(images))
+    cell_width = max(width, SMALLEST_CAPTIONED_SIDE if lines else 0) + MARGIN
+    cell_height = height + MARGIN + lines * line_height
+    rows = math.ceil(len(images) / across)
+    sheet = Image.new("RGB", (MARGIN + across * cell_width, rows * cell_height + MARGIN), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, image in enumerate(images):
+        left = MARGIN + number % across * cell_width
+        top = number // across * cell_height
+        picture = figures.as_pillow(image).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(picture, (left, top))
+        for line, text in enumerate(section.captions[number] if section.captions else []):
+            shown = _shortened(text, cell_width - MARGIN)
+            place = (left, top + height + 1 + line * line_height)
+            pen.text(place, shown, fill=GREY if line else "black", font=font(CAPTION_SIZE))
+    return sheet
+
+
+def _text_band(text: str, size: int, weight: str = "") -> Image.Image:
+    drawn = font(size, weight)
+    band = Image.new("RGB", (math.ceil(drawn.getlength(text)) + 2 * MARGIN, size + 12), "white")
+    ImageDraw.Draw(band).text((MARGIN, 4), text, fill="black", font=drawn)
+    return band
+
+
+def _shortened(text: str, width: int) -> str:
+    """A text that fits: names differ at their ends, so it is the middle that goes."""
+    if font(CAPTION_SIZE).getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        short = f"{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}"
+        if font(CAPTION_SIZE).getlength(short) <= width:
+            return short
+    return "…"
+
+
+@cache
+def font(size: int, weight: str = "") -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings: it has more letters than Pillow's own."""
+    import matplotlib
+
+    name = f"DejaVuSans{'-Bold' if weight == 'bold' else ''}.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)

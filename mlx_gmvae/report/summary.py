@@ -1,0 +1,74 @@
+"""Everything that a run or a call made as one HTML page that needs no network and no other file."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from . import figures
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+SMALLEST_SIDE = 40
+
+
+class Picture(NamedTuple):
+    """A caption and what is shown below it: images (N, H, W, C) in rows, or a file of a diagram."""
+
+    caption: str
+    content: np.ndarray | Path
+    columns: int = 10
+
+
+class Block(NamedTuple):
+    """A part of the page: a heading, a sentence, named figures, pictures."""
+
+    heading: str
+    text: str = ""
+    figures: Mapping[str, str] = MappingProxyType({})
+    pictures: Sequence[Picture] = ()
+
+
+def write_summary(path: Path, title: str, blocks: list[Block]) -> None:
+    """Write the page. Texts may hold anything: nothing in them is read as markup."""
+    body = "\n".join(map(_section, blocks))
+    page = TEMPLATE.read_text(encoding="utf-8")
+    page = page.replace("<!--TITLE-->", escape(title)).replace("<!--BODY-->", body)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _section(block: Block) -> str:
+    parts = [f"<section><h2>{escape(block.heading)}</h2>" if block.heading else "<section>"]
+    if block.text:
+        parts.append(f"<p>{escape(block.text)}</p>")
+    if block.figures:
+        rows = (
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in block.figures.items()
+        )
+        parts.append(f"<table>{''.join(rows)}</table>")
+    if block.pictures:
+        parts.append(f"<div class=pictures>{''.join(map(_figure, block.pictures))}</div>")
+    return "".join(parts) + "</section>"
+
+
+def _figure(picture: Picture) -> str:
+    caption = escape(picture.caption)
+    if isinstance(picture.content, Path):
+        kind, encoded = "diagram", picture.content.read_bytes()
+    else:
+        kind = "pixels"
+        small = figures.shrunk(picture.content, figures.SHOWN_SIDE)
+        file = io.BytesIO()
+        figures.as_pillow(figures.grid(small, picture.columns, SMALLEST_SIDE)).save(file, "PNG")
+        encoded = file.getvalue()
+    source = "data:image/png;base64," + base64.b64encode(encoded).decode()
+    return (
+        f"<figure><figcaption>{caption}</figcaption>"
+        f'<img class={kind} alt="{caption}" src="{source}"></figure>'
+    )
