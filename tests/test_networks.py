@@ -10,7 +10,9 @@ from mlx_gmvae.models.networks import (
 )
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.mark.parametrize("arch", ["conv", "mlp"])
@@ -57,3 +59,24 @@ def test_padding_keeps_the_image_where_it_was() -> None:
     assert coarsest_grid(config, config.layers) == (7, 6)
     decoder = make_decoder(config)
     assert (decoder._top, decoder._left) == (top, left)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 6), (1, 1), (5, 30), (15, 16)])
+def test_small_images_are_enlarged_for_the_classifier_as_pillow_does_it(
+    size: tuple[int, int],
+) -> None:
+    classifier = Classifier(ModelConfig(image_size=size, channels=3))
+    images = np.random.default_rng(0).random((4, *size, 3)).astype(np.float32)
+    larger = classifier.enlarged(mx.array(images))
+    factor = larger.shape[1] // size[0]
+    assert larger.shape[1:3] == (factor * size[0], factor * size[1])
+    assert factor == 1 or max(larger.shape[1:3]) <= 32
+    assert min(larger.shape[1:3]) >= 16 or 2 * max(larger.shape[1:3]) > 32
+    for image, found in zip(images, np.array(larger), strict=True):
+        for channel in range(3):
+            plane = Image.fromarray(image[..., channel])
+            wanted = (factor * size[1], factor * size[0])
+            expected = np.asarray(plane.resize(wanted, Image.Resampling.BICUBIC))
+            np.testing.assert_allclose(found[..., channel], expected.clip(0, 1), atol=1e-5)
+    assert classifier.enlarged(larger) is larger
+    np.testing.assert_array_equal(classifier(mx.array(images)), classifier(larger))

@@ -84,6 +84,12 @@ class PairObjective:
         """How images and partners are distorted: more gently once clusters are known."""
         return self._first if self.stage == Stage.DIVIDING else self._then
 
+    def distorted(self, images: mx.array, drawn: mx.array | None = None) -> mx.array:
+        """Float images by `distort`; small ones are enlarged first, as turning few pixels blurs."""
+        if self.model.has_classifier:
+            images = self.model.classifier.enlarged(images)
+        return self.distort(images, drawn)
+
     def train_terms(
         self,
         x: mx.array,
@@ -97,7 +103,7 @@ class PairObjective:
         Of float images (B, H, W, C) and their partners, distorted by `drawn` or at random.
         `balance` and `teaching` are the weights of this step.
         """
-        pairs = self.distort(mx.concatenate([x, partners]), drawn)
+        pairs = self.distorted(mx.concatenate([x, partners]), drawn)
         if self.heads is None and self.parts is None:
             terms = self.terms(self.model.log_cluster_probabilities(pairs))
             return self.loss(terms, balance), terms
@@ -137,7 +143,7 @@ class PairObjective:
     def part_loss(self, x: mx.array, partners: mx.array, weight: mx.array) -> mx.array:
         """The loss above for the parts alone, of distorted images and their partners."""
         assert self.parts is not None
-        pairs = self.distort(mx.concatenate([x, partners]))
+        pairs = self.distorted(mx.concatenate([x, partners]))
         return self._parted(self.parts, self.model.classifier.features(pairs), weight)
 
     def _parted(self, parts: Parts, features: mx.array, weight: mx.array) -> mx.array:

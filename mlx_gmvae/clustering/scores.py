@@ -10,10 +10,10 @@ from ..data.batches import over_batches
 from ..data.images import Rows
 from ..device.randomness import preserved_random_state
 from ..models import MixtureModel
-from .augment import Augmentation, kinds_of, without_strokes
 from .choices import fitted
 from .neighbours import draw_partners, neighbour_graph
 from .objective import FREE_BALANCE, PairObjective, balance_weight
+from .parts import Stage
 
 PAIR_IMAGES = 10_000
 
@@ -44,12 +44,12 @@ def pair_scores(
     else:
         partners = Rows(images, draw_partners(graph, rows, rng))
     objective = PairObjective(model, config.balance, config.augment)
-    distort = Augmentation(without_strokes(kinds_of(config.augment)))
+    objective.stage = Stage.AGREED  # clusters are known, and distortions gentler
     with preserved_random_state():
         mx.random.seed(seed)
         plain = over_batches(model.log_cluster_probabilities, some)
         distorted, other = (
-            over_batches(lambda x: model.log_cluster_probabilities(distort(x)), each)
+            over_batches(lambda x: model.log_cluster_probabilities(objective.distorted(x)), each)
             for each in (some, partners)
         )
     terms = objective.terms(mx.array(np.concatenate([distorted, other])))

@@ -94,8 +94,12 @@ class LatentVariableModel(nn.Module):
 
         Source: Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
         """
+
         # All draws in one call: x1 ... x1, x2 ... x2, and so on.
-        q = tree_map(lambda each: mx.repeat(each, num_samples, axis=0), self.posterior(x))
+        def repeated(each: mx.array | None) -> mx.array | None:
+            return None if each is None else mx.repeat(each, num_samples, axis=0)
+
+        q = tree_map(repeated, self.posterior(x))
         log_weights = self.log_importance_weight(mx.repeat(x, num_samples, axis=0), q)
         log_weights = log_weights.reshape(len(x), num_samples)
         return mx.logsumexp(log_weights, axis=1) - math.log(num_samples)

@@ -10,7 +10,12 @@ import numpy as np
 
 from ..config import ModelConfig, TrainConfig
 from ..models import MixtureModel, kind_of
-from ..models.networks import classifier_filters, coarsest_grid, stage_filters
+from ..models.networks import (
+    as_classifier_sees,
+    classifier_filters,
+    coarsest_grid,
+    stage_filters,
+)
 from ..models.patches import KINDS, num_windows
 
 FLOAT_BYTES = 4
@@ -65,7 +70,8 @@ def in_words(num_bytes: int) -> str:
 def _classifier_outputs(config: ModelConfig) -> int:
     if config.arch == "conv" and config.classifier == "patches":
         return round(SHARE_WITHOUT_GRADIENTS * KINDS * num_windows(config.image_size))
-    return _outputs(config, classifier_filters(config))
+    seen = as_classifier_sees(config)
+    return _outputs(seen, classifier_filters(seen))
 
 
 def _outputs(config: ModelConfig, filters: list[int]) -> int:
