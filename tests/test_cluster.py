@@ -23,6 +23,7 @@ from mlx_gmvae.report import plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.runs.checkpoint import load_model
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from pictures import kinds_in
@@ -370,3 +371,32 @@ def test_flags_without_sense_are_refused(
     assert cluster.main(options.split()) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_latents_are_saved_with_the_names_of_their_images(
+    digits_run: Path, digits: Splits, tmp_path: Path
+) -> None:
+    options = f"--model {digits_run}/model.npz --save_latents --outdir {tmp_path}"
+    assert cluster.main(options.split()) == 0
+    z = np.load(tmp_path / "latents.npy")
+    model = load_model(digits_run / "model.npz").model
+    expected = np.array(model.encode(mx.array(digits.test.images / 255)).mean)
+    np.testing.assert_allclose(z, expected, atol=1e-4)
+    rows = rows_of(tmp_path / "latents.csv")
+    assert list(rows[0]) == ["index", "z1", "z2", "z3", "z4"]
+    assert [int(row["index"]) for row in rows] == digits.test.index.tolist()
+    table = [[float(row[f"z{number}"]) for number in range(1, 5)] for row in rows]
+    np.testing.assert_allclose(table, z, rtol=1e-6)
+
+
+def test_a_vae_scores_anomalies_without_labels(
+    plane_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = f"--model {plane_run}/model.npz --outdir {tmp_path}"
+    assert cluster.main(options.split()) == 2
+    assert "--anomalies N" in capsys.readouterr().err
+    assert cluster.main([*options.split(), "--anomalies", "3"]) == 0
+    rows = rows_of(tmp_path / "assignments.csv")
+    assert {row["cluster"] for row in rows} == {"0"}
+    assert len({row["anomaly"] for row in rows}) > len(rows) / 2
+    assert "clustering" not in json.loads((tmp_path / "metrics.json").read_text())
