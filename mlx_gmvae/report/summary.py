@@ -13,7 +13,7 @@ import numpy as np
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-SMALLEST_SIDE = 40
+SMALLEST_SIDE, SMALLEST_ALONE = 40, 96  # pixels of an image in a row, of one alone
 
 
 class Picture(NamedTuple):
@@ -64,8 +64,9 @@ def _figure(picture: Picture) -> str:
     else:
         kind = "pixels"
         small = figures.shrunk(picture.content, figures.SHOWN_SIDE)
+        smallest = SMALLEST_SIDE if picture.columns > 1 else SMALLEST_ALONE
         file = io.BytesIO()
-        figures.as_pillow(figures.grid(small, picture.columns, SMALLEST_SIDE)).save(file, "PNG")
+        figures.as_pillow(figures.grid(small, picture.columns, smallest)).save(file, "PNG")
         encoded = file.getvalue()
     source = "data:image/png;base64," + base64.b64encode(encoded).decode()
     return (
