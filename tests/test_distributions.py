@@ -6,6 +6,7 @@ from collections.abc import Callable
 from mlx_gmvae.models.distributions import (
     Bernoulli,
     Gaussian,
+    Logistic,
     Normal,
     categorical_kl_uniform,
     log_responsibilities,
@@ -13,8 +14,10 @@ from mlx_gmvae.models.distributions import (
 )
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.optimizers import Adam
 from scipy import stats
 
 rng = np.random.default_rng(0)
@@ -66,6 +69,44 @@ def test_gaussian_log_prob_is_scipys() -> None:
     expected = stats.norm.logpdf(x, mean, 0.3).sum((1, 2, 3))
     log_prob = Gaussian(0.3).log_prob(mx.array(mean), mx.array(x))
     np.testing.assert_allclose(log_prob, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("log_scale", [-6.0, -2.5, 0.5])
+def test_logistic_log_prob_is_scipys(log_scale: float) -> None:
+    levels = rng.integers(0, 256, (4, 5, 3, 3))
+    levels.flat[:30] = [0] * 15 + [255] * 15
+    location = rng.normal(0.5, 0.4, levels.shape)
+    likelihood = Logistic(3)
+    likelihood.log_scale = mx.full((3,), log_scale)
+    scale = np.exp(log_scale)
+    above, below = (stats.logistic.cdf((levels + d) / 255, location, scale) for d in (0.5, -0.5))
+    if log_scale > -5:  # else scipy's differences are of nearly equal numbers
+        shares = np.where(levels == 255, 1, above) - np.where(levels == 0, 0, below)
+        found = likelihood.log_prob(mx.array(location), mx.array(levels / 255))
+        np.testing.assert_allclose(found, np.log(shares).sum((1, 2, 3)), rtol=1e-4)
+    # The 256 values together are certain, wherever the location is.
+    every = mx.arange(256).reshape(256, 1, 1, 1) / 255
+    for place in (-0.2, 0.0, 0.31, 1.0, 1.4):
+        likelihood = Logistic(1)
+        likelihood.log_scale = mx.full((1,), log_scale)
+        log_probs = likelihood.log_prob(mx.full(every.shape, place), every)
+        assert float(mx.exp(log_probs).sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_logistic_scale_is_learned() -> None:
+    """Residuals of a known scale, by Adam on the likelihood alone."""
+    residuals = stats.logistic.rvs(scale=0.02, size=(100, 5, 5, 1), random_state=0)
+    x = mx.array(np.rint((0.5 + residuals) * 255) / 255)
+    likelihood, optimizer = Logistic(1), Adam(0.05)
+
+    def loss(module: Logistic) -> mx.array:
+        return -module.log_prob(mx.full(x.shape, 0.5), x).mean()
+
+    for _ in range(200):
+        _, gradients = nn.value_and_grad(likelihood, loss)(likelihood)
+        optimizer.update(likelihood, gradients)
+        mx.eval(likelihood.parameters(), optimizer.state)
+    assert float(mx.exp(likelihood.log_scale)[0]) == pytest.approx(0.02, rel=0.1)
 
 
 def test_densities_integrate_to_one() -> None:

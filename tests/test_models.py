@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.config.model import LIKELIHOODS
 from mlx_gmvae.models import MODELS, LatentVariableModel, MixtureModel, build_model
 from mlx_gmvae.models.base import TRIES
 from mlx_gmvae.models.distributions import Normal
@@ -19,7 +20,7 @@ VARIANTS = [
     for model in MODELS
     for arch in ("conv", "mlp")
     for posterior in POSTERIORS.get(model, ["amortised"])
-    for likelihood in ("bernoulli", "gaussian")
+    for likelihood in LIKELIHOODS
 ]
 
 

@@ -8,7 +8,7 @@ from ..errors import InputError
 from .record import Record, require_choice, require_positive, require_range
 
 ARCHS = ("conv", "mlp")
-LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
 POSTERIORS = ("amortised", "bayes")
 CLASSIFIERS = ("conv", "patches")
 

@@ -41,7 +41,7 @@ class LatentVariableModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.likelihood = make_likelihood(config.likelihood, config.sigma)
+        self.likelihood = make_likelihood(config.likelihood, config.sigma, config.channels)
         self.encoder = make_encoder(config)
         self.decoder = make_decoder(config)
 
