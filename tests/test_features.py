@@ -31,6 +31,8 @@ WRITTEN = {
     "clusters": "../sorted/cluster_09",
     "more": "cluster_03_00019.png",
     "strange": "anomalies.png",
+    "fitted": "summary.html",
+    "latents": "latents.npy",
     "tsne": "latent_tsne.png",
     "named": "confusion.png",
     "page": "explorer.html",
@@ -54,6 +56,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top, left = rng.integers(0, 300), rng.integers(0, 500)
             piece = Image.fromarray(photo[top : top + 48, left : left + 64])
             piece.save(folder / "photos" / name / f"{number}.png")
+    (folder / "snapshots").mkdir()
+    for number, size in enumerate([(90, 40), (30, 70), (64, 48)]):
+        piece.resize(size).save(folder / "snapshots" / f"{number}.jpg")
     return folder
 
 

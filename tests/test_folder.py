@@ -203,16 +203,16 @@ def test_mixed_sizes_get_one_that_is_proposed(tmp_path: Path) -> None:
         write(folder, f"{number}.png", PHOTO if number < 4 else PHOTO.resize((20, 10)))
     splits = load(folder)
     assert splits.train.image_shape == (32, 48, 3)
-    assert splits.train.notes == (
+    assert splits.train.fitted == (
         f"{folder}: images of 2 sizes (32 x 48 in 4, 10 x 20 in 2); the middle of each is cropped "
-        "and resized to 32 x 48 (--image_size H W chooses another size)",
+        "and resized to 32 x 48 (--image_size H W chooses another size)"
     )
     everything = splits.named("all")
     (same,) = everything.images[everything.index == 0]
     np.testing.assert_array_equal(same, np.asarray(PHOTO))
     assert len(cached(folder)) == 1
     again = load(folder, image_size=(32, 48))  # which was decoded already
-    assert len(cached(folder)) == 1 and "--image_size" not in again.train.notes[0]
+    assert len(cached(folder)) == 1 and "--image_size" not in again.train.fitted
     assert load(folder, image_size=(12, 18)).train.image_shape == (12, 18, 3)
 
 

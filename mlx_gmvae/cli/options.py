@@ -113,7 +113,7 @@ def load_model_data(
         source = Source.typed(args.dataset, args.classes, fit)
     least = 2 if is_own or both_parts else 1
     splits = source.load(args.data_dir, config.image_size, config.channels, least)
-    say_notes(splits)
+    say_notes(splits, fitted=not is_own)
     return ModelData(splits, is_own)
 
 
@@ -125,14 +125,16 @@ def load_resumed(args: argparse.Namespace, source: Source, config: ModelConfig) 
             "put it back"
         )
     splits = source.load(args.data_dir, config.image_size, config.channels)
-    say_notes(splits)
+    say_notes(splits, fitted=False)
     return splits
 
 
-def say_notes(splits: Splits) -> None:
-    """What there is to say about the images, on stderr."""
+def say_notes(splits: Splits, fitted: bool) -> None:
+    """What there is to say about the images, on stderr, also how they were `fitted` if asked."""
     for line in splits.train.notes:
         print(line, file=sys.stderr)
+    if fitted and splits.train.fitted:
+        print(splits.train.fitted, file=sys.stderr)
 
 
 def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
@@ -152,7 +154,7 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
         source = Source.typed("digits", args.classes, args.fit)
         return source.load(args.data_dir, size or (28, 28)), source
-    say_notes(splits)
+    say_notes(splits, fitted=True)
     return splits, source
 
 

@@ -160,4 +160,4 @@ def _fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
     sizes = Sizes.of([(found[0], found[1])])
     line = note(dataset.name, sizes, wanted.size, wanted.how, chosen=True)
     images = fit_images(images, wanted.size, wanted.how)
-    return dataclasses.replace(dataset, images=images, notes=(*dataset.notes, line))
+    return dataclasses.replace(dataset, images=images, fitted=line)

@@ -91,8 +91,9 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
     if record.skipped:
         notes.append(_skipped_note(folder, record, len(rows)))
     sizes, size = Sizes(record.num_sizes, record.commonest), images.shape[1:3]
+    fitted = ""
     if sizes.differ_from(size):
-        notes.append(note(str(folder), sizes, size, wanted.how, chosen=wanted.size is not None))
+        fitted = note(str(folder), sizes, size, wanted.how, chosen=wanted.size is not None)
     files = tuple(str(folder / name) for name in names)
     parts, start = [], 0
     for positions in (record.train, record.test):
@@ -100,8 +101,8 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
         labels = None if arrangement.labels is None else arrangement.labels[index]
         view = images[start : start + len(index)]
         start += len(index)
-        class_names = arrangement.class_names
-        parts.append(Dataset(str(folder), view, labels, index, class_names, files, tuple(notes)))
+        described = (arrangement.class_names, files, tuple(notes), fitted)
+        parts.append(Dataset(str(folder), view, labels, index, *described))
     return Splits(*parts)
 
 

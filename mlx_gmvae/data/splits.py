@@ -20,7 +20,8 @@ class Dataset:
 
     `index` (N,) is each image's position in its source, and `class_names` the name of each
     class number. Images that were files of their own came from the paths `files[index]`.
-    `notes` are lines to show to whoever loads the images, about files left out for example.
+    `notes` are lines to show to whoever loads the images, about files left out for example, and
+    `fitted` is one about how they came to their size, if it was not theirs.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fitted: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
