@@ -27,8 +27,9 @@ def test_leaks_are_shares_of_the_smaller_ones_neighbours() -> None:
 def test_the_number_is_the_largest_without_a_leak() -> None:
     assert chosen_number({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
     assert chosen_number({3: 0.3, 2: 0.2}) == 1
-    # One far up that is small by chance does not count.
+    # Single ones that are small or large by chance do not count.
     assert chosen_number({6: 0.4, 5: 0.08, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
+    assert chosen_number({6: 0.4, 5: 0.05, 4: 0.04, 3: 0.09, 2: 0.01}) == 5
     line = Number(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
     assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
     assert line.endswith("of 4 clusters 20.0%")

@@ -5,7 +5,6 @@ leak most into each other first, and the number is where the leaks become small.
 """
 
 from functools import partial
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -73,13 +72,18 @@ def steps_to_find(num_images: int, training: TrainConfig) -> int:
 
 
 def chosen_number(leaks: dict[int, float]) -> int:
-    """The largest number of clusters of which no two leak much, nor do those of any fewer.
+    """The largest number of clusters of which no two leak much into each other.
 
-    Leaks rise with the number, but for chance: where classes are not clear-cut they stay about as
-    small over many numbers, and the last of those would be chance too.
+    But for chance, leaks rise with the number; so they are judged by their isotonic regression. A
+    single one that is high or low for its place would decide otherwise, where classes are not
+    clear-cut and leaks are about as small over many numbers.
     """
+    from sklearn.isotonic import IsotonicRegression
+
     numbers = sorted(leaks)
-    return 1 + sum(1 for _ in takewhile(lambda number: leaks[number] < SMALL_LEAK, numbers))
+    rising = IsotonicRegression().fit_transform(numbers, [leaks[number] for number in numbers])
+    small = [number for number, leak in zip(numbers, rising, strict=True) if leak < SMALL_LEAK]
+    return max(small, default=1)
 
 
 class _Network(nn.Module):
