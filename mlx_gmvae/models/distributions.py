@@ -100,29 +100,52 @@ class Bernoulli(NamedTuple):
 def _cross_entropy():  # type: ignore[no-untyped-def]
     """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for the stream in use.
 
-    Both are made of e = exp(-|l|). 2 to a power is three times as fast as exp on MLX's CPU, and
-    two passes over e take a fifth of the time of logaddexp and its automatic gradient.
+    Both are made of e = exp(-|l|), since two passes over that take a fifth of the time of logaddexp
+    and its automatic gradient.
     """
     stream = current_stream()
 
-    def exp_minus_abs(logits: mx.array) -> mx.array:
-        return mx.power(2.0, mx.abs(logits) * (-1 / math.log(2)))
-
     @mx.custom_function
     def function(logits: mx.array, x: mx.array) -> mx.array:
-        softplus = mx.maximum(logits, 0) + mx.log(1 + exp_minus_abs(logits))
-        return (x * logits - softplus).sum(axis=(-3, -2, -1))
+        return (x * logits - _softplus_of(logits, _exp_minus_abs(logits))).sum(axis=(-3, -2, -1))
 
     @function.vjp
     def gradients(primals, cotangent, _):  # type: ignore[no-untyped-def]
         logits, x = primals
         with mx.stream(stream):
             cotangent = cotangent[..., None, None, None]
-            small = exp_minus_abs(logits)
-            sigmoid = mx.maximum(logits > 0, small) / (1 + small)
-            return cotangent * (x - sigmoid), cotangent * logits
+            return cotangent * (x - _sigmoid_of(logits, _exp_minus_abs(logits))), cotangent * logits
 
     return function
+
+
+def _softplus():  # type: ignore[no-untyped-def]
+    """log(1 + exp(x)) with its gradient sigmoid(x), likewise."""
+    stream = current_stream()
+
+    @mx.custom_function
+    def function(x: mx.array) -> mx.array:
+        return _softplus_of(x, _exp_minus_abs(x))
+
+    @function.vjp
+    def gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
+        with mx.stream(stream):
+            return cotangent * _sigmoid_of(x, _exp_minus_abs(x))
+
+    return function
+
+
+def _exp_minus_abs(x: mx.array) -> mx.array:
+    # 2 to a power is three times as fast as exp on MLX's CPU.
+    return mx.power(2.0, mx.abs(x) * (-1 / math.log(2)))
+
+
+def _softplus_of(x: mx.array, small: mx.array) -> mx.array:
+    return mx.maximum(x, 0) + mx.log(1 + small)
+
+
+def _sigmoid_of(x: mx.array, small: mx.array) -> mx.array:
+    return mx.maximum(x > 0, small) / (1 + small)
 
 
 class Gaussian(NamedTuple):
@@ -161,9 +184,9 @@ class Logistic(nn.Module):
 
         def summed(location: mx.array, x: mx.array) -> mx.array:
             # With F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)), no difference of nearly equal numbers.
-            centred = (x - location) * inverse
-            above = nn.softplus(-(centred + HALF_BIN * inverse))
-            below = nn.softplus(centred - HALF_BIN * inverse)
+            softplus, centred = _softplus(), (x - location) * inverse
+            above = softplus(-(centred + HALF_BIN * inverse))
+            below = softplus(centred - HALF_BIN * inverse)
             width = mx.log(-mx.expm1(-2 * HALF_BIN * inverse))
             is_first, is_last = x < HALF_BIN, x > 1 - HALF_BIN
             inside = width - mx.where(is_last, 0, above) - mx.where(is_first, 0, below)
