@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_gmvae.cli import flags, options
 from mlx_gmvae.cli.script import Parser, require_at_least, script
+from mlx_gmvae.data.batches import with_progress
 from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.scores import samples
@@ -50,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Draw new images from a trained model: a row of samples per component, or a grid for one "
-        "component or a model without any."
+        "Draw new images from a trained model. Writes samples.png: a row of samples per component, "
+        "or a grid for one component or a model without any."
     )
     flags.add_model_file_flags(parser)
     group = parser.add_argument_group("output")
@@ -147,9 +148,9 @@ def save_files(outdir: Path, components: list[int] | list[None], samples: list[n
     written = []
     for component, images in zip(components, samples, strict=True):
         prefix = "sample" if component is None else f"cluster_{component:02d}"
-        for number, image in enumerate(images):
+        for number in with_progress(range(len(images)), "saving"):
             written.append(outdir / f"{prefix}_{number:05d}.png")
-            figures.save_image(written[-1], image)
+            figures.save_image(written[-1], images[number])
     if len(components) > 1:  # all there are: an earlier model may have had more
         prefix = r"cluster_(\d\d|[1-9]\d\d+)"
     remove_outdated(files_named(outdir, prefix + r"_(\d{5}|[1-9]\d{5,})\.png"), written)

@@ -1,13 +1,16 @@
 """A function over a whole set of uint8 images, a batch at a time."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
 from .images import Images
+
+Item = TypeVar("Item")
 
 BATCH_PIXELS = 1 << 20
 DELAY = 2  # seconds, after which progress is worth showing
@@ -38,6 +41,11 @@ def over_batches(
 ) -> np.ndarray:
     """Concatenate `function` over batches of float images; one evaluation a batch."""
     return np.concatenate([np.array(function(x)) for x in in_batches(images, copies, what)])
+
+
+def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Each of `items`, with a progress bar if they take over two seconds together."""
+    yield from tqdm(items, desc=what, leave=False, disable=None, delay=DELAY)
 
 
 def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:

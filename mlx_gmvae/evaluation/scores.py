@@ -6,7 +6,7 @@ from functools import partial
 import mlx.core as mx
 import numpy as np
 
-from ..data.batches import batch_size, in_batches, over_batches
+from ..data.batches import batch_size, in_batches, over_batches, with_progress
 from ..data.images import Images
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state
@@ -42,7 +42,8 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
-    return np.concatenate([np.array(model.sample(each, component)) for each in nums])
+    drawn = (model.sample(each, component) for each in with_progress(nums, "sampling"))
+    return np.concatenate([np.array(images) for images in drawn])
 
 
 def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ..data.batches import with_progress
 from ..data.splits import Dataset
 from ..errors import InputError
 from ..report import figures
@@ -48,7 +49,9 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
     dataset = found.dataset
     for cluster in range(found.responsibilities.shape[1]):
         (outdir / found.name(cluster)).mkdir(parents=True, exist_ok=True)
-    for row, (index, cluster) in enumerate(zip(dataset.index, found.clusters, strict=True)):
+    clusters = found.clusters
+    for row in with_progress(range(len(dataset)), "sorting"):
+        index, cluster = dataset.index[row], clusters[row]
         folder = outdir / found.name(cluster)
         if not dataset.files:
             figures.save_image(folder / f"{index:06d}.png", dataset.images[row])
