@@ -159,8 +159,9 @@ def train_seeds(args: argparse.Namespace) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Train a VAE, or one with a mixture as its prior, on unlabelled images. Writes a run folder: "
-        "model.npz, metrics.json, history.csv, summary.html, which shows all, and its pictures."
+        "Train a VAE, or one with a mixture as its prior, on unlabelled images. Writes a run "
+        "folder: model.npz, metrics.json, history.csv, pictures, and summary.html, which shows it "
+        "all."
     )
     flags.add_data_flags(
         parser,
