@@ -1,0 +1,174 @@
+"""What a vector holds of an image: likelihoods and widths of the decoder, in the same time.
+
+    python benchmarks/decoders.py --data_dir DIR --workdir W
+
+Plain VAEs of Frey faces, photographs of 32x32 and crops of 128x128 of the photographs that come
+with scikit-image and scikit-learn, each trained for the same processor seconds. Test bits per
+dimension are of a lossless code: where the likelihood is another one, under a logistic of the scale
+that fits the reconstructions of training images best. Kept in benchmarks/results/decoders.json, pictures in W.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+KEPT = ROOT / "benchmarks" / "results" / "decoders.json"
+
+import sets  # noqa: E402
+
+CROPS, SIDE = 2400, 128
+SETS = {"frey": (8, 40), "photos": (32, 90), "crops": (64, 150)}  # latent_dims, seconds
+VARIANTS = {
+    "bernoulli": {},
+    "gaussian, sigma 0.1": {"likelihood": "gaussian", "sigma": 0.1},
+    "logistic": {"likelihood": "logistic"},
+    "logistic, max_filters 128": {"likelihood": "logistic", "max_filters": 128},
+}
+SCALES = np.exp(np.arange(-5, -1, 0.1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--workdir", type=Path, default=ROOT / "results" / "decoders")
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
+    args = parser.parse_args()
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        for variant, options in VARIANTS.items():
+            kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+            if variant in kept.get(name, {}):
+                continue
+            kept.setdefault(name, {})[variant] = measured(name, variant, options, args)
+            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+            print(f"{name}, {variant}: {kept[name][variant]}", flush=True)
+
+
+def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -> dict:
+    """Train one model and measure it on test images."""
+    from mlx_gmvae import ModelConfig, TrainConfig, build_model
+    from mlx_gmvae.data.datasets import load_dataset
+    from mlx_gmvae.device import backend
+    from mlx_gmvae.evaluation.scores import generative_scores, reconstruct
+    from mlx_gmvae.report.figures import interleave, save_grid
+    from mlx_gmvae.training.defaults import for_model
+    from mlx_gmvae.training.trainer import Trainer
+
+    import mlx.core as mx
+
+    backend.keep_freed_memory()
+    train, test = load_dataset(str(source(name, args)), args.data_dir)
+    height, width, channels = train.image_shape
+    dims, seconds = SETS[name]
+    config = ModelConfig.from_dict(
+        {"model": "vae", "latent_dims": dims, "image_size": (height, width), "channels": channels}
+        | options
+    )
+    mx.random.seed(0)
+    model = build_model(config)
+    batchsize = 32 if name == "crops" else 64
+    trial = for_model(TrainConfig(epochs=1, batchsize=batchsize, pair_weight=0.0), config, set())
+    steps = len(train) // batchsize
+    epochs = max(1, round(seconds / (steps * seconds_per_step(model, train.images, trial))))
+    training = TrainConfig.from_dict(trial.to_dict() | {"epochs": epochs})
+    mx.random.seed(0)
+    model = build_model(config)
+    started = time.process_time()
+    for _ in Trainer(model, train.images, training).run():
+        pass
+    model.eval()
+    scores = generative_scores(model, test.images)
+    some = test.images[:16]
+    pairs = interleave(some, reconstruct(model, some), 8)
+    save_grid(args.workdir / f"{name}_{variant.replace(' ', '_')}.png", pairs, 8)
+    return {
+        "latent_dims": dims,
+        "epochs": epochs,
+        "processor_seconds": round(time.process_time() - started),
+        "bits_per_dim": round(lossless_bits(model, train.images, test.images), 3),
+        "mse": round(scores["mse"], 5),
+        "ssim": round(scores["ssim"], 3),
+        "kl_z": round(scores["kl_z"], 1),
+    }
+
+
+def source(name: str, args: argparse.Namespace) -> Path:
+    return (
+        crops(args.workdir) if name == "crops" else getattr(sets, name)(args.data_dir, args.workdir)
+    )
+
+
+def crops(workdir: Path) -> Path:
+    """Squares of all sizes from real photographs, reduced to 128x128, half of them mirrored."""
+    from PIL import Image
+    from skimage import data
+    from sklearn.datasets import load_sample_images
+
+    path = workdir / "crops.npz"
+    if path.exists():
+        return path
+    pictures = [*load_sample_images().images]
+    pictures += [read() for read in (data.astronaut, data.chelsea, data.coffee, data.rocket)]
+    rng, images = np.random.default_rng(0), []
+    for number in range(CROPS):
+        picture = pictures[number % len(pictures)]
+        height, width = picture.shape[:2]
+        side = int(rng.integers(SIDE, min(height, width) + 1))
+        top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+        crop = Image.fromarray(picture[top : top + side, left : left + side])
+        image = np.asarray(crop.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        images.append(image[:, ::-1] if rng.random() < 0.5 else image)
+    np.savez(path, images=np.stack(images))
+    return path
+
+
+def seconds_per_step(model, images, config) -> float:  # type: ignore[no-untyped-def]
+    """Processor seconds of a step, the first of which is not counted."""
+    from dataclasses import replace
+
+    from mlx_gmvae.training.trainer import Trainer
+
+    trainer = Trainer(model, images[: 12 * config.batchsize], replace(config, epochs=2))
+    found = []
+    for _ in trainer.run():
+        found.append(time.process_time())
+    return (found[1] - found[0]) / trainer.steps_per_epoch
+
+
+def lossless_bits(model, train: np.ndarray, test: np.ndarray) -> float:  # type: ignore[no-untyped-def]
+    """-ELBO of test images in bits per dimension, under logistic pixels."""
+    from mlx_gmvae.data.batches import as_float, in_batches
+    from mlx_gmvae.models.distributions import Logistic
+
+    import mlx.core as mx
+
+    def locations(x, q):  # type: ignore[no-untyped-def]
+        decoded = model.decode(q.sample())
+        return decoded if isinstance(model.likelihood, Logistic) else model.likelihood.mean(decoded)
+
+    mx.random.seed(1)
+    likelihood = model.likelihood
+    if not isinstance(likelihood, Logistic):
+        x = as_float(train[:500])
+        found = mx.concatenate([locations(b, model.encode(b)) for b in in_batches(train[:500])])
+        likelihood, fits = Logistic(x.shape[-1]), []
+        for scale in SCALES:
+            likelihood.log_scale = mx.full((x.shape[-1],), math.log(scale))
+            fits.append(float(likelihood.log_prob(found, x).mean()))
+        likelihood.log_scale = mx.full((x.shape[-1],), math.log(SCALES[int(np.argmax(fits))]))
+    total = 0.0
+    for x in in_batches(test):
+        q = model.encode(x)
+        total += float((q.kl_standard() - likelihood.log_prob(locations(x, q), x)).sum())
+    return total / len(test) / math.log(2) / math.prod(test.shape[1:])
+
+
+if __name__ == "__main__":
+    main()
