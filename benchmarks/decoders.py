@@ -5,7 +5,8 @@
 Plain VAEs of Frey faces, photographs of 32x32 and crops of 128x128 of the photographs that come
 with scikit-image and scikit-learn, each trained for the same processor seconds. Test bits per
 dimension are of a lossless code: where the likelihood is another one, under a logistic of the scale
-that fits the reconstructions of training images best. Kept in benchmarks/results/decoders.json, pictures in W.
+that fits the reconstructions of training images best. Kept in
+benchmarks/results/decoders.json, pictures in W.
 """
 
 import argparse
