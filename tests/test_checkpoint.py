@@ -1,6 +1,7 @@
 """Model files: a round trip, readable by plain NumPy, and every kind of wrong file refused."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -122,6 +123,46 @@ def test_a_header_that_claims_terabytes_allocates_nothing(saved: Path) -> None:
         archive.writestr("z_head.weight.npy", content)
     with pytest.raises(InputError, match=r"missing|is \(1000000000000,\)"):
         load_model(saved)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
+    with np.load(saved) as archive:
+        bias = archive["z_head.bias"]
+    bias[2] = value
+    with pytest.raises(InputError, match=r"z_head.bias is not finite"):
+        load_model(rewrite(saved, **{"z_head.bias": bias}))
+
+
+def test_a_deeply_nested_configuration_is_refused(saved: Path) -> None:
+    nested = np.frombuffer(b"[" * 200_000 + b"]" * 200_000, np.uint8)
+    with pytest.raises(InputError, match="damaged"):
+        load_model(rewrite(saved, **{CONFIG_KEY: nested}))
+
+
+def test_mutated_files_are_read_right_or_refused(saved: Path) -> None:
+    """Bytes that say how the archive is made: versions, flags, methods, sizes, names."""
+    original = saved.read_bytes()
+    arrays = load_model(saved).model.arrays()
+    places = [found.start() + offset for found in re.finditer(b"PK", original)
+              for offset in range(4, 46)]  # fmt: skip
+    random = np.random.default_rng(0)
+    refused = 0
+    for place in random.choice(places, 400, replace=False):
+        content = bytearray(original)
+        if place >= len(content):
+            continue
+        content[place] ^= 1 << int(random.integers(8))
+        saved.write_bytes(content)
+        try:
+            found = load_model(saved).model.arrays()
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        else:
+            for name, value in arrays.items():
+                np.testing.assert_array_equal(found[name], value)
+    assert refused > 50
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 5000])

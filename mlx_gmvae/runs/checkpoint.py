@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 FLOAT_TYPES = ("<f4", "<f8", "<f2")
+# What zipfile, NumPy and JSON raise for damaged files: of an unknown version or compression
+# (NotImplementedError), encrypted (RuntimeError), nested too deeply (RecursionError), and others.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, ValueError, SyntaxError, KeyError, EOFError, UnicodeError,
+    NotImplementedError, RuntimeError, RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass
@@ -72,8 +79,11 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
         raise InputError(f"{path} holds training state, not a model; use the model.npz beside it")
     model = build_model(config or ModelConfig.from_dict(info.get("model", {})))
     _check_shapes(path, model, shapes)
-    arrays = load_arrays(path)
-    model.load_weights([(k, v.astype(mx.float32)) for k, v in arrays.items()])
+    arrays = {name: value.astype(mx.float32) for name, value in load_arrays(path).items()}
+    for name, value in arrays.items():
+        if not mx.isfinite(value).all():
+            raise InputError(f"{path} is damaged: {name} is not finite; copy or train it again")
+    model.load_weights(list(arrays.items()))
     model.eval()
     parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
     if not all(isinstance(part, dict) for part in parts.values()):
@@ -108,7 +118,7 @@ def load_arrays(path: str | Path) -> dict[str, mx.array]:
         with np.load(path, allow_pickle=False) as archive:
             names = [name for name in archive.files if name != CONFIG_KEY]
             return {name: _to_mlx(archive[name]) for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGED) as error:
         raise InputError(f"{path} is damaged ({error}); copy or train it again") from None
 
 
@@ -120,7 +130,7 @@ def load_info(path: str | Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             info = json.loads(archive[CONFIG_KEY].tobytes())
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGED) as error:
         raise InputError(f"{path}: its configuration is damaged ({error})") from None
     if not isinstance(info, dict) or not isinstance(info.get("format"), int):
         raise InputError(f"{path}: its configuration is not one of ours")
@@ -140,7 +150,7 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             }
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, ValueError, SyntaxError, KeyError, EOFError, UnicodeError):
+    except DAMAGED:
         raise InputError(f"{path} is damaged or not an .npz file of numeric arrays") from None
 
 
