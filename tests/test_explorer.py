@@ -37,6 +37,9 @@ def test_images_lie_where_the_page_looks_for_them(tmp_path: Path) -> None:
     write_explorer(path, "title", points, images, names, {"kind": list("abcabca")})
     data = data_of(path)
     assert path.read_text().count("</script>") == 1
+    assert (
+        "content=\"default-src 'none'; img-src data:;" in path.read_text()
+    )  # nothing from outside
     assert data["names"] == names
     sheet = sheet_of(data)
     (height, width), across = data["cell"], data["across"]
