@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,13 @@ import pytest
 
 DATA_VARIABLE = "MLX_GMVAE_TEST_DATA"
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(script: str, options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"{script}.py"), *options.split()],
+        capture_output=True, text=True, env={**os.environ, **environment}, timeout=300,
+    )  # fmt: skip
 
 
 def pytest_configure() -> None:

@@ -1,13 +1,24 @@
-"""What tests read out of saved pictures: the images of a grid, the pixel under a point."""
+"""Pictures that tests write, and what they read out of saved ones: images, pixels."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 MARGIN = 2  # white pixels around each image of a grid
 DPI = 120  # of a saved diagram
+
+FLOWER = Image.fromarray(load_sample_images().images[1])  # 427 x 640, colour
+PHOTO = FLOWER.crop((100, 100, 148, 132))  # 32 x 48
+
+
+def write(folder: Path, name: str, image: Image.Image = PHOTO, **options: Any) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
 
 
 def read(path: Path) -> np.ndarray:

@@ -15,8 +15,6 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import mapped
 from mlx_gmvae.data.batches import as_float
 from mlx_gmvae.data.datasets import load_dataset
-from mlx_gmvae.data.decode import decode, read_header
-from mlx_gmvae.data.fitting import FITS, fit_images
 from mlx_gmvae.data.images import Rows, joined
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
 from mlx_gmvae.errors import InputError
@@ -31,19 +29,8 @@ from mlx_gmvae.training.defaults import for_set_size
 import mlx.core as mx
 import numpy as np
 import pytest
+from pictures import FLOWER, PHOTO, write
 from PIL import Image
-from sklearn.datasets import load_sample_images
-
-QUARTER_TURN = 6  # EXIF orientation: the camera lay on its side
-FLOWER = Image.fromarray(load_sample_images().images[1])  # 427 x 640, colour
-PHOTO = FLOWER.crop((100, 100, 148, 132))  # 32 x 48
-
-
-def write(folder: Path, name: str, image: Image.Image = PHOTO, **options: Any) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
-    return path
 
 
 def pieces(num: int, side: int = 16) -> list[Image.Image]:
@@ -59,92 +46,6 @@ def load(folder: Path, **options: Any) -> Splits:
 
 def cached(folder: Path) -> list[Path]:
     return sorted((folder.parent / "cache" / "folders").glob("*.npy"))
-
-
-def decoded(path: Path) -> np.ndarray:
-    header = read_header(str(path))
-    channels = 1 if header.is_grey else 3
-    return decode(str(path), channels, (header.height, header.width), "crop")
-
-
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG", ".tiff"])
-def test_lossless_formats_come_back_exactly(tmp_path: Path, suffix: str) -> None:
-    np.testing.assert_array_equal(decoded(write(tmp_path, "a" + suffix)), np.asarray(PHOTO))
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
-def test_lossy_formats_come_back_nearly(tmp_path: Path, suffix: str) -> None:
-    found = decoded(write(tmp_path, "a" + suffix, quality=95)).astype(int)
-    assert np.abs(found - np.asarray(PHOTO)).mean() < 4
-
-
-def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
-    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    for suffix in (".png", ".tif"):
-        path = write(tmp_path, "deep" + suffix, Image.fromarray(values * 257))
-        np.testing.assert_array_equal(decoded(path)[..., 0], values)
-
-
-def test_palette_one_bit_cmyk_and_alpha(tmp_path: Path) -> None:
-    palette = PHOTO.quantize(16)
-    np.testing.assert_array_equal(
-        decoded(write(tmp_path, "p.png", palette)), np.asarray(palette.convert("RGB"))
-    )
-    bits = PHOTO.convert("1")
-    found = decoded(write(tmp_path, "b.png", bits))
-    np.testing.assert_array_equal(found[..., 0], np.asarray(bits) * 255)
-    cmyk = decoded(write(tmp_path, "c.jpg", PHOTO.convert("CMYK"), quality=95))
-    assert np.abs(cmyk.astype(int) - np.asarray(PHOTO)).mean() < 8
-    clear = PHOTO.convert("RGBA")
-    clear.putalpha(0)
-    assert (decoded(write(tmp_path, "rgba.png", clear)) == 255).all()
-    half = PHOTO.convert("LA")
-    half.putalpha(128)
-    found = decoded(write(tmp_path, "la.png", half))[..., 0]
-    grey = np.asarray(PHOTO.convert("L")).astype(float)
-    np.testing.assert_allclose(found, grey * (128 / 255) + 255 * (127 / 255), atol=1)
-
-
-def test_transparent_palette_is_flattened_on_white(tmp_path: Path) -> None:
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([255, 0, 0, 0, 0, 255])
-    image.putpixel((0, 0), 0)
-    found = decoded(write(tmp_path, "p.png", image, transparency=1))
-    assert found[0, 0].tolist() == [255, 0, 0] and (found[1:] == 255).all()
-
-
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
-def test_animations_give_their_first_frame(tmp_path: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
-    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
-    path = write(
-        tmp_path, "a" + suffix, frames[0], save_all=True, append_images=frames[1:], **options
-    )
-    np.testing.assert_array_equal(decoded(path), np.asarray(frames[0]))
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
-def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = QUARTER_TURN
-    options_of: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".webp": {"lossless": True}}
-    options = options_of.get(suffix, {})
-    path = write(tmp_path, "a" + suffix, exif=exif, **options)
-    assert read_header(str(path))[:2] == (48, 32)
-    grey = write(tmp_path, "grey" + suffix, PHOTO.convert("L"), exif=exif, **options)
-    turned = PHOTO.transpose(Image.Transpose.ROTATE_270)
-    for found, expected in [(path, turned), (grey, turned.convert("L").convert("RGB"))]:
-        assert np.abs(decoded(found).astype(int) - np.asarray(expected)).mean() < 4
-
-
-@pytest.mark.parametrize("how", FITS)
-def test_fitting_at_decode_time_is_that_of_arrays(tmp_path: Path, how: str) -> None:
-    path = write(tmp_path, "a.png")
-    found = decode(str(path), 3, (9, 20), how)
-    np.testing.assert_array_equal(found, fit_images(np.asarray(PHOTO)[None], (9, 20), how)[0])
-    large = write(tmp_path, "large.jpg", FLOWER, quality=95)  # read at an eighth, then fitted
-    exact = fit_images(np.asarray(FLOWER)[None], (10, 15), how)[0].astype(int)
-    assert np.abs(decode(str(large), 3, (10, 15), how) - exact).mean() < 3
 
 
 def test_one_pixel_and_grey_sets(tmp_path: Path) -> None:
