@@ -18,6 +18,7 @@ from mlx_gmvae.device import backend, interrupts
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation import overview, sorting
 from mlx_gmvae.evaluation.assignments import TABLE, Assignments, earlier_results
+from mlx_gmvae.evaluation.explore import save_explorer
 from mlx_gmvae.evaluation.scores import (
     anomaly_scores,
     component_gaussians,
@@ -27,7 +28,6 @@ from mlx_gmvae.evaluation.scores import (
 from mlx_gmvae.models import LatentVariableModel, MixtureModel
 from mlx_gmvae.models.mixture import Gaussians
 from mlx_gmvae.report import plots, tables
-from mlx_gmvae.report.explorer import write_explorer
 from mlx_gmvae.report.outputs import alike, remove_outdated, saved_line
 from mlx_gmvae.report.summary import write_summary
 from mlx_gmvae.runs.checkpoint import ModelFile
@@ -36,7 +36,6 @@ import numpy as np
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
-EXPLORER_POINTS = 2000
 ANOMALY_SCORES = ("importance", "elbo")
 
 
@@ -65,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.tsne:
         save_tsne(args, loaded, found)
     if args.explorer:
-        save_explorer(args, loaded, found)
+        page, title = Path(args.outdir) / "explorer.html", f"{dataset.name}, {args.split} images"
+        save_explorer(page, title, loaded.model, found, args.anomaly_score, args.seed or 0)
+        print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
     return 0
 
@@ -122,6 +123,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
         raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
+    args.anomaly_score = args.anomaly_score or ANOMALY_SCORES[0]
     return args
 
 
@@ -216,8 +218,8 @@ def save_anomalies(
 ) -> None:
     """Score every image: a column of the table, figures in metrics.json, anomalies.png."""
     outdir = Path(args.outdir)
-    kind = args.anomaly_score or "importance"
-    found.anomaly = anomaly_scores(loaded.model, found.dataset.images, kind, args.seed or 0)
+    images, seed = found.dataset.images, args.seed or 0
+    found.anomaly = anomaly_scores(loaded.model, images, args.anomaly_score, seed)
     spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
     print_scores("anomaly score, nats", spread)
     found.write_csv(outdir / TABLE)
@@ -225,30 +227,6 @@ def save_anomalies(
     tables.write_json(outdir / "metrics.json", scores)
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
-
-
-def save_explorer(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
-    """explorer.html of at most 2,000 images: cluster, label, confidence and anomaly score."""
-    order = np.random.default_rng(0).permutation(len(found.dataset))
-    rows = np.sort(order[:EXPLORER_POINTS])
-    images = found.dataset.images[rows]
-    z = latents(loaded.model, images)
-    centre, axes, _ = plots.plane_of(z)
-    if found.anomaly is None:
-        anomaly = anomaly_scores(
-            loaded.model, images, args.anomaly_score or "importance", args.seed or 0
-        )
-    else:
-        anomaly = found.anomaly[rows]
-    write_explorer(
-        Path(args.outdir) / "explorer.html",
-        f"{found.dataset.name}, {args.split} images",
-        (z - centre) @ axes,
-        images,
-        [found.dataset.source_of(row) for row in rows],
-        found.properties(rows, anomaly),
-    )
-    print(saved_line(Path(args.outdir), ["explorer.html"]))
 
 
 def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> dict[str, Any]:
