@@ -166,7 +166,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flags.add_data_flags(
         parser,
         "mnist, or the bundled digits where it cannot be downloaded",
-        "(default: their own, or, if they have several, one of at most 64)",
+        "bring images to H x W (default: their own, or, if they have several, one of at most 64)",
         "crop",
     )
     flags.add_model_flags(parser)

@@ -51,7 +51,7 @@ def number_or_auto(text: str) -> int | str:
 def add_data_flags(
     parser: Parser,
     default_dataset: str,
-    size: str = "(default: the model's)",
+    size: str = "checked against the model, to whose size images are brought",
     fit: str = "as in the model's training",
 ) -> None:
     """--dataset, --data_dir, --image_size, --fit, --classes."""
@@ -68,9 +68,7 @@ def add_data_flags(
         help="where published sets and decoded images are looked for and kept (default: mlx_gmvae "
         "in the user's cache folder)",
     )
-    group.add_argument(
-        "--image_size", type=int, nargs=2, metavar=("H", "W"), help=f"bring images to H x W {size}"
-    )
+    group.add_argument("--image_size", type=int, nargs=2, metavar=("H", "W"), help=size)
     group.add_argument(
         "--fit", choices=FITS, help="how images come to another size: cropped to their middle, "
         f"padded, or stretched (default: {fit})",
