@@ -37,6 +37,7 @@ MNIST = "--dataset mnist --latent_dims 8"
 DIGITS = "--dataset digits --latent_dims 8"
 LONG_TAIL = "--dataset {long_tail} --latent_dims 8"
 LETTERS = "--dataset {letters} --latent_dims 16"
+PHOTOS = "--dataset {photos} --latent_dims 32"
 # Heads for clusters of equal size alone, without parts, and no strokes.
 PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
@@ -73,9 +74,14 @@ EXPERIMENTS = {
     "MNIST, K=10, no distortion": (
         f"{MNIST} --K 10 --epochs 5 --augment none --balance uniform", [0],
     ),
-    "photos, K=10": ("--dataset {photos} --latent_dims 32 --K 10", range(2)),
+    "photos, K=10": (f"{PHOTOS} --K 10", range(2)),
+    "photos, K=10, 12 epochs": (f"{PHOTOS} --K 10 --epochs 12", [0]),
+    "photos, K=10, 105 epochs": (f"{PHOTOS} --K 10 --epochs 105", [0]),
+    "photos, K=10, 12 epochs, own features": (
+        f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", [0],
+    ),
     "photos, K=10, uniform": (
-        f"--dataset {{photos}} --latent_dims 32 --K 10 {PLAIN} --descriptor hog", range(2),
+        f"{PHOTOS} --K 10 {PLAIN} --descriptor hog", range(2),
     ),
 }  # fmt: skip
 BASELINES = {

@@ -25,7 +25,7 @@ KEPT = ROOT / "benchmarks" / "results" / "decoders.json"
 import sets  # noqa: E402
 
 CROPS, SIDE = 2400, 128
-SETS = {"frey": (8, 40), "photos": (32, 90), "crops": (64, 150)}  # latent_dims, seconds
+SETS = {"frey": (8, 30), "photos": (32, 45), "crops": (64, 60)}  # latent_dims, seconds
 VARIANTS = {
     "bernoulli": {},
     "gaussian, sigma 0.1": {"likelihood": "gaussian", "sigma": 0.1},

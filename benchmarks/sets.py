@@ -12,7 +12,13 @@ LONG_TAIL = 0.1  # of its images are left of the last class, all of the first
 
 def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
     """Paths by the names that stand in braces in `needed`, an experiment's options; made once."""
-    makers = {"frey": frey, "photos": photos, "letters": letters, "long_tail": long_tailed_mnist}
+    makers = {
+        "frey": frey,
+        "photos": photos,
+        "photo_features": photo_features,
+        "letters": letters,
+        "long_tail": long_tailed_mnist,
+    }
     workdir.mkdir(parents=True, exist_ok=True)
     return {
         name: make(data_dir, workdir) for name, make in makers.items() if "{" + name + "}" in needed
@@ -44,6 +50,17 @@ def photos(data_dir: Path, workdir: Path) -> Path:
             ]
         labels = np.array([n.split("/")[-2] for n in names])
         np.savez(path, images=np.stack(images), labels=labels)
+    return path
+
+
+def photo_features(data_dir: Path, workdir: Path) -> Path:
+    """What the built-in descriptor says of all photographs, as if it came from elsewhere."""
+    path = workdir / "photo_features.npy"
+    if not path.exists():
+        from mlx_gmvae.clustering.descriptors import describe
+
+        with np.load(photos(data_dir, workdir)) as archive:
+            np.save(path, describe(archive["images"], "patches"))
     return path
 
 
