@@ -76,14 +76,14 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about files that can be read all the same
             headers = read_headers(folder, names, rows, wanted.least)
-            exact = wanted
-            if wanted.size is None:
-                exact = wanted._replace(size=proposed_size(headers.sizes))
-                if cache_for(exact).read() is None:
-                    fill(cache_for(exact), folder, names, headers, arrangement.is_test, exact)
+            exact = wanted._replace(
+                size=wanted.size or proposed_size(headers.sizes),
+                channels=wanted.channels or headers.channels,
+            )
+            if exact == wanted or cache_for(exact).read() is None:
+                fill(cache_for(exact), folder, names, headers, arrangement.is_test, exact)
+            if exact != wanted:
                 cache.refer_to(cache_for(exact))
-            else:
-                fill(cache, folder, names, headers, arrangement.is_test, wanted)
         found = cache.read()
     if found is None:
         raise InputError(f"{cache.array} cannot be read back; choose another --data_dir")
@@ -172,6 +172,11 @@ class Headers(NamedTuple):
     def sizes(self) -> list[Size]:
         return [(header.height, header.width) for header in self.readable.values()]
 
+    @property
+    def channels(self) -> int:
+        """1 if every image is grey, otherwise 3."""
+        return 1 if all(header.is_grey for header in self.readable.values()) else 3
+
 
 def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -> Headers:
     """The headers of the files at `rows`. Raises InputError if too few can be read."""
@@ -201,11 +206,10 @@ def fill(
     wanted: Wanted,
 ) -> None:
     """Decode what has a header into the cache: files for training, then those for testing."""
-    assert wanted.size is not None
-    is_grey = all(header.is_grey for header in headers.readable.values())
-    channels = wanted.channels or (1 if is_grey else 3)
-    decode_one = partial(decode, channels=channels, size=wanted.size, how=wanted.how)
-    with cache.writing((len(headers.readable), *wanted.size, channels)) as (file, record):
+    assert wanted.size is not None and wanted.channels is not None
+    decode_one = partial(decode, channels=wanted.channels, size=wanted.size, how=wanted.how)
+    shape = (len(headers.readable), *wanted.size, wanted.channels)
+    with cache.writing(shape) as (file, record):
         record.num_sizes, record.commonest = Sizes.of(headers.sizes)
         kept, skipped = (record.train, record.test), dict(headers.skipped)
         order = [row for part in (False, True) for row in headers.readable if is_test[row] == part]
