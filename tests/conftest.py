@@ -64,7 +64,7 @@ def digits() -> Splits:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GMVAE trained for fifty epochs on the digits by train.py itself, at their own 8x8 pixels.
+    """A GMVAE trained for 36 epochs on the digits by train.py itself, at their own 8x8 pixels.
 
     By the first worker that needs it, for all of them.
     """
@@ -79,7 +79,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert time.monotonic() - started < 120, "the worker that trains it has failed"
             time.sleep(0.2)
         return folder
-    options = "--dataset digits --epochs 50 --latent_dims 4 --K 10 --save_every 25 --outdir"
+    options = "--dataset digits --epochs 36 --latent_dims 4 --K 10 --save_every 18 --outdir"
     assert train.main([*options.split(), str(folder)]) == 0
     done.touch()
     return folder

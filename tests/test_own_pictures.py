@@ -18,7 +18,7 @@ from skimage import data
 
 QUARTER_TURN = {0x0112: 6}  # EXIF orientation: shown upright, stored on its side
 TWELVE_MEGAPIXELS = (4032, 3024)
-SMALL = "--K 2 --latent_dims 4 --max_filters 16 --epochs 1 --save_every 9"
+SMALL = "--K 2 --latent_dims 4 --max_filters 16 --epochs 1 --classifier conv --descriptor hog"
 
 
 def photograph(number: int, size: tuple[int, int]) -> Image.Image:
