@@ -291,6 +291,7 @@ def test_large_photographs_train_without_downsampling(
         write(folder, f"{number}.jpg", FLOWER.rotate(number), quality=90)
     options = f"--dataset {folder} --data_dir {tmp_path}/cache --epochs 1 --latent_dims 4 --K 1"
     options += f" --max_filters 8 --save_every 5 --batchsize 2 --outdir {tmp_path}/run"
+    options += " --classifier conv --descriptor hog"
     assert train.main(options.split()) == 0
     output = capsys.readouterr().out
     assert "memory: about " in output and "read from disk as needed" in output
