@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-OPTIONS = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 12"
+OPTIONS = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 8"
 OPTIONS += " --classes 1 4 8 --save_every 999 --seeds 3 --seed 5"
 
 
@@ -55,7 +55,7 @@ def test_interrupted_in_the_second_of_three_and_resumed(
     for name in ("", "seed_5", "seed_6", "seed_7"):
         assert_same_model(whole / name, cut / name)
     assert train.main(["--resume", str(cut)]) == 2
-    assert "is finished after 12 epochs" in capsys.readouterr().err
+    assert "is finished after 8 epochs" in capsys.readouterr().err
 
 
 def test_figures_of_a_seed_that_are_damaged_are_named(

@@ -54,8 +54,8 @@ def test_mutual_learning_keeps_and_compares_every_iteration(
 
 
 def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
-    options = "--dataset digits --arch mlp --latent_dims 8 --model vade --K 10 --hidden_dims 256"
-    options += " --epochs 40"
+    options = "--dataset digits --arch mlp --latent_dims 8 --model vade --K 10 --hidden_dims 128"
+    options += " --epochs 24 --pretrain_epochs 14 --lr 3e-3"
     assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
     folder = tmp_path / "run"
     metrics = json.loads((folder / "metrics.json").read_text())

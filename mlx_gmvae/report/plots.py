@@ -93,12 +93,8 @@ def save_curves(
     A row of four is 1,200 pixels wide.
     """
     columns = max(map(len, rows))
-    width, height = 2.5 * columns, 2.5 * len(rows)
-    # Margins in inches: to find them by trial, as layouts do, takes as long as all the drawing.
-    figure = _figure(width, height, layout=None)
-    figure.subplots_adjust(
-        0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.3 / height, wspace=0.35, hspace=0.55
-    )
+    figure = _figure(2.5 * columns, 2.5 * len(rows), layout=None)
+    _set_margins(figure, wspace=0.35, hspace=0.55)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for panels, row in zip(rows, axes, strict=True):
         for axis in row[len(panels) :]:
@@ -137,7 +133,11 @@ def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: lis
 
 def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> tuple[Any, Any]:
     """Panels side by side, and their axes."""
-    figure = _figure(5.5 * len(panels), 5)
+    kinds_shown = [len(np.unique(panel.kinds)) for panel in panels]
+    are_beside = any(MOST_INSIDE_ENTRIES < kinds <= MOST_LEGEND_ENTRIES for kinds in kinds_shown)
+    figure = _figure(5.5 * len(panels), 5, "constrained" if are_beside else None)
+    if not are_beside:
+        _set_margins(figure, wspace=0.06 if share else 0.15)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=share, sharey=share)[0]
     # A name has one colour in all panels, even if some of them lack it.
     names = sorted({str(kind) for panel in panels for kind in panel.kinds if not _is_number(kind)})
@@ -209,6 +209,12 @@ def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout)
+
+
+def _set_margins(figure: Any, **spaces: float) -> None:
+    """Fixed ones: to find them by trial, as layouts do, takes as long as all the drawing."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.3 / height, **spaces)
 
 
 def _save(figure: Any, path: Path) -> None:
