@@ -83,7 +83,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert time.monotonic() - started < 120, "the worker that trains it has failed"
             time.sleep(0.2)
         return folder
-    options = "--dataset digits --epochs 36 --latent_dims 4 --K 10 --save_every 18 --outdir"
+    options = "--dataset digits --epochs 36 --latent_dims 4 --K 10 --save_every 18"
+    options += " --batchsize 128 --lr 2e-3 --outdir"
     assert train.main([*options.split(), str(folder)]) == 0
     done.touch()
     return folder

@@ -249,7 +249,7 @@ def test_runs_are_numbered_and_never_overwritten_silently(
 
 def test_ctrl_c_saves_and_resume_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
     """A real process, a real SIGINT in the middle of an epoch, then --resume."""
-    options = "--dataset digits --epochs 10 --latent_dims 2 --K 3 --save_every 100"
+    options = "--dataset digits --epochs 6 --latent_dims 2 --K 3 --save_every 100"
     options += " --arch mlp --hidden_dims 64"
     assert train.main([*options.split(), "--outdir", f"{tmp_path}/whole"]) == 0
     command = [sys.executable, str(ROOT / "train.py"), *options.split()]
@@ -307,7 +307,7 @@ def path_without_compiler(folder: Path) -> str:
     ids=["no-openblas", "no-compiler", "eager"],
 )
 def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str, str]) -> None:
-    options = f"--dataset digits --classes 0 1 2 --epochs 2 --outdir {tmp_path}/run --cpu"
+    options = f"--dataset digits --classes 0 1 2 --epochs 1 --outdir {tmp_path}/run --cpu"
     if "PATH" in environment:
         environment = {"PATH": path_without_compiler(tmp_path / "bin")}
     done = run("train", options, **environment)
