@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "GMVAE": "models.gmvae",
+    "GMVAEClusterer": "estimator",
     "InputError": "errors",
     "ModelConfig": "config",
     "TrainConfig": "config",

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.images import Images
+from ..device.progress import progress
 from .descriptors import describe
 
 EXACT_LIMIT = 200_000
@@ -35,7 +35,7 @@ def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:
     num = len(described)
     k = min(num_neighbours, num - 1)
     graph = np.empty((num, k), np.int32)
-    with tqdm(total=num, desc="neighbours", unit="im", leave=False, disable=None) as bar:
+    with progress(total=num, desc="neighbours", unit="im") as bar:
         for rows in _parts(described, k):
             index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(described[rows])
             for start in range(0, len(rows), BLOCK):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ..data.batches import as_float
 from ..data.images import Images
 from ..device import distributed
+from ..device.progress import progress
 from ..models.patches import KINDS, PatchEncoder, PatchLayer, contrasts, windows
 
 SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
@@ -29,9 +30,7 @@ def patch_descriptor(images: np.ndarray) -> np.ndarray:
     layer = PatchLayer(images.shape[-1])
     learn(layer, images)
     seen = images[_some(len(images))]
-    with tqdm(
-        total=len(seen) + len(images), desc="patches", unit="im", leave=False, disable=None
-    ) as bar:
+    with progress(total=len(seen) + len(images), desc="patches", unit="im") as bar:
         amounts = _over_blocks(layer, seen, bar)
         if np.ptp(amounts, axis=0).max() == 0:  # one image, or all alike
             return np.zeros((len(images), 1), np.float32)
@@ -79,7 +78,7 @@ def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     each = max(-(-KINDS // len(images)), min(SEEN // len(images), SEEN_OF_ONE))
     found: list[np.ndarray] = []
     for start in range(0, len(images), BLOCK):
-        patches = np.array(contrasts(windows(_in_unit_interval(images[start : start + BLOCK]))))
+        patches = np.array(contrasts(windows(as_float(images[start : start + BLOCK]))))
         patches = patches.reshape(len(patches), -1, patches.shape[-1])
         chosen = rng.integers(0, patches.shape[1], (len(patches), each))
         found.append(np.take_along_axis(patches, chosen[..., None], axis=1))
@@ -96,15 +95,10 @@ def _over_blocks(
     found = []
     for start in range(0, len(images), BLOCK):
         block = images[start : start + BLOCK]
-        found.append(then(np.array(function(_in_unit_interval(block)))))
+        found.append(then(np.array(function(as_float(block)))))
         if bar is not None:
             bar.update(len(block))
     return np.concatenate(found)
-
-
-def _in_unit_interval(images: np.ndarray) -> mx.array:
-    x = mx.array(np.ascontiguousarray(images))
-    return as_float(x) if images.dtype == np.uint8 else x
 
 
 def _shared(value: np.ndarray) -> mx.array:

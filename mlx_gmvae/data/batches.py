@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
-from tqdm import tqdm
 
+from ..device.progress import progress
 from .images import Images
 
 Item = TypeVar("Item")
@@ -17,8 +17,9 @@ DELAY = 2  # seconds, after which progress is worth showing
 
 
 def as_float(images: mx.array | np.ndarray) -> mx.array:
-    """uint8 pixels as float32 in [0, 1]."""
-    return mx.array(images).astype(mx.float32) / 255
+    """uint8 pixels as float32 in [0, 1]; other numbers as they are."""
+    x = mx.array(images)
+    return x.astype(mx.float32) / 255 if x.dtype == mx.uint8 else x.astype(mx.float32)
 
 
 def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.array]:
@@ -27,9 +28,7 @@ def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.a
     `copies` is how many times each batch will be multiplied, to bound the memory.
     """
     size = batch_size(images.shape[1:], copies)
-    with tqdm(
-        total=len(images), desc=what, unit="im", leave=False, disable=None, delay=DELAY
-    ) as bar:
+    with progress(total=len(images), desc=what, unit="im", delay=DELAY) as bar:
         for start in range(0, len(images), size):
             block = as_float(images[start : start + size])
             yield block
@@ -45,7 +44,7 @@ def over_batches(
 
 def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Each of `items`, with a progress bar if they take over two seconds together."""
-    yield from tqdm(items, desc=what, leave=False, disable=None, delay=DELAY)
+    yield from progress(items, desc=what, delay=DELAY)
 
 
 def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:

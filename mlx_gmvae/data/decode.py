@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
-from tqdm import tqdm
 
+from ..device.progress import progress
 from .fitting import Size, fit
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
@@ -83,7 +83,7 @@ def in_threads(
 
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=total, desc=what, unit="im", leave=False, disable=None) as bar,
+        progress(total=total, desc=what, unit="im") as bar,
     ):
         for path in paths:
             waiting.append(pool.submit(attempt, path))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from ..device.progress import progress
 from ..errors import InputError
 from .idx import gunzip, read_raw
 
@@ -172,10 +172,9 @@ def _fetch_one(address: str, path: Path, largest_bytes: int) -> None:
         ):
             announced = int(answer.headers.get("Content-Length") or 0)
             received = 0
-            with tqdm(
-                total=announced or None, unit="B", unit_scale=True, desc=path.name,
-                leave=False, disable=None,
-            ) as bar:  # fmt: skip
+            with progress(
+                total=announced or None, unit="B", unit_scale=True, desc=path.name
+            ) as bar:
                 while chunk := answer.read(CHUNK_BYTES):
                     received += len(chunk)
                     if received > largest_bytes:

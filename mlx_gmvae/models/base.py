@@ -9,7 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from ..config import ModelConfig
-from .distributions import Normal, make_likelihood
+from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
 TRIES = 5  # at drawing an image that looks like one of its component
@@ -89,8 +89,11 @@ class LatentVariableModel(nn.Module):
         """log p(x, h) - log q(h|x) at one draw of the latent variables h, (B,), nats."""
         raise NotImplementedError
 
-    def importance_bound(self, x: mx.array, num_samples: int) -> mx.array:
+    def importance_bound(self, x: mx.array, num_samples: int, same_draws: bool = False) -> mx.array:
         """Lower bound on log p(x), (B,), nats; tightens as `num_samples` grows.
+
+        With `same_draws` all images share their noise, so that an image's bound does not depend on
+        the others in the batch.
 
         Source: Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
         """
@@ -100,6 +103,8 @@ class LatentVariableModel(nn.Module):
             return None if each is None else mx.repeat(each, num_samples, axis=0)
 
         q = tree_map(repeated, self.posterior(x))
+        if same_draws:
+            q = with_same_noise(q, num_samples)
         log_weights = self.log_importance_weight(mx.repeat(x, num_samples, axis=0), q)
         log_weights = log_weights.reshape(len(x), num_samples)
         return mx.logsumexp(log_weights, axis=1) - math.log(num_samples)

@@ -6,7 +6,7 @@ Shape letters used throughout the package: `B` batch, `H W C` image, `D` latent_
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -40,7 +40,11 @@ class Normal(NamedTuple):
 
     def sample(self) -> mx.array:
         """One reparameterised draw, shaped like the mean (Kingma & Welling 2013, eq. 4)."""
-        return self.mean + mx.exp(0.5 * self.log_var) * mx.random.normal(self.mean.shape)
+        return self.mean + mx.exp(0.5 * self.log_var) * self.noise()
+
+    def noise(self) -> mx.array:
+        """What `sample` draws: standard normal numbers, shaped like the mean."""
+        return mx.random.normal(self.mean.shape)
 
     def log_prob(self, value: mx.array) -> mx.array:
         """log N(value; mean, var) = -1/2 sum_d [(value - mean)^2 / var + log var + log 2 pi]."""
@@ -56,6 +60,19 @@ class Normal(NamedTuple):
     def kl_standard(self) -> mx.array:
         """KL(self || N(0, I)) (Kingma & Welling 2013, appendix B)."""
         return 0.5 * (mx.exp(self.log_var) + self.mean**2 - 1 - self.log_var).sum(axis=-1)
+
+
+def with_same_noise(q: Any, num: int) -> Any:
+    """`q` with Normals over (B * num, D) whose every `num` rows draw the same noise, (num, D)."""
+
+    class Tiled(Normal):
+        def noise(self) -> mx.array:
+            rows, dims = self.mean.shape
+            return mx.tile(mx.random.normal((num, dims)), (rows // num, 1))
+
+    if isinstance(q, Normal):
+        return Tiled(*q)
+    return type(q)(*(with_same_noise(each, num) for each in q)) if isinstance(q, tuple) else q
 
 
 def standard_normal_log_prob(value: mx.array) -> mx.array:

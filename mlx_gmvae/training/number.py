@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from tqdm import tqdm
 
 from ..clustering.neighbours import draw_partners
 from ..clustering.objective import PairObjective
@@ -19,6 +18,7 @@ from ..clustering.patches import learn_patches
 from ..config import ModelConfig, TrainConfig
 from ..data.batches import as_float
 from ..device.backend import choose_fusing
+from ..device.progress import progress
 from ..errors import InputError
 from ..models import MixtureModel, build_model
 from .optimizer import Adam
@@ -118,7 +118,7 @@ def _train(
     per_epoch, steps = len(images) // batch, steps_to_find(len(images), config)
     rng = np.random.default_rng(config.seed)
     network.train()
-    for number in tqdm(range(steps), desc="finding K", unit="step", leave=False, disable=None):
+    for number in progress(range(steps), desc="finding K", unit="step"):
         if number % per_epoch == 0:
             order = rng.permutation(len(images))
             partners = draw_partners(graph, order, rng)

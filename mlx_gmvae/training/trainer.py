@@ -17,7 +17,6 @@ import mlx.nn as nn
 import numpy as np
 from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_flatten, tree_unflatten
-from tqdm import tqdm
 
 from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
@@ -27,6 +26,7 @@ from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..device import distributed
 from ..device.backend import choose_fusing
+from ..device.progress import progress
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
 from ..models.base import LatentVariableModel, MixtureModel
@@ -127,8 +127,8 @@ class Trainer:
                 self.trained.heads.settle()
             order, partners = self._order()
             started = time.perf_counter() - self.seconds
-            with tqdm(
-                total=self.steps_per_epoch, initial=self.step, leave=False, disable=None,
+            with progress(
+                total=self.steps_per_epoch, initial=self.step,
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
                 postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip

@@ -1,0 +1,144 @@
+"""The scikit-learn estimator: scikit-learn's own checks, images, tables, densities, pickles."""
+
+import pickle
+import pickletools
+from typing import Any
+
+from mlx_gmvae import GMVAEClusterer, estimator
+from mlx_gmvae.data.splits import Splits
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+SMALL: dict[str, Any] = {
+    "latent_dims": 2,
+    "model_options": {"hidden_dims": 16},
+    "train_options": {"heads": 3},
+    "random_state": 0,
+}
+BLOBS, KINDS = make_blobs(120, centers=[[0, 0], [5, 50], [10, 0]], cluster_std=1, random_state=0)
+
+
+@parametrize_with_checks([GMVAEClusterer(3, max_iter=15, **{**SMALL, "random_state": None})])
+def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def of_blobs() -> GMVAEClusterer:
+    return GMVAEClusterer(3, max_iter=40, learning_rate=1e-2, **SMALL).fit(BLOBS)
+
+
+def test_a_table_is_clustered_whatever_its_units(of_blobs: GMVAEClusterer) -> None:
+    assert adjusted_rand_score(KINDS, of_blobs.labels_) > 0.95
+    np.testing.assert_array_equal(of_blobs.predict(BLOBS), of_blobs.labels_)
+    assert of_blobs.predict(of_blobs.cluster_centers_).tolist() == [0, 1, 2]
+    back = of_blobs.inverse_transform(of_blobs.transform(BLOBS))
+    assert np.corrcoef(back[:, 1], BLOBS[:, 1])[0, 1] > 0.95
+
+
+def test_scores_are_a_density_in_the_tables_own_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of importance weights is unbiased, and so the density integrates to 1."""
+    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 2000)
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(100, 4, 150), rng.normal(160, 8, 150)])[:, None]
+    options = SMALL | {"train_options": {"pair_weight": 0.0}, "latent_dims": 1}
+    clusterer = GMVAEClusterer(2, max_iter=30, learning_rate=1e-2, **options).fit(X)
+    grid, step = np.linspace(0, 300, 301, retstep=True)
+    before = np.array(mx.random.state[0])  # type: ignore[index]
+    total = float(np.exp(clusterer.score_samples(grid[:, None])).sum() * step)
+    assert total == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(np.array(mx.random.state[0]), before)  # type: ignore[index]
+    assert clusterer.score(X) >= clusterer.lower_bound_ - 0.1
+    samples, components = clusterer.sample(400)
+    assert samples.shape == (400, 1) and set(components) == {0, 1}
+    assert samples.mean() == pytest.approx(X.mean(), abs=15)
+
+
+def test_images_flat_or_not_are_the_same(digits: Splits) -> None:
+    images = digits.train.images[:200, ..., 0]
+    options = {"max_iter": 2, "latent_dims": 3, "random_state": 0}
+    whole = GMVAEClusterer(4, **options).fit(images)
+    flat = GMVAEClusterer(4, image_shape=(8, 8), **options).fit(images.reshape(200, 64))
+    np.testing.assert_array_equal(whole.labels_, flat.labels_)
+    np.testing.assert_array_equal(
+        whole.predict_proba(images / np.float32(255)), flat.predict_proba(images.reshape(200, 64))
+    )
+    assert whole.cluster_centers_.shape == (4, 8, 8) and flat.cluster_centers_.shape == (4, 64)
+    assert whole.sample(5)[0].shape == (5, 8, 8)
+    assert whole.inverse_transform(whole.transform(images)).min() >= 0
+    with pytest.raises(ValueError, match=r"X has images of \(9, 9, 1\), the model's are"):
+        whole.predict(np.zeros((2, 9, 9)))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        flat.fit(load_digits().data)
+    with pytest.raises(ValueError, match="rows of 64 numbers are not images of"):
+        GMVAEClusterer(image_shape=(7, 8)).fit(images.reshape(200, 64))
+
+
+def test_a_pickle_holds_the_bytes_of_an_npz_and_nothing_of_mlx(of_blobs: GMVAEClusterer) -> None:
+    content = pickle.dumps(of_blobs)
+    modules = {str(arg).split(" ")[0] for code, arg, _ in pickletools.genops(content)
+               if code.name in ("GLOBAL", "SHORT_BINUNICODE", "BINUNICODE")}  # fmt: skip
+    assert not {name for name in modules if name.split(".")[0] == "mlx"}
+    again = pickle.loads(content)
+    np.testing.assert_array_equal(again.predict_proba(BLOBS), of_blobs.predict_proba(BLOBS))
+    assert again.history_ == of_blobs.history_
+    with pytest.raises(NotFittedError):
+        clone(again).predict(BLOBS)
+
+
+def test_it_takes_part_in_searches_and_pipelines() -> None:
+    clusterer = GMVAEClusterer(max_iter=3, **SMALL)
+    search = GridSearchCV(clusterer, {"n_components": [1, 3]}, cv=2).fit(BLOBS)
+    assert search.best_params_["n_components"] in (1, 3)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    pipeline = make_pipeline(StandardScaler(), clone(clusterer).set_params(n_components=3))
+    assert pipeline.fit_predict(BLOBS).shape == (120,)
+    names = pipeline[-1].get_feature_names_out()
+    assert list(names) == ["gmvaeclusterer0", "gmvaeclusterer1"]
+
+
+def test_the_number_of_clusters_may_be_found() -> None:
+    X, y = make_blobs(300, 4, centers=4, cluster_std=0.5, random_state=1)
+    clusterer = GMVAEClusterer("auto", max_iter=4, **SMALL).fit(X)
+    assert clusterer.n_components_ == 4
+    assert adjusted_rand_score(y, clusterer.labels_) > 0.5
+
+
+def test_a_callback_sees_every_epoch_and_can_end_the_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+
+    def enough(record: dict[str, float]) -> bool:
+        seen.append(record["epoch"])
+        return len(seen) == 2
+
+    clusterer = GMVAEClusterer(3, max_iter=9, callback=enough, verbose=1, **SMALL).fit(BLOBS)
+    assert seen == [1, 2] and clusterer.n_iter_ == 2
+    assert capsys.readouterr().out.startswith("epoch 1/9: loss ")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"model": "vae"}, "has no components"),
+        ({"model": "gmm"}, "choose one of"),
+        ({"device": "tpu"}, "must be cpu, gpu or None"),
+        ({"n_components": 0}, "must be between 1 and"),
+        ({"max_iter": 0}, "must be between 1 and"),
+        ({"model_options": {"colour": 1}}, "has no field colour"),
+    ],
+)
+def test_parameters_that_cannot_be_used_are_named(parameters: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GMVAEClusterer(**parameters).fit(BLOBS)
