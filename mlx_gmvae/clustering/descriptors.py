@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from ..config.record import require_choice
 from ..data.images import Images
-from ..errors import InputError
 from .patches import patch_descriptor
 
 LONGEST_SIDE = 32
@@ -30,8 +30,7 @@ def describe(images: Images, kind: str) -> np.ndarray:
     >>> describe(images, "pixels").shape, describe(images, "hog").shape
     ((200, 50), (200, 130))
     """
-    if kind not in DESCRIPTORS:
-        raise InputError(f"descriptor is {kind!r}; choose one of {', '.join(DESCRIPTORS)}")
+    require_choice("descriptor", kind, DESCRIPTORS)
     return DESCRIPTORS[kind](images)
 
 
