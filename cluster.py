@@ -117,8 +117,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):
-        if getattr(args, name) is not None:
-            require_at_least(name, getattr(args, name), 1)
+        require_at_least(name, getattr(args, name), 1)
     if args.hard_links and not args.sort_into:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):

@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     distributed.quieten()
     if args.profile or args.benchmark_devices:
         return measure_speed(args)
-    if args.seeds or (args.resume and is_cut_short(args.resume)):
-        return train_seeds(args)
     if args.resume:
         interrupts.say(f"continue with: {resume_command(args, args.resume)}")
+    if args.seeds or (args.resume and is_cut_short(args.resume)):
+        return train_seeds(args)
     run = resumed_run(args) if args.resume else new_run(args)
     command = resume_command(args, run.folder.path)
     interrupts.say(f"continue with: {command}")
@@ -106,10 +106,10 @@ def save_pictures(run: Run) -> dict[str, np.ndarray]:
     """Reconstructions of the first test images, and samples, as they are now."""
     model, originals = run.trainer.model, run.splits.test.images[:PICTURED_IMAGES]
     model.eval()
-    rows, columns = sample_rows(model, SAMPLES_PER_COMPONENT)
+    rows = sample_rows(model, SAMPLES_PER_COMPONENT)
     return save_progress(
-        run.folder.path, run.trainer.epoch, originals, reconstruct(model, originals), rows, columns,
-        in_clusters=isinstance(model, MixtureModel),
+        run.folder.path, run.trainer.epoch, originals, reconstruct(model, originals), rows,
+        SAMPLES_PER_COMPONENT, in_clusters=isinstance(model, MixtureModel),
     )  # fmt: skip
 
 
@@ -141,8 +141,6 @@ def train_seeds(args: argparse.Namespace) -> int:
     """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
     if distributed.size() > 1:
         raise InputError("--seeds trains in one process; start it without mlx.launch")
-    if args.resume:
-        interrupts.say(f"continue with: {resume_command(args, args.resume)}")
     seeds = resumed_seeds(args) if args.resume else new_seeds(args)
     interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
     for run in seeds.unfinished(args):
@@ -202,12 +200,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
     if args.resume and args.overwrite:
         raise InputError("--overwrite has no effect with --resume, which continues the run")
-    if args.save_every is not None:
-        require_at_least("save_every", args.save_every, 1)
-    if args.seeds is not None:
-        require_at_least("seeds", args.seeds, 1)
-        if args.resume:
-            raise InputError("--seeds has no effect with --resume, which knows how many there are")
+    require_at_least("save_every", args.save_every, 1)
+    require_at_least("seeds", args.seeds, 1)
+    if args.seeds and args.resume:
+        raise InputError("--seeds has no effect with --resume, which knows how many there are")
     return args
 
 

@@ -147,9 +147,8 @@ def add_model_flags(parser: Parser) -> None:
     group = parser.add_argument_group("model")
     for name, (text, values) in MODEL_FIELDS.items():
         owners = owners_of(name)
-        _add_field(
-            group, ModelConfig, name, f"{text} ({', '.join(owners)})" if owners else text, values
-        )
+        shown = f"{text} ({', '.join(owners)})" if owners else text
+        _add_field(group, ModelConfig, name, shown, values)
 
 
 def add_training_flags(parser: Parser) -> None:

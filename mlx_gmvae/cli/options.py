@@ -90,13 +90,11 @@ def load_model_data(
     unless there must be training and test images (`both_parts`). Raises InputError.
     """
     config = loaded.model.config
-    is_own = args.dataset is None
+    is_own, fit = args.dataset is None, args.fit
     if loaded.data or is_own:
         own = Source.from_dict(loaded.data, args.model)
         is_own = is_own or own.is_named_by(args.dataset)
-        fit = args.fit or own.fit
-    else:
-        fit = args.fit
+        fit = fit or own.fit
     if tuple(args.image_size or config.image_size) != tuple(config.image_size):
         raise InputError(
             f"--image_size is {_by(args.image_size)}, but {args.model} was made with "

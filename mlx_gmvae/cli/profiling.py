@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,15 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         batch = np.arange(trainer.batchsize)
         x, partners = _arrays(trainer, batch)
         end = step_weights(trainer.config, trainer.config.epochs)
-        loss = mx.compile(
-            lambda *inputs: trainer.objective.losses(*inputs)[0],
-            inputs=[trainer.trained.state, mx.random.state],
-            outputs=[trainer.trained.state, mx.random.state],
-        )
-        gradients = mx.compile(
-            nn.value_and_grad(trainer.trained, trainer.objective.losses),
-            inputs=[trainer.trained.state, mx.random.state],
-            outputs=[trainer.trained.state, mx.random.state],
-        )
+        state = [trainer.trained.state, mx.random.state]
+        compiled = partial(mx.compile, inputs=state, outputs=state)
+        loss = compiled(lambda *inputs: trainer.objective.losses(*inputs)[0])
+        gradients = compiled(nn.value_and_grad(trainer.trained, trainer.objective.losses))
         step, captured = trainer.compiled_step
         data = _median(lambda: _arrays(trainer, batch))
         distortions = 0.0
         if trainer.objective.pairs and partners is not None:
-            distort = mx.compile(
-                trainer.objective.pairs.distort.__call__,
-                inputs=mx.random.state,
-                outputs=mx.random.state,
-            )
+            distort = compiled(trainer.objective.pairs.distort.__call__)
             both = as_float(mx.concatenate([x, partners]))
             distortions = _median(lambda: [distort(both), mx.random.state])
         forward = _median(lambda: [loss(x, partners, end), captured])
@@ -93,31 +84,21 @@ def print_phases(seconds: dict[str, float], steps: int) -> None:
 
 def print_devices(trainer: Trainer) -> None:
     """Training speed of a trainer's model, images and options on each device of this machine."""
-
-    def make() -> Trainer:
-        model = build_model(trainer.model.config)
-        return Trainer(model, trainer.images, trainer.config, trainer.neighbours)
-
-    for device in devices():
-        name = "cpu" if device.type == mx.cpu else "gpu"
-        print(f"{name}: {images_per_second(make, device):9.0f} images/s")
+    devices = {"cpu": mx.cpu, "gpu": mx.gpu} if has_gpu() else {"cpu": mx.cpu}
+    for name, kind in devices.items():
+        print(f"{name}: {images_per_second(trainer, mx.Device(kind)):9.0f} images/s")
     if not has_gpu():
         print("gpu: none that MLX can use on this machine")
 
 
-def devices() -> list[mx.Device]:
-    """The CPU and, where MLX can use it, the GPU."""
-    gpu = [mx.Device(mx.gpu)] if has_gpu() else []
-    return [mx.Device(mx.cpu), *gpu]
-
-
-def images_per_second(make_trainer: Callable[[], Trainer], device: mx.Device) -> float:
-    """Training speed on `device` of the trainer that `make_trainer` builds there."""
+def images_per_second(trainer: Trainer, device: mx.Device) -> float:
+    """Training speed on `device` of a new trainer like the given one."""
     before = mx.default_device()
     mx.set_default_device(device)
     try:
-        trainer = make_trainer()
-        return trainer.batchsize / seconds_per_step(trainer)
+        model = build_model(trainer.model.config)
+        there = Trainer(model, trainer.images, trainer.config, trainer.neighbours)
+        return there.batchsize / seconds_per_step(there)
     finally:
         mx.set_default_device(before)
 

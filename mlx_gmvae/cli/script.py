@@ -88,7 +88,7 @@ def print_scores(title: str, scores: dict[str, float]) -> None:
     print(f"{title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
-def require_at_least(name: str, value: int, least: int) -> None:
-    """Raise InputError if a number on the command line is too small."""
-    if value < least:
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Raise InputError if a number on the command line is too small; None, not given, may pass."""
+    if value is not None and value < least:
         raise InputError(f"--{name} is {value}; it must be at least {least}")

@@ -7,7 +7,7 @@ short can be resumed, whichever seed it was at.
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, TrainConfig
@@ -36,7 +36,7 @@ class Seeds:
         """One after the other, the runs to train or at least to measure: new, or resumed."""
         for number in self.numbers:
             folder = self.folder.of_seed(number)
-            plan = self.plan._replace(training=with_seed(self.plan.training, number))
+            plan = self.plan._replace(training=replace(self.plan.training, seed=number))
             if folder.metrics.exists():  # written last of all
                 continue
             if folder.state.is_file():
@@ -60,16 +60,12 @@ class Seeds:
         return dict(sorted(losses.items(), key=lambda item: item[1]))
 
 
-def with_seed(config: TrainConfig, seed: int) -> TrainConfig:
-    return TrainConfig.from_dict(config.to_dict() | {"seed": seed})
-
-
 def new_seeds(args: argparse.Namespace) -> Seeds:
     """--seeds runs in a new folder. Raises InputError if they cannot be trained."""
     plan = start.planned(args)
     if not plan.training.pair_weight:
         raise InputError("--seeds needs the pair objective, which compares runs without labels")
-    with_seed(plan.training, plan.training.seed + args.seeds - 1)  # complains if it is too large
+    replace(plan.training, seed=plan.training.seed + args.seeds - 1)  # complains if it is too large
     trainer = plan.trainer()
     name = run_name(plan.model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite) as folder:

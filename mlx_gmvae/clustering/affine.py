@@ -35,15 +35,11 @@ def affine(x: mx.array, maps: mx.array) -> mx.array:
     grid = mx.stack([rows, columns, mx.ones_like(rows)]).reshape(3, -1)
     # One product, which is faster than sums that broadcast.
     sources = (matrices.reshape(-1, 3) @ grid).reshape(2, batch, height, width)
-    return bilinear(x, sources[0], sources[1])
+    return over_batch(bilinear, x, sources[0], sources[1])
 
 
 def bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
     """Sample images (B, H, W, C) at fractional positions (B, h, w) in pixels."""
-    return over_batch(_bilinear, x, rows, columns)
-
-
-def _bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
     batch, height, width, channels = x.shape
     rows, columns = mx.clip(rows, 0, height - 1), mx.clip(columns, 0, width - 1)
     # The upper left of four neighbours, all of which are within the image.

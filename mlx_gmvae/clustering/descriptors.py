@@ -6,10 +6,10 @@ Descriptors see a reduced copy, so any image size and number of channels will do
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
+from ..config.record import require_choice
 from ..data.images import Images
-from ..errors import InputError
+from ..models.enlarge import bicubic
 from .patches import patch_descriptor
 
 LONGEST_SIDE = 32
@@ -30,8 +30,7 @@ def describe(images: Images, kind: str) -> np.ndarray:
     >>> describe(images, "pixels").shape, describe(images, "hog").shape
     ((200, 50), (200, 130))
     """
-    if kind not in DESCRIPTORS:
-        raise InputError(f"descriptor is {kind!r}; choose one of {', '.join(DESCRIPTORS)}")
+    require_choice("descriptor", kind, DESCRIPTORS)
     return DESCRIPTORS[kind](images)
 
 
@@ -60,7 +59,7 @@ def reduced(images: Images, grey: bool) -> np.ndarray:
     height, width = images.shape[1:3]
     longest = max(height, width, LONGEST_SIDE)
     rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
-    along_rows, along_columns = _resampling(height, rows), _resampling(width, columns)
+    along_rows, along_columns = bicubic(height, rows), bicubic(width, columns)
     copies = np.empty((len(images), rows, columns, 1 if grey else images.shape[-1]), np.float32)
     size = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(images), size):
@@ -75,12 +74,6 @@ def reduced(images: Images, grey: bool) -> np.ndarray:
     return copies
 
 
-def _resampling(side: int, resampled: int) -> np.ndarray:
-    """What Pillow's bicubic resampling with antialiasing does to a column, (resampled, side)."""
-    unit = Image.fromarray(np.eye(side, dtype=np.float32))
-    return np.asarray(unit.resize((side, resampled), Image.Resampling.BICUBIC))
-
-
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     """Histograms of gradient orientation over cells of about 4 pixels, (N, cells * 8).
 
@@ -91,12 +84,7 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     """
     num, height, width = grey.shape
     rows, columns = (max(1, round(side / CELL_PIXELS)) for side in (height, width))
-    row_of, column_of = (
-        np.minimum(np.arange(side) * cells // side, cells - 1)
-        for side, cells in ((height, rows), (width, columns))
-    )
-    to_rows = (row_of[None] == np.arange(rows)[:, None]).astype(np.float32)
-    to_columns = (column_of[None] == np.arange(columns)[:, None]).astype(np.float32)
+    to_rows, to_columns = _cells(height, rows), _cells(width, columns)
     histogram = np.empty((num, ORIENTATIONS, rows, columns), np.float32)
     for start in range(0, num, BLOCK):
         block = grey[start : start + BLOCK]
@@ -114,6 +102,12 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     histogram = histogram.reshape(num, -1)
     total = histogram.sum(axis=1, keepdims=True)
     return np.sqrt(histogram / np.maximum(total, 1e-8))
+
+
+def _cells(side: int, num: int) -> np.ndarray:
+    """Which pixels of a column lie in which of `num` cells, (num, side)."""
+    cell_of = np.arange(side) * num // side
+    return (cell_of == np.arange(num)[:, None]).astype(np.float32)
 
 
 def _flat(images: np.ndarray) -> np.ndarray:

@@ -61,19 +61,15 @@ class ModelConfig(Record):
     mc_samples: int = 1
 
     def validate(self) -> None:
-        for name, choices in [
-            ("arch", ARCHS),
-            ("posterior", POSTERIORS),
-            ("classifier", CLASSIFIERS),
-            ("likelihood", LIKELIHOODS),
-        ]:
-            require_choice(name, getattr(self, name), choices)
+        require_choice("arch", self.arch, ARCHS)
+        require_choice("posterior", self.posterior, POSTERIORS)
+        require_choice("classifier", self.classifier, CLASSIFIERS)
+        require_choice("likelihood", self.likelihood, LIKELIHOODS)
         for name in ("channels", "latent_dims", "K", "w_dims", "max_filters", "hidden_dims"):
             require_range(name, getattr(self, name), 1, LARGEST[name])
         for size in self.image_size:
             require_range("image_size", size, 1, LARGEST["image_size"])
-        if self.num_layers is not None:
-            require_range("num_layers", self.num_layers, 1, LARGEST["num_layers"])
+        require_range("num_layers", self.num_layers, 1, LARGEST["num_layers"])
         require_range("mc_samples", self.mc_samples, 1, 1024)
         require_positive("sigma", self.sigma)
 

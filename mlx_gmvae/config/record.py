@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from ..errors import InputError
@@ -42,28 +44,27 @@ class Record:
             raise InputError(f"{cls.__name__}: {error}") from None
 
 
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def require_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     if value not in choices:
         raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
 
 
-def require_range(name: str, value: int, low: int, high: int) -> None:
-    """Raise InputError unless low <= value <= high."""
-    if not low <= value <= high:
+def require_range(name: str, value: int | None, low: int, high: int) -> None:
+    """Raise InputError unless low <= value <= high; None, for a default, may pass."""
+    if value is not None and not low <= value <= high:
         raise InputError(f"{name} is {value}; it must be between {low} and {high}")
 
 
-def require_positive(name: str, value: float) -> None:
-    """Raise InputError unless `value` is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
+def require_positive(name: str, value: float | None) -> None:
+    """Raise InputError unless `value` is finite and above 0; None, for a default, may pass."""
+    if value is not None and not (math.isfinite(value) and value > 0):
         raise InputError(f"{name} is {value}; it must be a number above 0")
 
 
 def _typed(field: dataclasses.Field, value: Any) -> Any:
     """`value` as the field's type, or InputError: configurations are read from files too."""
-    kinds = get_args(field.type) if get_origin(field.type) is not tuple else (field.type,)
-    kinds = kinds or (field.type,)
+    kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
     if value is None and type(None) in kinds:
         return None
     kind = kinds[0]

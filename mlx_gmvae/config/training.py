@@ -72,15 +72,11 @@ class TrainConfig(Record):
         require_range("epochs", self.epochs, 1, 1_000_000)
         require_range("batchsize", self.batchsize, 1, 1_000_000)
         require_range("seed", self.seed, 0, 2**32 - 1)
-        if self.early_stopping is not None:
-            require_range("early_stopping", self.early_stopping, 1, 1_000_000)
-        for name in ("pretrain_epochs", "mutual_iterations"):
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), 0, 1_000_000)
-        require_range("kl_anneal", self.kl_anneal, 0, 1_000_000)
+        require_range("early_stopping", self.early_stopping, 1, 1_000_000)
+        for name in ("pretrain_epochs", "mutual_iterations", "kl_anneal"):
+            require_range(name, getattr(self, name), 0, 1_000_000)
         require_positive("lr", self.lr)
-        if self.clip_grad is not None:
-            require_positive("clip_grad", self.clip_grad)
+        require_positive("clip_grad", self.clip_grad)
         require_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
         require_range("neighbours", self.neighbours, 0, 1000)
         require_range("heads", self.heads, 1, 1000)

@@ -79,12 +79,9 @@ class Sizes(NamedTuple):
             ((height, width, _),) = self.commonest
             return f"images of {height} x {width}"
         shown = ", ".join(f"{h} x {w} in {num:,}" for h, w, num in self.commonest)
-        more = f" and {self.num - len(self.commonest):,} others"
-        return (
-            f"images of {self.num:,} sizes ({shown}"
-            + (more if self.num > len(self.commonest) else "")
-            + ")"
-        )
+        if self.num > len(self.commonest):
+            shown += f" and {self.num - len(self.commonest):,} others"
+        return f"images of {self.num:,} sizes ({shown})"
 
     def differ_from(self, size: Size) -> bool:
         """Whether any image has another size."""

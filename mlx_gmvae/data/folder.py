@@ -154,11 +154,9 @@ def arrange(names: list[str]) -> Arrangement:
         if len(names) > 1:
             # Of the names alone, so that neither --classes nor a damaged file moves the others.
             is_test[held_out_rows(len(names))[1]] = True
-    if not all(parts):
+    if not all(parts) or len({folders[0] for folders in parts}) < 2:
         return Arrangement(is_test, None, ())
     class_names, labels = np.unique([folders[0] for folders in parts], return_inverse=True)
-    if len(class_names) < 2:
-        return Arrangement(is_test, None, ())
     return Arrangement(is_test, labels, tuple(map(str, class_names)))
 
 

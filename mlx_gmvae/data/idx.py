@@ -14,13 +14,8 @@ UNSIGNED_BYTE = 0x08
 
 def read_idx(path: Path) -> np.ndarray:
     """The uint8 array in an IDX file, plain or gzipped; see `parse_idx`."""
-    return parse_idx(read_bytes(path), str(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's content, decompressed if its name ends in .gz. Raises InputError."""
     content = read_raw(path)
-    return gunzip(content, path) if path.suffix == ".gz" else content
+    return parse_idx(gunzip(content, path) if path.suffix == ".gz" else content, str(path))
 
 
 def read_raw(path: Path) -> bytes:

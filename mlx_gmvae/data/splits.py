@@ -123,9 +123,7 @@ def make_dataset(
             f"{len(images)} whole numbers or names"
         )
     if labels.dtype.kind in "iu" and labels.min(initial=0) >= 0 and labels.max(initial=0) < 1000:
-        class_names = class_names or tuple(
-            str(number) for number in range(int(labels.max(initial=0)) + 1)
-        )
+        class_names = class_names or tuple(map(str, range(int(labels.max(initial=0)) + 1)))
         numbers = labels.astype(np.int64)
     else:
         values, numbers = np.unique(labels, return_inverse=True)

@@ -110,13 +110,10 @@ class Store:
     def _verified(self, file_name: str, path: Path) -> bytes:
         raw = read_raw(path)
         content = raw if path.name == file_name else gunzip(raw, path)
-        if self.published.digest_of == "archive":
-            if path.name != file_name + self.published.suffix:
-                return content  # only the archive's digest is known; parsing checks the structure
-            found = sha256(raw)
-        else:
-            found = sha256(content)
-        if found != self.published.digests[file_name]:
+        is_of_archive = self.published.digest_of == "archive"
+        if is_of_archive and path.name != file_name + self.published.suffix:
+            return content  # only the archive's digest is known; parsing checks the structure
+        if sha256(raw if is_of_archive else content) != self.published.digests[file_name]:
             raise InputError(
                 f"{path} is not the published {self.name} file (wrong SHA-256); delete it to "
                 "download it again, or name its folder as --dataset to use it as your own data"

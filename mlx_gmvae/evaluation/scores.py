@@ -46,16 +46,16 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     return np.concatenate([np.array(images) for images in drawn])
 
 
-def sample_rows(model: LatentVariableModel, num: int) -> tuple[np.ndarray, int]:
-    """Samples for a grid and its number of columns: a row of `num` per component, or a square.
+def sample_rows(model: LatentVariableModel, num: int) -> np.ndarray:
+    """Samples for a grid of `num` columns: a row per component, or a square.
 
     Leaves MLX's random state as it was, so that looking does not change the training.
     """
     with preserved_random_state():
         if not isinstance(model, MixtureModel):
-            return samples(model, num * num), num
+            return samples(model, num * num)
         rows = [samples(model, num, component) for component in range(model.config.K)]
-        return np.concatenate(rows), num
+        return np.concatenate(rows)
 
 
 def latents(model: LatentVariableModel, images: Images) -> np.ndarray:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..config import ModelConfig
+from ..config.record import require_choice
 from ..errors import InputError
 from .base import Elbo, LatentVariableModel, MixtureModel
 from .gmvae import GMVAE
@@ -35,8 +36,7 @@ def build_model(config: ModelConfig) -> LatentVariableModel:
 
 def kind_of(config: ModelConfig) -> type[LatentVariableModel]:
     """The class of the model that `config` describes. Raises InputError if there is none."""
-    if config.model not in MODELS:
-        raise InputError(f"model is {config.model!r}; choose one of {', '.join(MODELS)}")
+    require_choice("model", config.model, MODELS)
     return MODELS[config.model]
 
 

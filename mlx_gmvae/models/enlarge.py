@@ -22,13 +22,13 @@ def factor_for(image_size: tuple[int, int]) -> int:
 def enlarge(x: mx.array, factor: int) -> mx.array:
     """Images (B, H, W, C) in [0, 1], bicubic, as (B, factor * H, factor * W, C)."""
     batch, height, width, channels = x.shape
-    rows, columns = (mx.array(_interpolation(side, factor)) for side in (height, width))
+    rows, columns = (mx.array(bicubic(side, factor * side)) for side in (height, width))
     x = rows @ x.reshape(batch, height, width * channels)
     x = columns @ x.reshape(batch * factor * height, width, channels)
     return mx.clip(x, 0, 1).reshape(batch, factor * height, factor * width, channels)
 
 
-def _interpolation(side: int, factor: int) -> np.ndarray:
-    """What Pillow's bicubic interpolation does to a column, (factor * side, side)."""
+def bicubic(side: int, resampled: int) -> np.ndarray:
+    """What Pillow's bicubic resampling with antialiasing does to a column, (resampled, side)."""
     unit = Image.fromarray(np.eye(side, dtype=np.float32))
-    return np.asarray(unit.resize((side, factor * side), Image.Resampling.BICUBIC))
+    return np.asarray(unit.resize((side, resampled), Image.Resampling.BICUBIC))

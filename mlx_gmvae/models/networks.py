@@ -122,10 +122,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder: ConvEncoder | PatchEncoder | MLPEncoder
         seen = as_classifier_sees(config)
-        self._height, self._factor = (
-            config.image_size[0],
-            seen.image_size[0] // config.image_size[0],
-        )
+        self._height = config.image_size[0]
+        self._factor = seen.image_size[0] // self._height
         if config.arch == "conv" and config.classifier == "patches":
             self.encoder = PatchEncoder(config.channels)
         elif config.arch == "conv":
@@ -161,9 +159,7 @@ class ConvDecoder(nn.Module):
         self.stages = [
             UpsampleConv2d(before, after) for before, after in pairwise([*filters, config.channels])
         ]
-        (self._top, _), (self._left, _) = (
-            padding(side, config.layers) for side in config.image_size
-        )
+        self._top, self._left = (padding(side, config.layers)[0] for side in config.image_size)
         self._size = config.image_size
 
     def __call__(self, z: mx.array) -> mx.array:

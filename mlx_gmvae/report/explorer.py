@@ -1,14 +1,13 @@
 """The latent space as one HTML file: hover a point, see the image and what is known about it."""
 
 import base64
-import io
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 
-from .figures import as_pillow
+from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 PLACE_OF_DATA = "/*DATA*/"
@@ -30,7 +29,9 @@ def write_explorer(
     """
     low, high = points.min(axis=0), points.max(axis=0)
     places = (points - low) / np.maximum(high - low, 1e-12)
-    sprite, across, cell = _sprite(images)
+    thumbnails = figures.shrunk(images, LARGEST_THUMBNAIL)
+    across = math.ceil(math.sqrt(len(images)))
+    sprite = figures.as_png(figures.tile(thumbnails, across, margin=0))
     data = {
         "title": title,
         "subtitle": f"{len(points)} images; point at one to see it",
@@ -39,25 +40,9 @@ def write_explorer(
         "columns": columns,
         "sprite": "data:image/png;base64," + base64.b64encode(sprite).decode(),
         "across": across,
-        "cell": cell,
+        "cell": thumbnails.shape[1:3],
     }
     # A name with "</script>" in it must not end the script.
     content = json.dumps(data).replace("<", "\\u003c")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE.read_text().replace(PLACE_OF_DATA, content))
-
-
-def _sprite(images: np.ndarray) -> tuple[bytes, int, tuple[int, int]]:
-    """All images as one PNG; how many lie side by side; height and width of each."""
-    height, width = images.shape[1:3]
-    shrink = min(1.0, LARGEST_THUMBNAIL / max(height, width))
-    height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
-    across = math.ceil(math.sqrt(len(images)))
-    first = as_pillow(images[0])
-    sheet = first.resize((width * across, height * math.ceil(len(images) / across)))
-    for number, image in enumerate(images):
-        place = (number % across * width, number // across * height)
-        sheet.paste(as_pillow(image).resize((width, height)), place)
-    encoded = io.BytesIO()
-    sheet.save(encoded, "PNG")
-    return encoded.getvalue(), across, (height, width)

@@ -1,5 +1,6 @@
 """Pictures made of images: grids, single files, an animation of the training."""
 
+import io
 import math
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def as_pillow(image: np.ndarray) -> Image.Image:
     if image.shape[-1] not in (1, 3, 4):
         image = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def as_png(image: np.ndarray) -> bytes:
+    """One (H, W, C) image as the content of a PNG file."""
+    file = io.BytesIO()
+    as_pillow(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) -> None:

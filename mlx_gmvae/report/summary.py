@@ -1,7 +1,6 @@
 """Everything that a run or a call made as one HTML page that needs no network and no other file."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -65,9 +64,7 @@ def _figure(picture: Picture) -> str:
         kind = "pixels"
         small = figures.shrunk(picture.content, figures.SHOWN_SIDE)
         smallest = SMALLEST_SIDE if picture.columns > 1 else SMALLEST_ALONE
-        file = io.BytesIO()
-        figures.as_pillow(figures.grid(small, picture.columns, smallest)).save(file, "PNG")
-        encoded = file.getvalue()
+        encoded = figures.as_png(figures.grid(small, picture.columns, smallest))
     source = "data:image/png;base64," + base64.b64encode(encoded).decode()
     return (
         f"<figure><figcaption>{caption}</figcaption>"

@@ -1,6 +1,5 @@
 """TensorBoard event files, through the optional package `tensorboard`."""
 
-import io
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .figures import as_pillow
+from .figures import as_pillow, as_png
 
 
 def require_tensorboard() -> None:
@@ -38,14 +37,12 @@ class SummaryWriter:
         self._add([self._picture(*item) for item in pictures.items()], epoch)
 
     def _picture(self, name: str, picture: np.ndarray) -> Any:
-        encoded = io.BytesIO()
         image = as_pillow(picture)
-        image.save(encoded, "PNG")
         content = self._summary.Image(
             height=image.height,
             width=image.width,
             colorspace=len(image.getbands()),
-            encoded_image_string=encoded.getvalue(),
+            encoded_image_string=as_png(picture),
         )
         return self._summary.Value(tag=name, image=content)
 

@@ -7,8 +7,7 @@ def duration(seconds: float) -> str:
     >>> duration(200.4)
     '3 min 20 s'
     """
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"

@@ -116,8 +116,7 @@ def load_arrays(path: str | Path) -> dict[str, mx.array]:
     """Every array in the file but the configuration; float64 becomes float32."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in archive.files if name != CONFIG_KEY]
-            return {name: _to_mlx(archive[name]) for name in names}
+            return {name: _to_mlx(archive[name]) for name in archive.files if name != CONFIG_KEY}
     except (OSError, *DAMAGED) as error:
         raise InputError(f"{path} is damaged ({error}); copy or train it again") from None
 

@@ -189,9 +189,8 @@ class RunFolder:
         self, iteration: int, model: LatentVariableModel, source: Source, config: TrainConfig
     ) -> None:
         """Keep the model as it is after an iteration of mutual learning."""
-        path = iteration_file(self.path, iteration)
-        path.parent.mkdir(exist_ok=True)
-        save_model(path, model, data=source.to_dict(), training=config.to_dict())
+        made_of = {"data": source.to_dict(), "training": config.to_dict()}
+        save_model(iteration_file(self.path, iteration), model, **made_of)
 
     def save_best(self, model: LatentVariableModel) -> None:
         """Keep the weights of the best epoch so far, for early stopping."""
