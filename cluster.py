@@ -132,7 +132,8 @@ def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
             f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
-            f"classes, --anomalies N or --save_latents; {args.model} is a {model.config.model}"
+            "classes, --anomalies N, --save_latents, --tsne or --explorer; "
+            f"{args.model} is a {model.config.model}"
         )
 
 

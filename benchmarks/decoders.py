@@ -1,12 +1,14 @@
 """What a vector holds of an image: likelihoods and widths of the decoder, in the same time.
 
     python benchmarks/decoders.py --data_dir DIR --workdir W
+    python benchmarks/decoders.py --data_dir DIR --workdir W --numbers       for assets/numbers.png
 
 Plain VAEs of Frey faces, photographs of 32x32 and crops of 128x128 of the photographs that come
 with scikit-image and scikit-learn, each trained for the same processor seconds. Test bits per
 dimension are of a lossless code: where the likelihood is another one, under a logistic of the scale
 that fits the reconstructions of training images best. Kept in
-benchmarks/results/decoders.json, pictures in W.
+benchmarks/results/decoders.json, pictures in W. With --numbers: photographs above what 8, 32 and
+128 numbers say of them, a logistic likelihood, the same time for each.
 """
 
 import argparse
@@ -32,6 +34,8 @@ VARIANTS = {
     "logistic": {"likelihood": "logistic"},
     "logistic, max_filters 128": {"likelihood": "logistic", "max_filters": 128},
 }
+NUMBERS = (8, 32, 128)
+PICTURED = np.arange(0, 2400, 240)
 SCALES = np.exp(np.arange(-5, -1, 0.1))
 
 
@@ -40,8 +44,11 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, default=ROOT / "results" / "decoders")
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--numbers", action="store_true")
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
+    if args.numbers:
+        return picture_numbers(args)
     for name in args.only:
         for variant, options in VARIANTS.items():
             kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
@@ -52,22 +59,62 @@ def main() -> None:
             print(f"{name}, {variant}: {kept[name][variant]}", flush=True)
 
 
+def picture_numbers(args: argparse.Namespace) -> None:
+    """Photographs, and below them what is left of them in few, more and many numbers."""
+    from mlx_gmvae.evaluation.scores import reconstruct
+    from mlx_gmvae.report.figures import save_grid, to_uint8
+
+    _, test = images_of("photos", args)
+    some = test.images[PICTURED]
+    rows = [some]
+    for dims in NUMBERS:
+        model, _ = trained("photos", {"likelihood": "logistic", "latent_dims": dims}, args, 180)
+        rows.append(to_uint8(reconstruct(model, some)))
+    save_grid(ROOT / "assets" / "numbers.png", np.concatenate(rows), len(some), 64)
+
+
+def images_of(name: str, args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from mlx_gmvae.data.datasets import load_dataset
+
+    return load_dataset(str(source(name, args)), args.data_dir)
+
+
 def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -> dict:
     """Train one model and measure it on test images."""
-    from mlx_gmvae import ModelConfig, TrainConfig, build_model
-    from mlx_gmvae.data.datasets import load_dataset
-    from mlx_gmvae.device import backend
     from mlx_gmvae.evaluation.scores import generative_scores, reconstruct
     from mlx_gmvae.report.figures import interleave, save_grid
+
+    train, test = images_of(name, args)
+    started = time.process_time()
+    model, epochs = trained(name, options, args, SETS[name][1])
+    scores = generative_scores(model, test.images)
+    some = test.images[:16]
+    pairs = interleave(some, reconstruct(model, some), 8)
+    save_grid(args.workdir / f"{name}_{variant.replace(' ', '_')}.png", pairs, 8)
+    return {
+        "latent_dims": model.config.latent_dims,
+        "epochs": epochs,
+        "processor_seconds": round(time.process_time() - started),
+        "bits_per_dim": round(lossless_bits(model, train.images, test.images), 3),
+        "mse": round(scores["mse"], 5),
+        "ssim": round(scores["ssim"], 3),
+        "kl_z": round(scores["kl_z"], 1),
+    }
+
+
+def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):  # type: ignore[no-untyped-def]
+    """A plain VAE of a set after so many processor seconds, and the epochs that these were."""
+    from mlx_gmvae import ModelConfig, TrainConfig, build_model
+    from mlx_gmvae.device import backend
     from mlx_gmvae.training.defaults import for_model
     from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 
     backend.keep_freed_memory()
-    train, test = load_dataset(str(source(name, args)), args.data_dir)
+    train, _ = images_of(name, args)
     height, width, channels = train.image_shape
-    dims, seconds = SETS[name]
+    dims = SETS[name][0]
     config = ModelConfig.from_dict(
         {"model": "vae", "latent_dims": dims, "image_size": (height, width), "channels": channels}
         | options
@@ -81,23 +128,10 @@ def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -
     training = TrainConfig.from_dict(trial.to_dict() | {"epochs": epochs})
     mx.random.seed(0)
     model = build_model(config)
-    started = time.process_time()
     for _ in Trainer(model, train.images, training).run():
         pass
     model.eval()
-    scores = generative_scores(model, test.images)
-    some = test.images[:16]
-    pairs = interleave(some, reconstruct(model, some), 8)
-    save_grid(args.workdir / f"{name}_{variant.replace(' ', '_')}.png", pairs, 8)
-    return {
-        "latent_dims": dims,
-        "epochs": epochs,
-        "processor_seconds": round(time.process_time() - started),
-        "bits_per_dim": round(lossless_bits(model, train.images, test.images), 3),
-        "mse": round(scores["mse"], 5),
-        "ssim": round(scores["ssim"], 3),
-        "kl_z": round(scores["kl_z"], 1),
-    }
+    return model, epochs
 
 
 def source(name: str, args: argparse.Namespace) -> Path:

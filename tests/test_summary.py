@@ -78,6 +78,11 @@ def test_a_run_and_its_clusters_have_one(digits_run: Path, tmp_path: Path) -> No
     assert len(set(titles)) == 10
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == ["Figures", "Clusters", "Reconstructions", "Diagrams", "Strange images"]
+    for name in ("one", "two"):
+        options = f"--model {digits_run}/model.npz --outdir {tmp_path}/{name}"
+        assert cluster.main(options.split()) == 0
+    one, two = (tmp_path / name / "summary.html" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()  # its samples too
     options = f"--model {digits_run}/model.npz --labelled 5 --anomalies 4 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     page = (tmp_path / "summary.html").read_text()

@@ -47,7 +47,7 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
     drawn = np.zeros(0)
     per_component = isinstance(model, MixtureModel) and not found.class_names
     if per_component:
-        rows = sample_rows(model, SHOWN)
+        rows = sample_rows(model, SHOWN, seed=0)
         drawn = rows.reshape(-1, SHOWN, *rows.shape[1:])
     pictures = []
     for cluster in np.unique(found.clusters):
@@ -85,7 +85,7 @@ def reconstructions_block(model: LatentVariableModel, images: np.ndarray) -> Blo
 
 def samples_block(model: LatentVariableModel) -> Block:
     """Samples of a model without components."""
-    picture = Picture("", sample_rows(model, SHOWN), SHOWN)
+    picture = Picture("", sample_rows(model, SHOWN, seed=0), SHOWN)
     return Block("Samples", "Drawn from the prior.", pictures=[picture])
 
 

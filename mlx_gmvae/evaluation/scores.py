@@ -46,12 +46,14 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     return np.concatenate([np.array(images) for images in drawn])
 
 
-def sample_rows(model: LatentVariableModel, num: int) -> np.ndarray:
+def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -> np.ndarray:
     """Samples for a grid of `num` columns: a row per component, or a square.
 
     Leaves MLX's random state as it was, so that looking does not change the training.
     """
     with preserved_random_state():
+        if seed is not None:
+            mx.random.seed(seed)
         if not isinstance(model, MixtureModel):
             return samples(model, num * num)
         rows = [samples(model, num, component) for component in range(model.config.K)]
