@@ -27,12 +27,17 @@ _PUBLIC = {
     "TrainConfig": "config",
     "VAE": "models.vae",
     "build_model": "models",
+    "load": "runs.loaded",
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
     "save_model": "runs.checkpoint",
     "train": "training.trainer",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ from .device.randomness import preserved_random_state
 from .errors import InputError
 from .evaluation.scores import anomaly_scores, latents, responsibilities
 from .models import MixtureModel, build_model, kind_of
+from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
 from .training.defaults import for_model, for_set_size
 from .training.number import number_of_clusters
@@ -135,7 +136,7 @@ class GMVAEClusterer(
             trainer = Trainer(build_model(config), images, training, graph)
             for record in trainer.run():
                 if self.verbose:
-                    print(f"epoch {record['epoch']}/{training.epochs}: loss {record['loss']:.3f}")
+                    print(epoch_line(record, trainer.seconds_left), flush=True)
                 if self.callback is not None and self.callback(dict(record)):
                     break
             assert isinstance(trainer.model, MixtureModel)

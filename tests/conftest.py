@@ -20,8 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         _cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {_cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(_cores)]})
 
-import reconstruct
 import train
+from mlx_gmvae.cli import reconstruct
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend

@@ -125,7 +125,7 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
 
     clusterer = GMVAEClusterer(3, max_iter=9, callback=enough, verbose=1, **SMALL).fit(BLOBS)
     assert seen == [1, 2] and clusterer.n_iter_ == 2
-    assert capsys.readouterr().out.startswith("epoch 1/9: loss ")
+    assert capsys.readouterr().out.startswith("Epoch    1 | Loss ")
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,3 @@ def parts_line(trainer: Trainer) -> str:
     if parts.stage_now == Stage.DOUBTED:
         return line + "they part too many neighbours, and q(y|x) goes on by itself"
     return line + "q(y|x) learns them"
-
-
-def epoch_line(record: dict[str, float], seconds_left: float) -> str:
-    """What is printed of a finished epoch."""
-    left = f" | Left {duration(seconds_left)}" if seconds_left else ""
-    return (
-        f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "
-        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s{left}"
-    )

@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str):
         super().__init__(
+            prog=Path(sys.argv[0]).name,
             description=description,
             allow_abbrev=False,
             formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
@@ -74,6 +75,12 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         return EXIT_BAD_INPUT
 
     return wrapped
+
+
+def command_line(name: str) -> list[str]:
+    """How this very script was called: as an installed command or as a file in a clone."""
+    installed = sys.argv[0] == f"{interrupts.COMMAND} {name}"
+    return [interrupts.COMMAND, name] if installed else ["python", f"{name}.py"]
 
 
 def print_options(options: dict[str, Any]) -> None:

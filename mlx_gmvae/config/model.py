@@ -36,7 +36,7 @@ LARGEST = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelConfig(Record):
     """Everything needed to rebuild a model before its weights are loaded.
 

@@ -25,6 +25,15 @@ class Record:
     def validate(self) -> None:
         """Raise InputError if a value cannot be used."""
 
+    def __repr__(self) -> str:
+        """What differs from the defaults."""
+        given = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; `from_dict` inverts it."""
         return dataclasses.asdict(self)

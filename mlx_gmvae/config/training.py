@@ -14,7 +14,7 @@ PAIR_OPTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainConfig(Record):
     """How a model is trained. Weights multiply terms in nats per example.
 

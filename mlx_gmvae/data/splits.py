@@ -36,6 +36,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        kinds = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"Dataset({self.name!r}: {len(self):,} images of {self.image_shape}{kinds})"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""

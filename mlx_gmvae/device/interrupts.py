@@ -16,6 +16,7 @@ from typing import Any
 
 STATUS = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+COMMAND = "mlx-gmvae"
 SCRIPTS = ("train.py", "reconstruct.py", "generate.py", "cluster.py")
 NOTHING_YET = "nothing was written yet; run the same command again"
 SECONDS_TO_WAIT = 0.02
@@ -52,10 +53,12 @@ def guard_imports() -> bool:
     """
     path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     beside = path.name in SCRIPTS and path.resolve().parent == Path(__file__).resolve().parents[2]
-    if beside and _in_main_thread():
+    as_module = sys.argv[0] == "-m" and "mlx_gmvae" in sys.orig_argv  # until it has been found
+    is_ours = beside or as_module or path.name == COMMAND
+    if is_ours and _in_main_thread():
         for name in _heeded():
             signal.signal(name, _leave)
-    return beside
+    return is_ours
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

@@ -45,6 +45,13 @@ class LatentVariableModel(nn.Module):
         self.encoder = make_encoder(config)
         self.decoder = make_decoder(config)
 
+    def __repr__(self) -> str:
+        config, size = self.config, sum(value.size for value in self.arrays().values())
+        options = [config.arch, "x".join(map(str, config.image_shape))]
+        options += [f"latent_dims={config.latent_dims}"]
+        options += [f"K={config.K}"] * ("K" in self.options)
+        return f"{type(self).__name__}({', '.join(options)}; {size:,} parameters)"
+
     def arrays(self) -> dict[str, mx.array]:
         """Every parameter by its path, as saved in files."""
         return dict(tree_flatten(self.parameters()))  # type: ignore[arg-type]
@@ -74,9 +81,10 @@ class LatentVariableModel(nn.Module):
         """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats."""
         raise NotImplementedError
 
-    def negative_elbo(self, x: mx.array) -> mx.array:
-        """The negative ELBO of each image at one draw, (B,), nats."""
-        return sum(self.elbo_terms(x, self.posterior(x)).values(), mx.array(0.0))
+    def negative_elbo(self, x: mx.array, same_draws: bool = False) -> mx.array:
+        """The negative ELBO of each image at one draw, or at the same for all, (B,), nats."""
+        q = with_same_noise(self.posterior(x), 1) if same_draws else self.posterior(x)
+        return sum(self.elbo_terms(x, q).values(), mx.array(0.0))
 
     def elbo(self, x: mx.array, q: Any = None) -> Elbo:
         """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""

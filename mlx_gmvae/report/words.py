@@ -1,4 +1,4 @@
-"""Seconds as people say them."""
+"""Seconds and epochs as people say them."""
 
 
 def duration(seconds: float) -> str:
@@ -12,3 +12,12 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def epoch_line(record: dict[str, float], seconds_left: float) -> str:
+    """What is printed of a finished epoch."""
+    left = f" | Left {duration(seconds_left)}" if seconds_left else ""
+    return (
+        f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "
+        f"Throughput {record['throughput']:8.0f} im/s | Time {record['seconds']:7.1f} s{left}"
+    )

@@ -1,0 +1,249 @@
+"""Assign images to the components of a trained model, and picture the clusters.
+
+python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..clustering.scores import pair_scores
+from ..config import TrainConfig
+from ..data.images import Rows
+from ..data.splits import Dataset, Splits
+from ..device import backend, interrupts
+from ..errors import InputError
+from ..evaluation import overview, sorting
+from ..evaluation.assignments import TABLE, Assignments, earlier_results
+from ..evaluation.explore import save_explorer
+from ..evaluation.scores import (
+    anomaly_scores,
+    component_gaussians,
+    latents,
+    responsibilities,
+)
+from ..models import LatentVariableModel, MixtureModel
+from ..models.mixture import Gaussians
+from ..report import plots, tables
+from ..report.outputs import alike, remove_outdated, saved_line
+from ..report.summary import write_summary
+from ..runs.checkpoint import ModelFile
+from . import flags, options
+from .script import Parser, print_scores, require_at_least, script
+
+SCATTER_POINTS = 5000
+TSNE_POINTS = 2000
+ANOMALY_SCORES = ("importance", "elbo")
+
+
+@script
+def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    backend.select_device(args.cpu)
+    loaded = options.load_checked_model(args)
+    require_something_to_do(args, loaded.model)
+    data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
+    args.split = args.split or ("test" if data.is_own or args.labelled else "all")
+    dataset = data.images(args.split)
+    if args.sort_into:
+        sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
+    print(backend.describe())
+
+    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
+    found, gaussians = assign(args, loaded, data.splits, dataset)
+    scores = save_results(args, loaded, found, gaussians)
+    if args.sort_into:
+        sorting.sort_into(found, Path(args.sort_into), args.hard_links)
+        print(f"saved {len(dataset)} images in folders of {args.sort_into}")
+    # What takes long comes last: Ctrl-C loses nothing that is known already.
+    if args.anomalies:
+        save_anomalies(args, loaded, found, scores)
+    if args.tsne:
+        save_tsne(args, loaded, found)
+    if args.explorer:
+        page, title = Path(args.outdir) / "explorer.html", f"{dataset.name}, {args.split} images"
+        save_explorer(page, title, loaded.model, found, args.anomaly_score, args.seed or 0)
+        print(saved_line(Path(args.outdir), ["explorer.html"]))
+    save_summary(args, loaded, found, scores)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        "Assign images to the components of a trained model. Writes assignments.csv, a contact "
+        "sheet per cluster, latent.png, scores where labels exist, and summary.html, which shows "
+        "it all."
+    )
+    flags.add_model_file_flags(parser)
+    flags.add_data_flags(parser, "what the model was trained on")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--split", choices=("train", "test", "all"),
+        help="which images (default: test; all of those that the model was not trained on)",
+    )  # fmt: skip
+    group.add_argument("--outdir", default="clusters", help="(default: clusters)")
+    group.add_argument(
+        "--labelled", type=int, metavar="N",
+        help="name classes by N labelled training images of each; models without components get a "
+        "Gaussian mixture over z that starts from them",
+    )  # fmt: skip
+    group.add_argument(
+        "--sort_into", metavar="DIR", help="copy the images into a folder per cluster below DIR"
+    )
+    group.add_argument(
+        "--hard_links", action="store_true", help="with --sort_into, hard links instead of copies"
+    )
+    group.add_argument(
+        "--anomalies", type=int, metavar="N",
+        help="score every image (a column of assignments.csv) and show the N least likely in "
+        "anomalies.png; for models without components too",
+    )  # fmt: skip
+    group.add_argument(
+        "--anomaly_score", choices=ANOMALY_SCORES,
+        help="negative importance bound of 5 draws (default), or negative ELBO",
+    )  # fmt: skip
+    group.add_argument(
+        "--save_latents", action="store_true",
+        help="also write the mean of q(z|x) of each image to latents.npy and latents.csv",
+    )  # fmt: skip
+    group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
+    group.add_argument(
+        "--explorer", action="store_true",
+        help="also write explorer.html: point at a latent, see its image and what is known of it",
+    )  # fmt: skip
+    flags.add_device_flags(parser)
+    args = parser.parse_args(argv)
+    for name in ("labelled", "anomalies"):
+        require_at_least(name, getattr(args, name), 1)
+    if args.hard_links and not args.sort_into:
+        raise InputError("--hard_links has no effect without --sort_into")
+    if args.anomaly_score and not (args.anomalies or args.explorer):
+        raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
+    args.anomaly_score = args.anomaly_score or ANOMALY_SCORES[0]
+    return args
+
+
+def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
+    """Raise InputError for a model without components, of which nothing else is asked either."""
+    others = args.labelled or args.anomalies or args.save_latents or args.tsne or args.explorer
+    if not (others or isinstance(model, MixtureModel)):
+        raise InputError(
+            f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
+            "classes, --anomalies N, --save_latents, --tsne or --explorer; "
+            f"{args.model} is a {model.config.model}"
+        )
+
+
+def assign(
+    args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
+) -> tuple[Assignments, Gaussians | None]:
+    """Clusters, or classes from a few labels, and the components' Gaussians over z.
+
+    A model without components has all in one cluster.
+    """
+    model, seed = loaded.model, args.seed or 0
+    if args.labelled:
+        # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
+        from ..evaluation.labelled import classify
+
+        classes = classify(model, splits.train, dataset.images, args.labelled, seed)
+        return Assignments(dataset, classes.values, classes.names), classes.gaussians
+    if isinstance(model, MixtureModel):
+        found = Assignments(dataset, responsibilities(model, dataset.images))
+        return found, component_gaussians(model)
+    return Assignments(dataset, np.ones((len(dataset), 1))), None
+
+
+def save_results(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, gaussians: Gaussians | None
+) -> dict[str, Any]:
+    """The tables, the sheets, the scores and latent.png, in the place of an earlier call's."""
+    outdir = Path(args.outdir)
+    earlier = earlier_results(outdir)
+    found.write_csv(outdir / TABLE)
+    sheets = found.save_contact_sheets(outdir)
+    scores = report(args, loaded, found)
+    names = [TABLE, "metrics.json", "latent.png"]
+    panels, some = found.colourings(SCATTER_POINTS)
+    if args.save_latents:
+        z = latents(loaded.model, found.dataset.images)
+        np.save(outdir / "latents.npy", z)
+        columns = {f"z{number + 1}": column for number, column in enumerate(z.T)}
+        tables.write_columns(outdir / "latents.csv", found.dataset.columns() | columns)
+        names += ["latents.npy", "latents.csv"]
+        z = z[some]
+    else:
+        z = latents(loaded.model, Rows(found.dataset.images, some))
+    plots.save_latent_plane(outdir / "latent.png", z, panels, gaussians)
+    if "confusion" in scores:
+        counts, rows = (scores["confusion"][name] for name in ("counts", "labels"))
+        classes = list(found.class_names)
+        plots.save_confusion(outdir / "confusion.png", np.array(counts), rows, classes)
+        names.append("confusion.png")
+    remove_outdated(earlier, [*sheets, *(outdir / name for name in names)])
+    pattern = "class_*.png" if found.class_names else "cluster_*.png"
+    print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
+    return scores
+
+
+def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
+    panels, some = found.colourings(TSNE_POINTS)
+    z = latents(loaded.model, Rows(found.dataset.images, some))
+    print(f"t-SNE of {len(z):,} latents", flush=True)
+    plots.save_tsne(Path(args.outdir) / "latent_tsne.png", z, panels)
+    print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
+
+
+def save_summary(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
+) -> None:
+    """summary.html, of everything that was written."""
+    outdir, dataset = Path(args.outdir), found.dataset
+    text = f"{len(dataset):,} images ({args.split}) of {dataset.name}, by {args.model}."
+    blocks = [overview.figures_block(scores, text)]
+    if found.responsibilities.shape[1] > 1:
+        blocks.append(overview.clusters_block(loaded.model, found))
+    if found.anomaly is not None:
+        blocks.append(overview.anomalies_block(found))
+    blocks.append(overview.diagrams_block(outdir))
+    write_summary(outdir / "summary.html", f"Clusters of {Path(dataset.name).name}", blocks)
+    print(saved_line(outdir, ["summary.html"]))
+
+
+def save_anomalies(
+    args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
+) -> None:
+    """Score every image: a column of the table, figures in metrics.json, anomalies.png."""
+    outdir = Path(args.outdir)
+    images, seed = found.dataset.images, args.seed or 0
+    found.anomaly = anomaly_scores(loaded.model, images, args.anomaly_score, seed)
+    spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
+    print_scores("anomaly score, nats", spread)
+    found.write_csv(outdir / TABLE)
+    scores["anomaly"] = spread
+    tables.write_json(outdir / "metrics.json", scores)
+    found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+    print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
+
+
+def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> dict[str, Any]:
+    """Print the scores and keep them in metrics.json."""
+    dataset = found.dataset
+    scores = {"split": args.split, **found.scores()}
+    what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
+    sizes = ", ".join(map(str, found.sizes))
+    print(f"{len(dataset)} {args.split} images of {dataset.name} in {what} of {sizes}")
+    if isinstance(loaded.model, MixtureModel):
+        config = TrainConfig.from_dict(loaded.training or {})
+        scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
+        without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
+        print_scores("without labels", without_labels)
+    if "classification" in scores:
+        title = f"{args.split}, from {args.labelled} labelled examples per class"
+        print_scores(title, scores["classification"])
+    if "clustering" in scores:
+        print_scores(args.split, scores["clustering"])
+    tables.write_json(Path(args.outdir) / "metrics.json", scores)
+    return scores

@@ -1,0 +1,207 @@
+"""Train a VAE or a Gaussian-mixture VAE on unlabelled images.
+
+python train.py --latent_dims 8 --K 10
+"""
+
+import argparse
+import shlex
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..device import backend, distributed, interrupts
+from ..errors import InputError
+from ..evaluation.scores import reconstruct, sample_rows
+from ..models import MixtureModel
+from ..report.progress import save_progress
+from ..report.words import epoch_line
+from . import flags, profiling
+from .announce import parts_line, print_estimate, print_summary
+from .measure import measure
+from .script import Parser, command_line, require_at_least, script
+from .seeds import is_cut_short, new_seeds, resumed_seeds
+from .start import Run, new_run, resumed_run
+
+SECONDS_BETWEEN_SAVES = 10
+PICTURES_PER_RUN = 10
+PICTURED_IMAGES = 64
+SAMPLES_PER_COMPONENT = 10
+
+
+@script
+def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    backend.select_device(args.cpu)
+    distributed.quieten()
+    if args.profile or args.benchmark_devices:
+        return measure_speed(args)
+    if args.resume:
+        interrupts.say(f"continue with: {resume_command(args, args.resume)}")
+    if args.seeds or (args.resume and is_cut_short(args.resume)):
+        return train_seeds(args)
+    run = resumed_run(args) if args.resume else new_run(args)
+    command = resume_command(args, run.folder.path)
+    interrupts.say(f"continue with: {command}")
+    print_summary(run)
+    train(run, args.save_every)
+    interrupts.say(f"the trained model is saved; measure it with: {command}")
+    if distributed.is_first():
+        measure(run)
+    return 0
+
+
+def resume_command(args: argparse.Namespace, path: str | Path) -> str:
+    """What to type to go on with the run in `path`, with the flags that no file keeps."""
+    words = [*command_line("train"), "--resume", str(path)]
+    for name in ("data_dir", "save_every"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", str(getattr(args, name))]
+    words += [f"--{name}" for name in ("cpu", "summary") if getattr(args, name)]
+    return shlex.join(words)
+
+
+def train(run: Run, save_every: int | None) -> None:
+    """Train to the last epoch or to Ctrl-C; what was reached is saved either way.
+
+    Raises KeyboardInterrupt after Ctrl-C, when all is saved.
+    """
+    trainer = run.trainer
+    if not trainer.is_done:
+        print_estimate(trainer)
+    saved = time.monotonic()
+    every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
+    parts_before = parts_line(trainer)
+    with interrupts.noticed() as stopped:
+        for record in trainer.run(stopped):
+            if not distributed.is_first():
+                continue
+            if parts_line(trainer) != parts_before:
+                print(parts_before := parts_line(trainer))
+            print(epoch_line(record, trainer.seconds_left), flush=True)
+            if run.summary:
+                run.summary.scalars(record, trainer.epoch)
+            if trainer.is_done or trainer.epoch % every == 0:
+                pictures = save_pictures(run)
+                if run.summary:
+                    run.summary.pictures(pictures, trainer.epoch)
+            if trainer.config.early_stopping and trainer.epoch == trainer.best_epoch:
+                run.folder.save_best(trainer.model)
+            if trainer.config.mutual_iterations is not None:
+                save_iteration(run)
+            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                run.folder.save(trainer, run.source)
+                saved = time.monotonic()
+        if distributed.is_first():
+            run.folder.save(trainer, run.source)
+        interrupted = stopped() or not trainer.is_done
+    if run.summary:
+        run.summary.close()
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def save_pictures(run: Run) -> dict[str, np.ndarray]:
+    """Reconstructions of the first test images, and samples, as they are now."""
+    model, originals = run.trainer.model, run.splits.test.images[:PICTURED_IMAGES]
+    model.eval()
+    rows = sample_rows(model, SAMPLES_PER_COMPONENT)
+    return save_progress(
+        run.folder.path, run.trainer.epoch, originals, reconstruct(model, originals), rows,
+        SAMPLES_PER_COMPONENT, in_clusters=isinstance(model, MixtureModel),
+    )  # fmt: skip
+
+
+def save_iteration(run: Run) -> None:
+    """After the last epoch of an iteration of mutual learning, keep the model as it is."""
+    trainer = run.trainer
+    if trainer.epoch in trainer.config.refits:
+        iteration = trainer.config.refits.index(trainer.epoch)
+        run.folder.save_iteration(iteration, trainer.model, run.source, trainer.config)
+
+
+def measure_speed(args: argparse.Namespace) -> int:
+    """--profile and --benchmark_devices: measure, print, and train nothing."""
+    if distributed.size() > 1:
+        raise InputError("--profile and --benchmark_devices run in one process, not in mlx.launch")
+    with tempfile.TemporaryDirectory() as folder:
+        args.outdir = folder
+        run = new_run(args)
+        print_summary(run)
+        if args.profile:
+            seconds = profiling.phases(run.trainer, run.splits.test.images)
+            profiling.print_phases(seconds, run.trainer.steps_per_epoch)
+        if args.benchmark_devices:
+            profiling.print_devices(run.trainer)
+    return 0
+
+
+def train_seeds(args: argparse.Namespace) -> int:
+    """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
+    if distributed.size() > 1:
+        raise InputError("--seeds trains in one process; start it without mlx.launch")
+    seeds = resumed_seeds(args) if args.resume else new_seeds(args)
+    interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
+    for run in seeds.unfinished(args):
+        print_summary(run)
+        train(run, args.save_every)
+        measure(run)
+    losses = seeds.pair_losses()
+    best, *_ = losses
+    seeds.folder.adopt(best)
+    print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in losses))
+    print(f"kept seed {best} as {seeds.folder.model}")
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        "Train a VAE, or one with a mixture as its prior, on unlabelled images. Writes a run "
+        "folder: model.npz, metrics.json, history.csv, pictures, and summary.html, which shows it "
+        "all."
+    )
+    flags.add_data_flags(
+        parser,
+        "mnist, or the bundled digits where it cannot be downloaded",
+        "bring images to H x W (default: their own, or, if they have several, one of at most 64)",
+        "crop",
+    )
+    flags.add_model_flags(parser)
+    flags.add_training_flags(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
+    group.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    group.add_argument(
+        "--save_every", type=int, metavar="EPOCHS",
+        help="write pictures every so many epochs and at the end (default: ten times a run)",
+    )  # fmt: skip
+    group.add_argument("--resume", metavar="RUN", help="continue the run, or the --seeds, in it")
+    group.add_argument(
+        "--seeds", type=int, metavar="N",
+        help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
+    )  # fmt: skip
+    group.add_argument(
+        "--summary", action="store_true",
+        help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
+    )  # fmt: skip
+    flags.add_device_flags(parser)
+    group = parser.add_argument_group("speed (nothing is trained)")
+    group.add_argument(
+        "--profile", action="store_true", help="print where the time of an epoch goes"
+    )
+    group.add_argument(
+        "--benchmark_devices", action="store_true", help="time the model on the CPU and on the GPU"
+    )
+    args = parser.parse_args(argv)
+    if args.profile or args.benchmark_devices:
+        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary"):
+            if getattr(args, name):
+                raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
+    if args.resume and args.overwrite:
+        raise InputError("--overwrite has no effect with --resume, which continues the run")
+    require_at_least("save_every", args.save_every, 1)
+    require_at_least("seeds", args.seeds, 1)
+    if args.seeds and args.resume:
+        raise InputError("--seeds has no effect with --resume, which knows how many there are")
+    return args

@@ -1,0 +1,145 @@
+"""A trained model as one uses it in a notebook: arrays in, arrays out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import mlx.core as mx
+import numpy as np
+
+from ..config import ModelConfig
+from ..data.batches import in_batches
+from ..device.randomness import preserved_random_state
+from ..errors import InputError
+from ..evaluation.scores import samples
+from ..models import LatentVariableModel, MixtureModel
+from .checkpoint import load_model, save_model
+
+Array: TypeAlias = Any  # a NumPy or an MLX array; the same kind comes back
+
+LIKELIHOOD_DRAWS = 100
+
+
+class LoadedModel:
+    """A model that takes images as they are at hand, a batch at a time.
+
+    Images are (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]; NumPy arrays are answered by
+    NumPy arrays, MLX arrays by MLX arrays. Raises InputError, a ValueError, for any other shape.
+    `network` is the `mlx.nn.Module` itself, `metrics` what was measured when it was trained, `data`
+    and `training` what on and how.
+
+    >>> model = load("pretrained/gmvae_digits_K10_dims_0008.npz")
+    >>> images = np.zeros((3, 28, 28), np.uint8)
+    >>> model.encode(images).shape, model.responsibilities(images).shape
+    ((3, 8), (3, 10))
+    """
+
+    def __init__(self, network: LatentVariableModel, **parts: dict[str, Any]):
+        self.network = network
+        self.data, self.metrics = parts.get("data", {}), parts.get("metrics", {})
+        self.training = parts.get("training", {})
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+    def encode(self, images: Array) -> Array:
+        """Means of q(z|x), (N, D)."""
+        return self._over(images, lambda x: self.network.encode(x).mean)
+
+    def decode(self, z: Array) -> Array:
+        """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
+        dims = self.config.latent_dims
+        if z.ndim != 2 or z.shape[1] != dims:
+            raise InputError(f"latents have shape {tuple(z.shape)}; the model's are (N, {dims})")
+        return _like(z, self.network.image(mx.array(z).astype(mx.float32)))
+
+    def reconstruct(self, images: Array) -> Array:
+        """Expected pixels at the mean of q(z|x), (N, H, W, C)."""
+        return self._over(images, self.network.reconstruct)
+
+    def responsibilities(self, images: Array) -> Array:
+        """q(y|x), (N, K). Raises InputError for a model without components."""
+        return self._over(images, self._mixture().responsibilities)
+
+    def sample(self, num: int, component: int | None = None, seed: int | None = None) -> np.ndarray:
+        """`num` images of expected pixels, (num, H, W, C), from the prior or from a component."""
+        if component is not None and not 0 <= component < self._mixture().config.K:
+            raise InputError(f"component is {component}; there are 0 to {self.config.K - 1}")
+        if seed is None:
+            return samples(self.network, num, component)
+        with preserved_random_state():
+            mx.random.seed(seed)
+            return samples(self.network, num, component)
+
+    def elbo(self, images: Array) -> Array:
+        """The evidence lower bound of each image at one draw, (N,), nats; always the same draw."""
+        return self._over(images, _always_alike(lambda x: -self.network.negative_elbo(x, True)))
+
+    def log_likelihood(self, images: Array, draws: int = LIKELIHOOD_DRAWS) -> Array:
+        """A lower bound on log p(x), (N,), nats, by so many draws (Burda et al. 2016, eq. 8)."""
+        bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
+        return self._over(images, bound, draws)
+
+    def save(self, path: str | Path) -> None:
+        """Write it all to an .npz file, from which `load` reads it."""
+        parts = {"data": self.data, "metrics": self.metrics, "training": self.training}
+        save_model(path, self.network, **parts)
+
+    def __repr__(self) -> str:
+        figures = self.metrics.get("clustering", {}) | self.metrics.get("generative", {})
+        shown = [f"{name} {figures[name]:.4g}" for name in ("accuracy", "elbo") if name in figures]
+        trained = f" trained on {self.data['dataset']}" if "dataset" in self.data else ""
+        return f"{self.network!r}{trained}" + (f" ({', '.join(shown)})" if shown else "")
+
+    def _mixture(self) -> MixtureModel:
+        if not isinstance(self.network, MixtureModel):
+            raise InputError(f"a {self.config.model} has no components")
+        return self.network
+
+    def _over(
+        self, images: Array, function: Callable[[mx.array], mx.array], copies: int = 1
+    ) -> Array:
+        checked = self._checked(images)
+        if not len(checked):
+            raise InputError("there are no images")
+        found = mx.concatenate([function(x) for x in in_batches(checked, copies)])
+        return _like(images, found)
+
+    def _checked(self, images: Array) -> np.ndarray:
+        """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
+        array, wanted = np.asarray(images), self.config.image_shape
+        if array.ndim == 3 and wanted[-1] == 1:
+            array = array[..., None]
+        if array.ndim != 4 or array.shape[1:] != wanted:
+            shape = " x ".join(map(str, wanted))
+            raise InputError(f"images have shape {tuple(images.shape)}; they must be N x {shape}")
+        if array.dtype == np.uint8:
+            return array
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if array.dtype.kind != "f" or not (low >= 0 and high <= 1):  # also false for NaN
+            raise InputError(
+                f"images are {array.dtype} in [{low:g}, {high:g}]; give uint8, or floats in [0, 1]"
+            )
+        return array.astype(np.float32)
+
+
+def load(path: str | Path) -> LoadedModel:
+    """The model in an .npz file that train.py, `save_model` or `LoadedModel.save` wrote."""
+    found = load_model(path)
+    return LoadedModel(found.model, data=found.data, metrics=found.metrics, training=found.training)
+
+
+def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+    """`function` of a batch with the same draws in every call."""
+
+    def seeded(x: mx.array) -> mx.array:
+        with preserved_random_state():
+            mx.random.seed(0)
+            return function(x)
+
+    return seeded
+
+
+def _like(given: Array, answer: mx.array) -> Array:
+    return answer if isinstance(given, mx.array) else np.array(answer)
