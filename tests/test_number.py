@@ -57,6 +57,23 @@ def test_the_number_is_that_of_the_blobs(kinds: int, monkeypatch: pytest.MonkeyP
     assert found.leaks[kinds] < 0.02 < 0.1 < found.leaks[kinds + 1]
 
 
+def test_leaks_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEPS", 20)
+    curves: list[dict[int, float]] = []
+
+    def noted(links: np.ndarray) -> dict[int, float]:
+        curves.append(leaks_by_number(links))
+        return curves[-1]
+
+    monkeypatch.setattr(module, "leaks_by_number", noted)
+    images, graph = blobs(300, 3)
+    model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=16)
+    found = number_of_clusters(model, TrainConfig(augment="none"), images, graph)
+    assert len(curves) == 8 and curves[0] != curves[1]
+    expected = {k: np.mean([curve[k] for curve in curves]) for k in curves[0]}
+    assert found.leaks == pytest.approx(expected)
+
+
 def test_too_few_images_cannot_tell() -> None:
     images, graph = blobs(50, 2)
     with pytest.raises(InputError, match="50 images are too few to find a number of clusters"):

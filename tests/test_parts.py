@@ -164,17 +164,31 @@ def test_what_became_of_the_parts_is_said_once(
     assert sum(shares) == pytest.approx(100, abs=5)
 
 
-def test_the_best_copy_is_put_together_by_however_little() -> None:
+def test_the_best_copy_is_put_together_by_however_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
     parts = Parts(model.classifier.out, 4)
     parts.running_loss = mx.array([-1.0, -1.001, -0.5])
     model.eval()
     images = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
-    found = module.part_links(model, parts, images, np.arange(30)[:, None])
-    assert parts.chosen.item() == 1
+    of_all = module.part_links(model, parts, images, np.arange(30)[:, None])
     features = model.classifier.features(mx.array(images / 255))
-    q = np.array(mx.softmax(parts(features)[:, 1], axis=-1))
-    np.testing.assert_allclose(found, q.T @ q / 30, atol=1e-5)
+    for copy, found in enumerate(of_all):
+        q = np.array(mx.softmax(parts(features)[:, copy], axis=-1))
+        np.testing.assert_allclose(found, q.T @ q / 30, atol=1e-5)
+
+    seen: list[np.ndarray] = []
+    put_together = module.put_together
+
+    def noted(links: np.ndarray, num_clusters: int) -> np.ndarray:
+        seen.append(links)
+        return put_together(links, num_clusters)
+
+    monkeypatch.setattr(module, "put_together", noted)
+    module.groups_of_parts(model, parts, images, np.arange(30)[:, None])
+    assert parts.chosen.item() == 1
+    np.testing.assert_allclose(seen[0], of_all[1], atol=1e-5)
 
 
 def test_the_head_that_parts_confirm_stays_in_use() -> None:

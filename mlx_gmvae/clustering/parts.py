@@ -59,9 +59,9 @@ class Parts(Heads):
     are put together.
     """
 
-    def __init__(self, layer: nn.Linear, num: int):
+    def __init__(self, layer: nn.Linear, num: int, copies: int = COPIES):
         num_clusters, num_features = layer.weight.shape
-        super().__init__(nn.Linear(num_features, num), COPIES)
+        super().__init__(nn.Linear(num_features, num), copies)
         self.groups = mx.zeros((num, num_clusters))
         self.sizes = mx.zeros((num_clusters,))
         self.lesson = mx.zeros((2,))
@@ -120,9 +120,12 @@ def groups_of_parts(
 
 def part_links(
     model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
-) -> np.ndarray:
-    """`links` of the parts that uint8 images (N, H, W, C) are in."""
-    return links(_features_and_parts(model, parts, images)[1], graph)
+) -> list[np.ndarray]:
+    """`links` of the parts that uint8 images (N, H, W, C) are in, by each copy."""
+    features = over_batches(model.classifier.features, images)
+    outputs = parts(mx.array(features))
+    copies = range(outputs.shape[1])
+    return [links(np.array(mx.softmax(outputs[:, copy], axis=-1)), graph) for copy in copies]
 
 
 def _features_and_parts(

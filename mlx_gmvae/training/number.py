@@ -25,6 +25,7 @@ from .optimizer import Adam
 from .schedule import half_cosine
 
 PARTS = 50
+COPIES = 8  # of the parts, whose leaks are averaged
 IMAGES_PER_PART = 20  # at least
 SMALL_LEAK = 0.085  # of the neighbours of the smaller of two clusters
 STEPS, FEWEST_EPOCHS = 800, 3
@@ -60,9 +61,10 @@ def number_of_clusters(
     model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
     assert isinstance(model, MixtureModel)
     learn_patches(model, images)
-    parts = Parts(model.classifier.out, num)
+    parts = Parts(model.classifier.out, num, COPIES)
     _train(model, parts, training, images, graph)
-    leaks = leaks_by_number(part_links(model, parts, images, graph))
+    curves = [leaks_by_number(links) for links in part_links(model, parts, images, graph)]
+    leaks = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
     return Number(chosen_number(leaks), leaks)
 
 
