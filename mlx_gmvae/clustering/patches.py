@@ -54,18 +54,23 @@ def learn(layer: PatchLayer, images: Images) -> None:
     from sklearn.cluster import MiniBatchKMeans
 
     some = np.asarray(images[_some(len(images))])
-    patches = _some_patches(some, np.random.default_rng(0))
-    mean = patches.mean(axis=0)
-    variances, axes = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
-    whitening = (axes / np.sqrt(variances + WHITENING_FLOOR)) @ axes.T
-    white = ((patches - mean) @ whitening).astype(np.float32)
-    means = MiniBatchKMeans(KINDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
-    kinds = means.fit(white).cluster_centers_
-    kinds /= np.maximum(np.linalg.norm(kinds, axis=1, keepdims=True), 1e-8)
-    found = {"mean": mean, "whitening": whitening, "kinds": kinds}
-    layer.update({name: _shared(value) for name, value in found.items()})
-    amounts = _over_blocks(layer.amounts, some)
-    layer.offset, layer.scale = _shared(amounts.mean(axis=0)), _shared(amounts.std(axis=0) + 1e-3)
+    with progress(total=3, desc="kinds of patches") as bar:
+        patches = _some_patches(some, np.random.default_rng(0))
+        mean = patches.mean(axis=0)
+        variances, axes = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+        whitening = (axes / np.sqrt(variances + WHITENING_FLOOR)) @ axes.T
+        white = ((patches - mean) @ whitening).astype(np.float32)
+        bar.update()
+        means = MiniBatchKMeans(KINDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
+        kinds = means.fit(white).cluster_centers_
+        kinds /= np.maximum(np.linalg.norm(kinds, axis=1, keepdims=True), 1e-8)
+        found = {"mean": mean, "whitening": whitening, "kinds": kinds}
+        layer.update({name: _shared(value) for name, value in found.items()})
+        bar.update()
+        amounts = _over_blocks(layer.amounts, some)
+        layer.offset = _shared(amounts.mean(axis=0))
+        layer.scale = _shared(amounts.std(axis=0) + 1e-3)
+        bar.update()
 
 
 def _some(num: int) -> np.ndarray:
