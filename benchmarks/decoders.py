@@ -7,8 +7,9 @@ Plain VAEs of Frey faces, photographs of 32x32 and crops of 128x128 of the photo
 with scikit-image and scikit-learn, each trained for the same processor seconds. Test bits per
 dimension are of a lossless code: where the likelihood is another one, under a logistic of the scale
 that fits the reconstructions of training images best. Kept in
-benchmarks/results/decoders.json, pictures in W. With --numbers: photographs above what 8, 32 and
-128 numbers say of them, a logistic likelihood, the same time for each.
+benchmarks/results/decoders.json, with decoders.jpg beside it and larger pictures in W. With
+--numbers: photographs above what 8, 32 and 128 numbers say of them, a logistic likelihood, the same
+time for each.
 """
 
 import argparse
@@ -35,6 +36,7 @@ VARIANTS = {
     "logistic, max_filters 128": {"likelihood": "logistic", "max_filters": 128},
 }
 NUMBERS = (8, 32, 128)
+WIDTH = 640  # of the picture of all variants
 PICTURED = np.arange(0, 2400, 240)
 SCALES = np.exp(np.arange(-5, -1, 0.1))
 
@@ -57,6 +59,7 @@ def main() -> None:
             kept.setdefault(name, {})[variant] = measured(name, variant, options, args)
             KEPT.write_text(json.dumps(kept, indent=1) + "\n")
             print(f"{name}, {variant}: {kept[name][variant]}", flush=True)
+    save_side_by_side(args.workdir)
 
 
 def picture_numbers(args: argparse.Namespace) -> None:
@@ -132,6 +135,24 @@ def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):
         pass
     model.eval()
     return model, epochs
+
+
+def save_side_by_side(workdir: Path) -> None:
+    """A row of test images of each set, and below it one of each variant's reconstructions."""
+    from PIL import Image
+
+    rows = []
+    for name in SETS:
+        pictures = [Image.open(workdir / f"{name}_{v.replace(' ', '_')}.png") for v in VARIANTS]
+        for number, picture in enumerate([pictures[0], *pictures]):
+            width, height = picture.size
+            top = 0 if number == 0 else height // 4  # originals lie above reconstructions
+            row = picture.convert("RGB").crop((0, top, width, top + height // 4))
+            rows.append(row.resize((WIDTH, WIDTH * row.height // width)))
+    whole = Image.new("RGB", (WIDTH, sum(row.height for row in rows)))
+    for number, row in enumerate(rows):
+        whole.paste(row, (0, sum(each.height for each in rows[:number])))
+    whole.save(KEPT.with_suffix(".jpg"), quality=85)
 
 
 def source(name: str, args: argparse.Namespace) -> Path:
