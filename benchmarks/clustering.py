@@ -14,6 +14,7 @@ class folders of photographs (*jpg*.zip), anywhere below it.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -265,7 +266,8 @@ def table_row(runs: list[dict]) -> str:
     purities = [run["sample_purity"] for run in runs if run["sample_purity"] is not None]
     purity = f"{100 * statistics.mean(purities):>8.1f}" if purities else f"{'':>8}"
     # Of the runs whose time was kept.
-    seconds = statistics.mean(run["seconds"] for run in runs if run["seconds"] is not None)
+    known = [run["seconds"] for run in runs if run["seconds"] is not None]
+    seconds = statistics.mean(known) if known else math.nan
     return (
         f"{statistics.mean(accuracies):>7.2f} ± {spread:4.2f}{min(accuracies):>7.2f}"
         f"{100 * mean(lambda r: r['clustering']['nmi']):>7.1f}"

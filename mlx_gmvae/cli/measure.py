@@ -1,11 +1,15 @@
 """What is measured and pictured of a trained model, when train.py has trained it."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from ..clustering.scores import pair_scores
 from ..data.images import Rows
+from ..device import backend
 from ..evaluation import overview
 from ..evaluation.assignments import Assignments
 from ..evaluation.scores import (
@@ -17,6 +21,7 @@ from ..evaluation.scores import (
 )
 from ..models import MixtureModel
 from ..report import plots
+from ..report.card import write_card
 from ..report.curves import training_curves
 from ..report.outputs import names_in, saved_line
 from ..report.summary import write_summary
@@ -31,7 +36,7 @@ SCORED_IMAGES = 1000  # for what is strange among them
 
 
 def measure(run: Run) -> None:
-    """Measure the trained model; write metrics.json, curves.png, latent.png and summary.html."""
+    """Measure the trained model; write metrics.json, diagrams, summary.html and README.md."""
     model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
     if config.early_stopping:
@@ -59,8 +64,32 @@ def measure(run: Run) -> None:
     folder = run.folder.path
     plots.save_curves(folder / "curves.png", training_curves(history), "epoch", "nats per image")
     save_summary(run, found, metrics)
+    save_card(run, metrics)
     write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
+
+
+def save_card(run: Run, metrics: dict[str, Any]) -> None:
+    """README.md: what the model is, for others. Of paths it says no more than their last part."""
+    trainer, data, num = run.trainer, Path(run.source.dataset).name, len(run.splits.train)
+    model, training = trainer.model.config, trainer.config
+    given = {"dataset": data, "model": model.model} | model.given() | training.given()
+    if run.source.classes:
+        given["classes"] = tuple(run.source.classes)
+    if training.features:
+        given["features"] = Path(training.features).name
+    given.pop("channels", None)
+    words = ["python", "train.py"]
+    for name, value in given.items():
+        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data}, "
+    text += f"{trainer.epoch} epochs, {metrics['training_seconds']:.0f} seconds, by mlx_gmvae "
+    text += f"{__version__} on {backend.describe().removeprefix('device: ')}:"
+    configuration = {"model": model.to_dict(), "training": training.effective()}
+    configuration["training"] |= {"features": given["features"]} if training.features else {}
+    path = run.folder.path / "README.md"
+    title = run.folder.path.resolve().name
+    write_card(path, title, text, shlex.join(words), metrics, configuration)
 
 
 def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:

@@ -26,13 +26,16 @@ class Record:
         """Raise InputError if a value cannot be used."""
 
     def __repr__(self) -> str:
+        given = (f"{name}={value!r}" for name, value in self.given().items())
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def given(self) -> dict[str, Any]:
         """What differs from the defaults."""
-        given = [
-            f"{field.name}={getattr(self, field.name)!r}"
+        return {
+            field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
-        ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; `from_dict` inverts it."""

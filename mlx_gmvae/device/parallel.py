@@ -21,6 +21,7 @@ T = TypeVar("T")
 SMALLEST_PART = 8  # images; the gradients of parts must be added, which costs as much for each
 # The streams that a part of the work may use; None: all.
 _own: ContextVar[Sequence[mx.Stream] | None] = ContextVar("_own", default=None)
+_is_plain = ContextVar("_is_plain", default=False)
 
 
 def side_by_side(*functions: Callable[[], T]) -> list[T]:
@@ -70,7 +71,22 @@ def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
 
 def on_cpu() -> bool:
     """Whether operations run on the CPU, where some are better written by hand."""
-    return bool(mx.default_device().type == mx.cpu)
+    return bool(mx.default_device().type == mx.cpu) and not is_plain()
+
+
+def is_plain() -> bool:
+    """Whether only operations of MLX's own may be used, as in functions that are exported."""
+    return _is_plain.get()
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Within, nothing is written by hand, whatever the device; gradients are MLX's own."""
+    before = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(before)
 
 
 def current_stream() -> mx.Stream:

@@ -23,6 +23,7 @@ from .. import __version__
 from ..config import ModelConfig
 from ..errors import InputError
 from ..models import LatentVariableModel, build_model
+from . import safetensors
 
 CONFIG_KEY = "__config__"
 FORMAT = 1
@@ -55,10 +56,12 @@ class ModelFile:
 
 
 def save_model(path: str | Path, model: LatentVariableModel, **description: Any) -> None:
-    """Write `model` with its configuration; `description` may give data, metrics, training."""
-    save_arrays(
-        path, model.arrays(), {"kind": "model", "model": model.config.to_dict(), **description}
-    )
+    """Write `model` with its configuration; `description` may give data, metrics, training.
+
+    A path that ends in .safetensors gets such a file, any other an .npz.
+    """
+    info = {"kind": "model", "model": model.config.to_dict(), **description}
+    save_arrays(path, model.arrays(), info)
 
 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
@@ -68,13 +71,17 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     damaged, not ours, from a newer format, or does not fit its configuration.
     """
     path = Path(path)
-    shapes = array_shapes(path)
-    if CONFIG_KEY not in shapes and config is None:
+    if path.suffix == safetensors.SUFFIX:
+        shapes, encoded = safetensors.header(path)
+        info = _parsed(path, encoded) if encoded is not None else {}
+    else:
+        shapes = array_shapes(path)
+        info = load_info(path) if CONFIG_KEY in shapes else {}
+    if not info and config is None:
         raise InputError(
             f"{path} has no configuration inside, so it is not an mlx_gmvae model; if its arrays "
             "have our names, describe them with --config FILE.json"
         )
-    info = load_info(path) if CONFIG_KEY in shapes else {}
     if info and info.get("kind") != "model":
         raise InputError(f"{path} holds training state, not a model; use the model.npz beside it")
     model = build_model(config or ModelConfig.from_dict(info.get("model", {})))
@@ -93,15 +100,18 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
 
 def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, Any]) -> None:
     """Write arrays and JSON to `path` at once or not at all."""
-    info = {"format": FORMAT, "package": __version__, **info}
-    encoded = np.frombuffer(json.dumps(info).encode(), dtype=np.uint8)
-    content = {name: np.array(value) for name, value in arrays.items()}
+    encoded = json.dumps({"format": FORMAT, "package": __version__, **info})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".saving-", suffix=".npz")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".saving-", suffix=path.suffix)
     try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{CONFIG_KEY: encoded}, **content)  # type: ignore[arg-type]
+        with os.fdopen(handle, "r+b") as file:
+            if path.suffix == safetensors.SUFFIX:
+                safetensors.save(Path(temporary), arrays, encoded)
+            else:
+                content = {name: np.array(value) for name, value in arrays.items()}
+                content[CONFIG_KEY] = np.frombuffer(encoded.encode(), dtype=np.uint8)
+                np.savez(file, **content)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -114,6 +124,8 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
 
 def load_arrays(path: str | Path) -> dict[str, mx.array]:
     """Every array in the file but the configuration; float64 becomes float32."""
+    if Path(path).suffix == safetensors.SUFFIX:
+        return safetensors.load(Path(path))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: _to_mlx(archive[name]) for name in archive.files if name != CONFIG_KEY}
@@ -128,8 +140,17 @@ def load_info(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} has no readable configuration; it is not an mlx_gmvae file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            info = json.loads(archive[CONFIG_KEY].tobytes())
+            encoded = archive[CONFIG_KEY].tobytes()
     except (OSError, *DAMAGED) as error:
+        raise InputError(f"{path}: its configuration is damaged ({error})") from None
+    return _parsed(Path(path), encoded)
+
+
+def _parsed(path: Path, encoded: str | bytes) -> dict[str, Any]:
+    """The JSON that a file of ours holds. Raises InputError if it does not."""
+    try:
+        info = json.loads(encoded)
+    except DAMAGED as error:
         raise InputError(f"{path}: its configuration is damaged ({error})") from None
     if not isinstance(info, dict) or not isinstance(info.get("format"), int):
         raise InputError(f"{path}: its configuration is not one of ours")
@@ -137,7 +158,7 @@ def load_info(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is in format {info['format']}, this version reads {FORMAT}; update mlx_gmvae"
         )
-    return info
+    return info  # type: ignore[no-any-return]
 
 
 def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

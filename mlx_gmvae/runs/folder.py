@@ -24,7 +24,7 @@ WRITTEN = (  # by a run, in its folder
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
     "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
     "samples.png", "curves.png", "progress.gif", "number.png", "elbo.png", "accuracy.png",
-    "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html",
+    "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html", "README.md",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.batches import in_batches
+from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
 from ..evaluation.scores import samples
@@ -81,8 +82,29 @@ class LoadedModel:
         bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
         return self._over(images, bound, draws)
 
+    def export(self, folder: str | Path, *batch_sizes: int) -> list[Path]:
+        """Write encode, decode and, of a mixture, responsibilities as functions for MLX alone.
+
+        Each takes batches of the given sizes (by default of 1), as float32 in [0, 1], in Python or
+        C++ and without this package: `mx.import_function("decode.mlxfn")(z)` answers a list of one.
+        """
+        network, config = self.network, self.config
+        functions = {
+            "encode": (lambda x: network.encode(x).mean, config.image_shape),
+            "decode": (network.image, (config.latent_dims,)),
+        }
+        if isinstance(network, MixtureModel):
+            functions["responsibilities"] = (network.responsibilities, config.image_shape)
+        paths = {name: Path(folder) / f"{name}.mlxfn" for name in functions}
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, (function, shape) in functions.items():
+            with plain_operations(), mx.exporter(str(paths[name]), function) as exporter:
+                for size in batch_sizes or (1,):
+                    exporter(mx.zeros((size, *shape)))
+        return list(paths.values())
+
     def save(self, path: str | Path) -> None:
-        """Write it all to an .npz file, from which `load` reads it."""
+        """Write it all to an .npz or .safetensors file, from which `load` reads it."""
         parts = {"data": self.data, "metrics": self.metrics, "training": self.training}
         save_model(path, self.network, **parts)
 
@@ -125,7 +147,7 @@ class LoadedModel:
 
 
 def load(path: str | Path) -> LoadedModel:
-    """The model in an .npz file that train.py, `save_model` or `LoadedModel.save` wrote."""
+    """The model in a file, .npz or .safetensors, that `save_model` or one of the scripts wrote."""
     found = load_model(path)
     return LoadedModel(found.model, data=found.data, metrics=found.metrics, training=found.training)
 

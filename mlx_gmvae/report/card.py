@@ -1,0 +1,48 @@
+"""A model card: what a model is, what it was trained on, how well, and how to use it; Markdown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+PICTURES = {
+    "samples.png": "samples, a row per component",
+    "latent.png": "the latent space",
+    "curves.png": "the training",
+}
+
+
+def write_card(
+    path: Path,
+    title: str,
+    text: str,
+    command: str,
+    metrics: dict[str, Any],
+    configuration: dict[str, Any],
+) -> None:
+    """Write a card beside a model.npz, with the pictures that lie there and `metrics` in groups."""
+    lines = [
+        "---",
+        "library_name: mlx_gmvae",
+        "tags: [mlx, clustering, variational-autoencoder, gaussian-mixture, unsupervised]",
+        "---",
+        f"\n# {title}\n",
+        text,
+        f"\n```bash\n{command}\n```\n",
+        "## Figures\n",
+        "| | |\n|---|---|",
+    ]
+    for group, values in metrics.items():
+        if isinstance(values, dict):
+            numbers = {key: v for key, v in values.items() if isinstance(v, (int, float))}
+            lines += [f"| {group}: {key} | {value:.5g} |" for key, value in numbers.items()]
+    lines.append("\nOf held-out images; if they have labels, training never saw them.")
+    shown = {name: text for name, text in PICTURES.items() if (path.parent / name).is_file()}
+    lines += [f"\n![{text}]({name})" for name, text in shown.items()]
+    lines += [
+        "\n## Use\n",
+        '```python\nimport mlx_gmvae as mg\n\nmodel = mg.load("model.npz")\n'
+        "model.encode(images), model.reconstruct(images), model.sample(10)\n```\n",
+        "## Configuration\n",
+        f"```json\n{json.dumps(configuration, indent=1)}\n```",
+    ]
+    path.write_text("\n".join(lines) + "\n")
