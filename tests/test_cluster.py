@@ -265,7 +265,7 @@ def test_sorting_is_refused_before_anything_is_scored(
     def score(*args: object) -> None:
         raise AssertionError("scored")
 
-    monkeypatch.setattr(cluster, "responsibilities", score)
+    monkeypatch.setattr("mlx_gmvae.cli.cluster.responsibilities", score)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/full"

@@ -75,7 +75,8 @@ def test_a_run_that_is_to_be_replaced_stays_where_the_new_one_is_refused(
 def test_a_run_continued_is_measured_anew(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics of fewer epochs are not taken for those of more."""
     assert train.main(f"{SMALL} --dataset 90.npz --outdir run".split()) == 0
-    monkeypatch.setattr(train, "measure", lambda run: None)  # as if it were interrupted
+    # As if it were interrupted.
+    monkeypatch.setattr("mlx_gmvae.cli.train.measure", lambda run: None)
     assert train.main(["--resume", "run", "--epochs", "3"]) == 0
     assert not Path("run/metrics.json").exists()
     monkeypatch.undo()
