@@ -48,3 +48,10 @@ def parts_line(trainer: Trainer) -> str:
     if parts.stage_now == Stage.DOUBTED:
         return line + "they part too many neighbours, and q(y|x) goes on by itself"
     return line + "q(y|x) learns them"
+
+
+def step_line(trainer: Trainer) -> str:
+    """How far an epoch is, and its mean loss until now."""
+    loss = float(trainer.totals[0]) / trainer.step
+    steps = f"{trainer.step:,} of {trainer.steps_per_epoch:,} steps"
+    return f"epoch {trainer.epoch + 1}: {steps} | Loss {loss:10.3f} | Time {trainer.seconds:7.1f} s"

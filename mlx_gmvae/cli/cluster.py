@@ -31,7 +31,7 @@ from ..report.outputs import alike, remove_outdated, saved_line
 from ..report.summary import write_summary
 from ..runs.checkpoint import ModelFile
 from . import flags, options
-from .script import Parser, print_scores, require_at_least, script
+from .script import Parser, emit, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         save_explorer(page, title, loaded.model, found, args.anomaly_score, args.seed or 0)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
+    emit("result", {"folder": args.outdir, **scores})
     return 0
 
 
@@ -113,6 +114,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--explorer", action="store_true",
         help="also write explorer.html: point at a latent, see its image and what is known of it",
     )  # fmt: skip
+    flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):

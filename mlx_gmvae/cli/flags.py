@@ -28,6 +28,11 @@ def add_device_flags(parser: Parser) -> None:
     group.add_argument("--seed", type=seed, metavar="N", help="random seed (default: 0)")
 
 
+def add_json_flag(group: Any, what: str) -> None:
+    text = f"{what} as a line of JSON on stdout, all else on stderr"
+    group.add_argument("--json", action="store_true", help=text)
+
+
 def seed(text: str) -> int:
     """A seed that every generator takes."""
     number = int(text)

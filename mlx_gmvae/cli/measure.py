@@ -28,7 +28,7 @@ from ..report.summary import write_summary
 from ..report.tables import write_json
 from ..runs.folder import WRITTEN
 from ..runs.iterations import compare_iterations
-from .script import print_scores
+from .script import emit, print_scores
 from .start import Run
 
 PICTURED_POINTS = 5000
@@ -65,6 +65,7 @@ def measure(run: Run) -> None:
     plots.save_curves(folder / "curves.png", training_curves(history), "epoch", "nats per image")
     save_summary(run, found, metrics)
     save_card(run, metrics)
+    emit("result", {"folder": str(folder), **metrics})
     write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
 

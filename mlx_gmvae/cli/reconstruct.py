@@ -17,7 +17,7 @@ from ..report import figures, tables
 from ..report.outputs import saved_line
 from ..report.sheets import Section, save_sheet
 from . import flags, options
-from .script import Parser, print_scores, require_at_least, script
+from .script import Parser, emit, print_scores, require_at_least, script
 
 COLUMNS = 8
 EXTREMES = 16
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         save_sheet(outdir / names[-1], title, [section])
     print_scores(f"{len(dataset)} {split} images of {dataset.name}", means)
     print(saved_line(outdir, names) + " (originals above their reconstructions)")
+    emit("result", {"folder": args.outdir, **described})
     return 0
 
 
@@ -79,6 +80,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--num", type=int, default=64, help="images in the picture, at random (default: 64)"
     )
     group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
+    flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     require_at_least("num", args.num, 1)

@@ -1,18 +1,22 @@
 """How the four scripts behave: parsing, exit codes, Ctrl-C, printed lines."""
 
 import argparse
+import contextlib
 import functools
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .. import __version__
 from ..device import interrupts
 from ..errors import InputError
 
 EXIT_BAD_INPUT = 2
+_lines: ContextVar[TextIO | None] = ContextVar("_lines", default=None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +53,10 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
+        with json_lines("--json" in (sys.argv[1:] if argv is None else argv)):
+            return guarded(argv)
+
+    def guarded(argv: list[str] | None) -> int:
         interrupts.say(interrupts.NOTHING_YET)
         try:
             with interrupts.as_exceptions():
@@ -81,6 +89,27 @@ def command_line(name: str) -> list[str]:
     """How this very script was called: as an installed command or as a file in a clone."""
     installed = sys.argv[0] == f"{interrupts.COMMAND} {name}"
     return [interrupts.COMMAND, name] if installed else ["python", f"{name}.py"]
+
+
+@contextlib.contextmanager
+def json_lines(wanted: bool) -> Iterator[None]:
+    """Within, if that is `wanted`, stdout has the lines of `emit` and all else goes to stderr."""
+    if not wanted:
+        yield
+        return
+    token = _lines.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _lines.reset(token)
+
+
+def emit(event: str, values: dict[str, Any]) -> None:
+    """With --json, a line of JSON on stdout for other programs."""
+    lines = _lines.get()
+    if lines is not None:
+        print(json.dumps({"event": event, **values}), file=lines, flush=True)
 
 
 def print_options(options: dict[str, Any]) -> None:

@@ -18,9 +18,9 @@ from ..models import MixtureModel
 from ..report.progress import save_progress
 from ..report.words import epoch_line
 from . import flags, profiling
-from .announce import parts_line, print_estimate, print_summary
+from .announce import parts_line, print_estimate, print_summary, step_line
 from .measure import measure
-from .script import Parser, command_line, require_at_least, script
+from .script import Parser, command_line, emit, require_at_least, script
 from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     command = resume_command(args, run.folder.path)
     interrupts.say(f"continue with: {command}")
     print_summary(run)
-    train(run, args.save_every)
+    train(run, args.save_every, args.log_every)
     interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
         measure(run)
@@ -62,7 +62,7 @@ def resume_command(args: argparse.Namespace, path: str | Path) -> str:
     return shlex.join(words)
 
 
-def train(run: Run, save_every: int | None) -> None:
+def train(run: Run, save_every: int | None, log_every: int | None = None) -> None:
     """Train to the last epoch or to Ctrl-C; what was reached is saved either way.
 
     Raises KeyboardInterrupt after Ctrl-C, when all is saved.
@@ -73,13 +73,19 @@ def train(run: Run, save_every: int | None) -> None:
     saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     parts_before = parts_line(trainer)
+
+    def log() -> None:
+        if log_every and trainer.step % log_every == 0 and distributed.is_first():
+            print(step_line(trainer), flush=True)
+
     with interrupts.noticed() as stopped:
-        for record in trainer.run(stopped):
+        for record in trainer.run(stopped, log if log_every else None):
             if not distributed.is_first():
                 continue
             if parts_line(trainer) != parts_before:
                 print(parts_before := parts_line(trainer))
             print(epoch_line(record, trainer.seconds_left), flush=True)
+            emit("epoch", record)
             if run.summary:
                 run.summary.scalars(record, trainer.epoch)
             if trainer.is_done or trainer.epoch % every == 0:
@@ -145,7 +151,7 @@ def train_seeds(args: argparse.Namespace) -> int:
     interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
     for run in seeds.unfinished(args):
         print_summary(run)
-        train(run, args.save_every)
+        train(run, args.save_every, args.log_every)
         measure(run)
     losses = seeds.pair_losses()
     best, *_ = losses
@@ -185,6 +191,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--summary", action="store_true",
         help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
     )  # fmt: skip
+    flags.add_json_flag(group, "each epoch and the result")
+    group.add_argument(
+        "--log_every", type=int, metavar="STEPS",
+        help="print a line every so many steps within an epoch too",
+    )  # fmt: skip
     flags.add_device_flags(parser)
     group = parser.add_argument_group("speed (nothing is trained)")
     group.add_argument(
@@ -201,6 +212,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if args.resume and args.overwrite:
         raise InputError("--overwrite has no effect with --resume, which continues the run")
     require_at_least("save_every", args.save_every, 1)
+    require_at_least("log_every", args.log_every, 1)
     require_at_least("seeds", args.seeds, 1)
     if args.seeds and args.resume:
         raise InputError("--seeds has no effect with --resume, which knows how many there are")

@@ -113,7 +113,11 @@ class Trainer:
         losses = [record.get("validation", math.inf) for record in self.history]
         return 1 + losses.index(min(losses)) if losses else 0
 
-    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        after_step: Callable[[], None] | None = None,
+    ) -> Iterator[dict[str, float]]:
         """Train up to `config.epochs`, yielding the record of each finished epoch.
 
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
@@ -150,6 +154,8 @@ class Trainer:
                     self.step += 1
                     self.seconds = time.perf_counter() - started
                     bar.update()
+                    if after_step is not None:
+                        after_step()
                     if distributed.any_of(should_stop()):
                         self.random_keys = distributed.random_keys()
                         return
