@@ -1,34 +1,73 @@
-"""explorer.html of a trained model: some images on the plane of their latents."""
+"""explorer.html of a trained model: images on maps of their latents."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ..models import LatentVariableModel
-from ..report.explorer import write_explorer
-from ..report.plots import plane_of
+from ..models import LatentVariableModel, MixtureModel
+from ..models.mixture import Gaussians
+from ..report.explorer import Ellipse, LatentMap, write_explorer
+from ..report.plots import plane_of, tsne
 from .assignments import Assignments
-from .scores import anomaly_scores, latents
+from .scores import anomaly_scores, component_gaussians, latents, reconstruct
 
-POINTS = 2000
+MOST_POINTS = 20_000
+MOST_BY_TSNE = 10_000
+UNITS = {"anomaly": "anomaly score, nats"}
 
 
 def save_explorer(
     path: Path, title: str, model: LatentVariableModel, found: Assignments, kind: str, seed: int
 ) -> None:
-    """Write the page of at most 2,000 images: cluster, label, confidence and anomaly score.
+    """Write the page of at most 20,000 images: cluster, label, confidence and anomaly score.
 
     The latter of a `kind` of `anomaly_scores`, unless they are known.
     """
-    order = np.random.default_rng(0).permutation(len(found.dataset))
-    rows = np.sort(order[:POINTS])
+    num = len(found.dataset)
+    rows = np.sort(np.random.default_rng(0).permutation(num)[:MOST_POINTS])
     images = found.dataset.images[rows]
     z = latents(model, images)
-    centre, axes, _ = plane_of(z)
     if found.anomaly is None:
         anomaly = anomaly_scores(model, images, kind, seed)
     else:
         anomaly = found.anomaly[rows]
-    names = [found.dataset.source_of(row) for row in rows]
-    columns = found.properties(rows, anomaly)
-    write_explorer(path, title, (z - centre) @ axes, images, names, columns)
+    subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))
+    gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
+    write_explorer(
+        path, title, subtitle, maps_of(z, found.clusters[rows], gaussians, found), images,
+        [found.dataset.source_of(row) for row in rows], found.properties(rows, anomaly),
+        reconstruct(model, images), UNITS,
+    )  # fmt: skip
+
+
+def maps_of(
+    z: np.ndarray, clusters: np.ndarray, gaussians: Gaussians | None, found: Assignments
+) -> list[LatentMap]:
+    """Latents (N, D) on their principal plane, the plane that parts clusters best, and by t-SNE."""
+    centre, axes, name = plane_of(z)
+    title = "principal plane" if z.shape[1] > 2 else name
+    maps = [LatentMap(title, (z - centre) @ axes, _ellipses(centre, axes, gaussians, found))]
+    if len(np.unique(clusters)) > 2 and z.shape[1] > 2:
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+        axes = LinearDiscriminantAnalysis().fit(z, clusters).scalings_[:, :2]
+        ellipses = _ellipses(centre, axes, gaussians, found)
+        maps.append(LatentMap("plane between the clusters (LDA)", (z - centre) @ axes, ellipses))
+    if z.shape[1] > 2 and len(z) <= MOST_BY_TSNE:
+        print(f"t-SNE of {len(z):,} latents", flush=True)
+        maps.append(LatentMap("t-SNE", tsne(z), []))
+    return maps
+
+
+def _ellipses(
+    centre: np.ndarray, axes: np.ndarray, gaussians: Gaussians | None, found: Assignments
+) -> list[Ellipse]:
+    if gaussians is None:
+        return []
+    centres, covariances = (gaussians.means - centre) @ axes, axes.T @ gaussians.covariances @ axes
+    return [
+        Ellipse(label, found.name(number), place, covariance)
+        for number, (label, place, covariance) in enumerate(
+            zip(gaussians.names, centres, covariances, strict=True)
+        )
+    ]

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,37 +13,87 @@ from . import figures
 TEMPLATE = Path(__file__).with_suffix(".html")
 PLACE_OF_DATA = "/*DATA*/"
 LARGEST_THUMBNAIL = 64
+MOST_VALUES = 1 << 24  # pixels times channels of all thumbnails together
+
+
+class Ellipse(NamedTuple):
+    """A component on a map: its name, the kind of point it stands for, and where one sigma is."""
+
+    name: str
+    kind: str
+    centre: np.ndarray  # (2,)
+    covariance: np.ndarray  # (2, 2)
+
+
+class LatentMap(NamedTuple):
+    """Positions (N, 2) of the images under a name, and the components where they have a place."""
+
+    name: str
+    points: np.ndarray
+    ellipses: list[Ellipse]
 
 
 def write_explorer(
     path: Path,
     title: str,
-    points: np.ndarray,
+    subtitle: str,
+    maps: list[LatentMap],
     images: np.ndarray,
     names: list[str],
     columns: dict[str, list],
+    reconstructions: np.ndarray | None = None,
+    units: dict[str, str] | None = None,
 ) -> None:
     """Write a page that needs no network and no other file.
 
-    `points` (N, 2) are positions on the plane, `images` (N, H, W, C) uint8, `names` (N,) what each
-    image is called, and `columns` lists (N,) to colour by: texts are kinds, numbers a scale.
+    `images` and `reconstructions` are (N, H, W, C), `names` (N,) what each image is called, and
+    `columns` lists (N,) to colour by: texts are kinds, numbers a scale, of which `units` says "what
+    it is, its unit".
     """
-    low, high = points.min(axis=0), points.max(axis=0)
-    places = (points - low) / np.maximum(high - low, 1e-12)
-    thumbnails = figures.shrunk(images, LARGEST_THUMBNAIL)
+    side = math.isqrt(MOST_VALUES // (len(images) * images.shape[-1]))
+    thumbnails = figures.shrunk(images, max(8, min(LARGEST_THUMBNAIL, side)))
     across = math.ceil(math.sqrt(len(images)))
-    sprite = figures.as_png(figures.tile(thumbnails, across, margin=0))
     data = {
         "title": title,
-        "subtitle": f"{len(points)} images; point at one to see it",
-        "points": np.round(places, 4).tolist(),
+        "subtitle": subtitle,
+        "maps": [_described(each) for each in maps],
         "names": names,
         "columns": columns,
-        "sprite": "data:image/png;base64," + base64.b64encode(sprite).decode(),
+        "units": units or {},
+        "sprite": _sheet(thumbnails, across),
+        "decoded": None,
         "across": across,
         "cell": thumbnails.shape[1:3],
     }
+    if reconstructions is not None:
+        small = figures.shrunk(reconstructions, max(thumbnails.shape[1:3]))
+        data["decoded"] = _sheet(small, across)
     # A name with "</script>" in it must not end the script.
     content = json.dumps(data).replace("<", "\\u003c")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE.read_text().replace(PLACE_OF_DATA, content))
+
+
+def _sheet(images: np.ndarray, across: int) -> str:
+    """All images as one PNG that a page can hold."""
+    picture = figures.as_png(figures.tile(images, across, margin=0))
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def _described(each: LatentMap) -> dict:
+    """A map in the unit square, both axes on one scale, its middle in the middle."""
+    low, high = each.points.min(axis=0), each.points.max(axis=0)
+    scale, middle = 1 / max(float((high - low).max()), 1e-12), (low + high) / 2
+    ellipses = []
+    for name, kind, centre, covariance in each.ellipses:
+        values, vectors = np.linalg.eigh(covariance * scale**2)
+        radii = np.sqrt(np.maximum(values, 0))
+        ellipses.append({
+            "name": name,
+            "kind": kind,
+            "centre": np.round((centre - middle) * scale + 0.5, 4).tolist(),
+            "radii": np.round(radii, 5).tolist(),
+            "angle": round(float(np.arctan2(vectors[1, 0], vectors[0, 0])), 4),
+        })  # fmt: skip
+    points = np.round((each.points - middle) * scale + 0.5, 4)
+    return {"name": each.name, "points": points.tolist(), "ellipses": ellipses}
