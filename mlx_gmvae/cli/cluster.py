@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         save_tsne(args, loaded, found)
     if args.explorer:
         page, title = Path(args.outdir) / "explorer.html", f"{dataset.name}, {args.split} images"
-        save_explorer(page, title, loaded.model, found, args.anomaly_score, args.seed or 0)
+        score, seed = args.anomaly_score, args.seed or 0
+        save_explorer(page, title, loaded.model, found, score, seed, with_tsne=args.tsne)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
     emit("result", {"folder": args.outdir, **scores})
@@ -112,7 +113,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
     group.add_argument(
         "--explorer", action="store_true",
-        help="also write explorer.html: point at a latent, see its image and what is known of it",
+        help="also write explorer.html: point at a latent, see its image and what is known of it; "
+        "with --tsne it has that map of more than 2,000 images too",
     )  # fmt: skip
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)

@@ -12,16 +12,23 @@ from .assignments import Assignments
 from .scores import anomaly_scores, component_gaussians, latents, reconstruct
 
 MOST_POINTS = 20_000
-MOST_BY_TSNE = 10_000
+QUICK_BY_TSNE = 2_000  # images take five seconds, 10,000 most of a minute
 UNITS = {"anomaly": "anomaly score, nats"}
 
 
 def save_explorer(
-    path: Path, title: str, model: LatentVariableModel, found: Assignments, kind: str, seed: int
+    path: Path,
+    title: str,
+    model: LatentVariableModel,
+    found: Assignments,
+    kind: str,
+    seed: int,
+    with_tsne: bool = False,
 ) -> None:
     """Write the page of at most 20,000 images: cluster, label, confidence and anomaly score.
 
-    The latter of a `kind` of `anomaly_scores`, unless they are known.
+    The latter of a `kind` of `anomaly_scores`, unless they are known. A map by t-SNE is among them
+    if that is wanted, or takes no time.
     """
     num = len(found.dataset)
     rows = np.sort(np.random.default_rng(0).permutation(num)[:MOST_POINTS])
@@ -34,16 +41,24 @@ def save_explorer(
     subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     write_explorer(
-        path, title, subtitle, maps_of(z, found.clusters[rows], gaussians, found), images,
+        path, title, subtitle, maps_of(z, rows, gaussians, found, with_tsne), images,
         [found.dataset.source_of(row) for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS,
     )  # fmt: skip
 
 
 def maps_of(
-    z: np.ndarray, clusters: np.ndarray, gaussians: Gaussians | None, found: Assignments
+    z: np.ndarray,
+    rows: np.ndarray,
+    gaussians: Gaussians | None,
+    found: Assignments,
+    with_tsne: bool,
 ) -> list[LatentMap]:
-    """Latents (N, D) on their principal plane, the plane that parts clusters best, and by t-SNE."""
+    """Latents (N, D) of the images at `rows` on several planes.
+
+    The principal one, the one that parts clusters best, and what t-SNE makes of them.
+    """
+    clusters = found.clusters[rows]
     centre, axes, name = plane_of(z)
     title = "principal plane" if z.shape[1] > 2 else name
     maps = [LatentMap(title, (z - centre) @ axes, _ellipses(centre, axes, gaussians, found))]
@@ -53,7 +68,7 @@ def maps_of(
         axes = LinearDiscriminantAnalysis().fit(z, clusters).scalings_[:, :2]
         ellipses = _ellipses(centre, axes, gaussians, found)
         maps.append(LatentMap("plane between the clusters (LDA)", (z - centre) @ axes, ellipses))
-    if z.shape[1] > 2 and len(z) <= MOST_BY_TSNE:
+    if z.shape[1] > 2 and (with_tsne or len(z) <= QUICK_BY_TSNE):
         print(f"t-SNE of {len(z):,} latents", flush=True)
         maps.append(LatentMap("t-SNE", tsne(z), []))
     return maps
