@@ -28,7 +28,10 @@ SMALL: dict[str, Any] = {
 BLOBS, KINDS = make_blobs(120, centers=[[0, 0], [5, 50], [10, 0]], cluster_std=1, random_state=0)
 
 
-@parametrize_with_checks([GMVAEClusterer(3, max_iter=15, **{**SMALL, "random_state": None})])
+QUICK = {"max_iter": 4, "learning_rate": 1e-2, "batch_size": 16}
+
+
+@parametrize_with_checks([GMVAEClusterer(3, **{**SMALL, **QUICK, "random_state": None})])
 def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None:
     check(estimator)
 
