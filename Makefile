@@ -3,7 +3,7 @@ PYTHON ?= python3
 .PHONY: check fix
 
 check:  ## what CI runs: install, format, lint, types, tests
-	$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
