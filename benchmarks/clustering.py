@@ -76,10 +76,11 @@ EXPERIMENTS = {
         f"{MNIST} --K 10 --epochs 5 --augment none --balance uniform", [0],
     ),
     "photos, K=10": (f"{PHOTOS} --K 10", range(2)),
-    "photos, K=10, 12 epochs": (f"{PHOTOS} --K 10 --epochs 12", [0]),
+    "photos, K=10, 12 epochs": (f"{PHOTOS} --K 10 --epochs 12", range(2)),
     "photos, K=10, 105 epochs": (f"{PHOTOS} --K 10 --epochs 105", [0]),
+    "photos, K=10, 190 epochs": (f"{PHOTOS} --K 10 --epochs 190", [0]),
     "photos, K=10, 12 epochs, own features": (
-        f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", [0],
+        f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", range(2),
     ),
     "photos, K=10, uniform": (
         f"{PHOTOS} --K 10 {PLAIN} --descriptor hog", range(2),
