@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .clustering.choices import fitted, fitted_model
-from .clustering.neighbours import nearest, neighbour_graph
+from .clustering.choices import fitted_model
+from .clustering.neighbours import nearest
 from .config import ModelConfig, TrainConfig
 from .data.batches import over_batches
 from .data.images import as_uint8_images
@@ -41,6 +41,14 @@ CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
 MOST_TABLE_EPOCHS = 100  # more change the clusters no further
 LIKELIHOOD_DRAWS = 50
+# Fields of the configurations that are parameters here, and which.
+IN_MODEL = {
+    "K": "n_components", "latent_dims": "latent_dims", "model": "model",
+    "image_size": "image_shape", "channels": "image_shape",
+}  # fmt: skip
+IN_TRAINING = {
+    "epochs": "max_iter", "batchsize": "batch_size", "lr": "learning_rate", "seed": "random_state",
+}  # fmt: skip
 AUTO = "auto"
 
 
@@ -220,6 +228,7 @@ class GMVAEClusterer(
         self, images: np.ndarray, seed: int
     ) -> tuple[ModelConfig, TrainConfig, np.ndarray | None]:
         """Configurations, and the neighbour graph where the trainer would not find it."""
+        self._refuse_twice()
         is_auto, of_table = self.n_components == AUTO, self._scaler is not None
         *image_size, channels = images.shape[1:]
         given = {"model": self.model, "latent_dims": self.latent_dims}
@@ -247,12 +256,16 @@ class GMVAEClusterer(
         if of_table and training.pair_weight and training.neighbours:
             graph = nearest(images.reshape(len(images), -1), training.neighbours)
         if is_auto:
-            training = fitted(training, images)
-            if graph is None:
-                graph = neighbour_graph(images, training.neighbours, training.descriptor)
-            found = number_of_clusters(config, training, images, graph)
+            found, graph = number_of_clusters(config, training, images, graph)
             config = ModelConfig.from_dict(config.to_dict() | {"K": found.clusters})
         return config, training, graph
+
+    def _refuse_twice(self) -> None:
+        """Raise InputError if an option says what is a parameter or follows from X."""
+        for options, names in (("model_options", IN_MODEL), ("train_options", IN_TRAINING)):
+            for name in getattr(self, options) or {}:
+                if name in names:
+                    raise InputError(f"{options} has {name}; give {names[name]} instead")
 
     def _inside(self, X: Any, reset: bool = False) -> np.ndarray:
         """X as the networks see it: uint8 images, or a table's rows as float32 (n, 1, F, 1).
@@ -262,6 +275,8 @@ class GMVAEClusterer(
         ndim = getattr(X, "ndim", 2)
         if ndim in (3, 4):
             images = as_uint8_images(np.asarray(X), "X")
+            if self.image_shape is not None:
+                raise InputError("image_shape is for flat rows; X has images already")
             if reset:
                 self._shape, self._scaler = np.asarray(X).shape[1:], None
                 self.n_features_in_ = math.prod(images.shape[1:])

@@ -85,6 +85,8 @@ def test_images_flat_or_not_are_the_same(digits: Splits) -> None:
         flat.fit(load_digits().data)
     with pytest.raises(ValueError, match="rows of 64 numbers are not images of"):
         GMVAEClusterer(image_shape=(7, 8)).fit(images.reshape(200, 64))
+    with pytest.raises(ValueError, match="image_shape is for flat rows"):
+        GMVAEClusterer(image_shape=(8, 8)).fit(images)
 
 
 def test_a_pickle_holds_the_bytes_of_an_npz_and_nothing_of_mlx(of_blobs: GMVAEClusterer) -> None:
@@ -140,6 +142,13 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
         ({"n_components": 0}, "must be between 1 and"),
         ({"max_iter": 0}, "must be between 1 and"),
         ({"model_options": {"colour": 1}}, "has no field colour"),
+        ({"model_options": {"K": 4}}, "model_options has K; give n_components instead"),
+        ({"train_options": {"epochs": 4}}, "train_options has epochs; give max_iter instead"),
+        ({"n_components": "auto", "model": "vade"}, "for a gmvae with a classifier"),
+        (
+            {"n_components": "auto", "train_options": {"pair_weight": 0.0}},
+            "and neighbour pairs; give K itself",
+        ),
     ],
 )
 def test_parameters_that_cannot_be_used_are_named(parameters: dict, message: str) -> None:

@@ -81,6 +81,8 @@ def test_samples_repeat_themselves_for_a_seed(model: Any) -> None:
         (lambda m: m.encode(np.zeros((2, 28, 28), np.int64)), "images are int64"),
         (lambda m: m.encode(np.zeros((0, 28, 28))), "there are no images"),
         (lambda m: m.decode(np.zeros((2, 3))), r"latents have shape \(2, 3\); .* \(N, 8\)"),
+        (lambda m: m.decode(np.zeros((0, 8))), r"latents have shape \(0, 8\)"),
+        (lambda m: m.export("nowhere", 0), r"batch sizes are \(0,\); they must be at least 1"),
         (lambda m: m.sample(2, component=10), "component is 10; there are 0 to 9"),
     ],
 )

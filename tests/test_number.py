@@ -52,7 +52,7 @@ def test_the_number_is_that_of_the_blobs(kinds: int, monkeypatch: pytest.MonkeyP
     images, graph = blobs(600, kinds)
     model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=64)
     training = TrainConfig(batchsize=64, augment="none", lr=3e-3)
-    found = number_of_clusters(model, training, images, graph)
+    found, _ = number_of_clusters(model, training, images, graph)
     assert found.clusters == kinds
     assert found.leaks[kinds] < 0.02 < 0.1 < found.leaks[kinds + 1]
 
@@ -68,7 +68,7 @@ def test_leaks_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "leaks_by_number", noted)
     images, graph = blobs(300, 3)
     model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=16)
-    found = number_of_clusters(model, TrainConfig(augment="none"), images, graph)
+    found, _ = number_of_clusters(model, TrainConfig(augment="none"), images, graph)
     assert len(curves) == 8 and curves[0] != curves[1]
     expected = {k: np.mean([curve[k] for curve in curves]) for k in curves[0]}
     assert found.leaks == pytest.approx(expected)

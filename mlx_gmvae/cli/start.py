@@ -8,21 +8,21 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.choices import fitted, fitted_model
+from ..clustering.choices import fitted_model
 from ..clustering.features import load_features
-from ..clustering.neighbours import nearest, neighbour_graph
+from ..clustering.neighbours import nearest
 from ..config import ModelConfig, TrainConfig
 from ..data.source import Source
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
-from ..models import MixtureModel, build_model, kind_of, require_effect
+from ..models import build_model, require_effect
 from ..report.plots import save_curves
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs.folder import RunFolder, SavedRun, run_name
 from ..training.defaults import for_model, for_set_size
-from ..training.number import Number, number_of_clusters, steps_to_find
+from ..training.number import Number, number_of_clusters, require_findable, steps_to_find
 from ..training.trainer import Trainer
 from . import options
 from .flags import AUTO
@@ -85,19 +85,13 @@ def planned(args: argparse.Namespace) -> Plan:
 
 def with_number(plan: Plan) -> Plan:
     """`plan` with the number of components that its images suggest. Raises InputError."""
-    kind = kind_of(plan.model)
-    is_parted = issubclass(kind, MixtureModel) and kind.classifies(plan.model)
-    if not (is_parted and plan.training.pair_weight):
-        raise InputError("--K auto needs a gmvae with a classifier and neighbour pairs; give --K")
+    require_findable(plan.model, plan.training)
     if distributed.size() > 1:
         raise InputError("--K auto runs in one process; find K there, then give it to all")
     images = plan.splits.train.images
-    training, graph = fitted(plan.training, images), plan.graph
-    steps = steps_to_find(len(images), training)
+    steps = steps_to_find(len(images), plan.training)
     print(f"finding the number of clusters: {steps:,} steps before the training", flush=True)
-    if graph is None:
-        graph = neighbour_graph(images, training.neighbours, training.descriptor)
-    number = number_of_clusters(plan.model, training, images, graph)
+    number, graph = number_of_clusters(plan.model, plan.training, images, plan.graph)
     print(number.describe(), flush=True)
     model = ModelConfig.from_dict(plan.model.to_dict() | {"K": number.clusters})
     return plan._replace(model=model, graph=graph, number=number)

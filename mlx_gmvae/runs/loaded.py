@@ -1,5 +1,6 @@
 """A trained model as one uses it in a notebook: arrays in, arrays out."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..config import ModelConfig
-from ..data.batches import in_batches
+from ..data.batches import over_batches
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
@@ -51,9 +52,11 @@ class LoadedModel:
     def decode(self, z: Array) -> Array:
         """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
         dims = self.config.latent_dims
-        if z.ndim != 2 or z.shape[1] != dims:
+        if z.ndim != 2 or z.shape[1] != dims or not len(z):
             raise InputError(f"latents have shape {tuple(z.shape)}; the model's are (N, {dims})")
-        return _like(z, self.network.image(mx.array(z).astype(mx.float32)))
+        copies = math.prod(self.config.image_shape) // dims  # of the memory that latents take
+        found = over_batches(self.network.image, np.asarray(z, np.float32), max(1, copies))
+        return _like(z, found)
 
     def reconstruct(self, images: Array) -> Array:
         """Expected pixels at the mean of q(z|x), (N, H, W, C)."""
@@ -88,6 +91,8 @@ class LoadedModel:
         Each takes batches of the given sizes (by default of 1), as float32 in [0, 1], in Python or
         C++ and without this package: `mx.import_function("decode.mlxfn")(z)` answers a list of one.
         """
+        if any(size < 1 for size in batch_sizes):
+            raise InputError(f"batch sizes are {batch_sizes}; they must be at least 1")
         network, config = self.network, self.config
         functions = {
             "encode": (lambda x: network.encode(x).mean, config.image_shape),
@@ -125,8 +130,7 @@ class LoadedModel:
         checked = self._checked(images)
         if not len(checked):
             raise InputError("there are no images")
-        found = mx.concatenate([function(x) for x in in_batches(checked, copies)])
-        return _like(images, found)
+        return _like(images, over_batches(function, checked, copies))
 
     def _checked(self, images: Array) -> np.ndarray:
         """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
@@ -163,5 +167,5 @@ def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.arra
     return seeded
 
 
-def _like(given: Array, answer: mx.array) -> Array:
-    return answer if isinstance(given, mx.array) else np.array(answer)
+def _like(given: Array, answer: np.ndarray) -> Array:
+    return mx.array(answer) if isinstance(given, mx.array) else answer

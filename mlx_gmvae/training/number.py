@@ -11,7 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..clustering.neighbours import draw_partners
+from ..clustering.choices import fitted
+from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.objective import PairObjective
 from ..clustering.parts import Parts, leaks_by_number, part_links
 from ..clustering.patches import learn_patches
@@ -20,7 +21,7 @@ from ..data.batches import as_float
 from ..device.backend import choose_fusing
 from ..device.progress import progress
 from ..errors import InputError
-from ..models import MixtureModel, build_model
+from ..models import MixtureModel, build_model, kind_of
 from .optimizer import Adam
 from .schedule import half_cosine
 
@@ -48,15 +49,22 @@ class Number(NamedTuple):
 
 
 def number_of_clusters(
-    config: ModelConfig, training: TrainConfig, images: np.ndarray, graph: np.ndarray
-) -> Number:
-    """The number of clusters in uint8 images (N, H, W, C) with neighbours `graph` (N, k).
+    config: ModelConfig, training: TrainConfig, images: np.ndarray, graph: np.ndarray | None = None
+) -> tuple[Number, np.ndarray]:
+    """The number of clusters in uint8 images (N, H, W, C), and their neighbours (N, k).
 
-    No labels. Raises InputError if there are too few images to tell.
+    A `graph` of neighbours that is known is not built again. No labels. Raises InputError if there
+    are too few images to tell, or for a model whose components are not learned from pairs.
     """
+    require_findable(config, training)
     num = min(PARTS, len(images) // IMAGES_PER_PART)
     if num < 3:
-        raise InputError(f"{len(images)} images are too few to find a number of clusters; give --K")
+        raise InputError(
+            f"{len(images)} images are too few to find a number of clusters; give K itself"
+        )
+    training = fitted(training, images)
+    if graph is None:
+        graph = neighbour_graph(images, training.neighbours, training.descriptor)
     mx.random.seed(training.seed)
     model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
     assert isinstance(model, MixtureModel)
@@ -65,7 +73,18 @@ def number_of_clusters(
     _train(model, parts, training, images, graph)
     curves = [leaks_by_number(links) for links in part_links(model, parts, images, graph)]
     leaks = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
-    return Number(chosen_number(leaks), leaks)
+    return Number(chosen_number(leaks), leaks), graph
+
+
+def require_findable(config: ModelConfig, training: TrainConfig) -> None:
+    """Raise InputError for a model whose components are not learned from pairs by a classifier."""
+    kind = kind_of(config)
+    is_parted = issubclass(kind, MixtureModel) and kind.classifies(config)
+    if not (is_parted and training.pair_weight):
+        raise InputError(
+            "a number of components can be found for a gmvae with a classifier and neighbour "
+            "pairs; give K itself"
+        )
 
 
 def steps_to_find(num_images: int, training: TrainConfig) -> int:
