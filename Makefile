@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: check fix
+.PHONY: check fix notebook dist
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -12,3 +12,12 @@ check:  ## what CI runs: install, format, lint, types, tests
 fix:  ## format and apply safe lint fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+
+notebook:  ## run the notebook anew, and keep what it shows
+	$(PYTHON) -m pip install --quiet nbconvert ipykernel
+	PYTHONPATH=$(CURDIR) $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace examples/digits.ipynb
+
+dist:  ## wheel and source distribution, in dist/
+	$(PYTHON) -m pip install --quiet build twine
+	$(PYTHON) -m build --outdir dist .
+	$(PYTHON) -m twine check --strict dist/*

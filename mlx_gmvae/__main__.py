@@ -1,5 +1,6 @@
 """The installed command: `mlx-gmvae train ...` is `python train.py ...`, and so on."""
 
+import os
 import sys
 
 from . import __version__
@@ -12,7 +13,28 @@ USAGE = """usage: mlx-gmvae COMMAND ...   (mlx-gmvae COMMAND --help says more)
   cluster      assign images to clusters and picture them"""
 
 
+COMMANDS = ("train", "reconstruct", "generate", "cluster")
+
+
+def completed_command() -> list[str]:
+    """The command whose flags a shell wants completed; argcomplete answers if it is none yet."""
+    import argparse
+
+    import argcomplete
+
+    _, *words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
+    if len(words) > 1 and words[0] in COMMANDS:
+        os.environ["_ARGCOMPLETE"] = "2"  # the word with which the flags' own line begins
+        return words[:1]
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("command", choices=COMMANDS)
+    argcomplete.autocomplete(parser)
+    return []
+
+
 def main() -> int:
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        sys.argv[1:] = completed_command()
     command, *arguments = sys.argv[1:] or ["--help"]
     # Each only when it is wanted, as they take their time.
     if command == "train":

@@ -35,7 +35,7 @@ from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
 from .training.defaults import for_model, for_set_size
 from .training.number import number_of_clusters
-from .training.trainer import Trainer
+from .training.trainer import History, Trainer
 
 CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations fit into [0, 1]
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
@@ -150,7 +150,7 @@ class GMVAEClusterer(
             assert isinstance(trainer.model, MixtureModel)
             self.model_ = trainer.model
             self.model_.eval()
-            self.history_ = trainer.history
+            self.history_ = History(trainer.history)
             self.n_iter_ = len(trainer.history)
             self.n_components_ = config.K
             self.labels_ = responsibilities(self.model_, images).argmax(axis=1)

@@ -123,8 +123,19 @@ def test_bad_input_from_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help(script: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        SCRIPTS[script].main(["--help"])
-    assert stop.value.code == 0
-    assert "--cpu" in capsys.readouterr().out
+def test_help_fits_two_screens_and_there_is_more(
+    script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(flag: str) -> list[str]:
+        with pytest.raises(SystemExit) as stop:
+            SCRIPTS[script].main([flag])
+        assert stop.value.code == 0
+        return capsys.readouterr().out.splitlines()
+
+    short, whole = shown("--help"), shown("--help_all")
+    assert len(short) <= 80 and max(map(len, whole)) <= 100
+    assert any(line.startswith("  --cpu") for line in short)
+    assert not any(line.startswith("  --json") for line in short)
+    assert any(line.startswith("  --json") for line in whole)
+    for lines in (short, whole):  # the last that is said
+        assert all(" --" in line for line in lines[lines.index("examples:") + 1 :])

@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == files
     assert "License-Expression: MIT" in lines and "Requires-Python: >=3.10" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")}
-    assert extras == {"summary", "heic", "cuda12", "cuda13", "dev"}
+    assert extras == {"summary", "heic", "completion", "cuda12", "cuda13", "dev"}
 
 
 def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> None:
@@ -68,6 +68,24 @@ def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> No
     unknown = called("paint")
     assert unknown.returncode == 2 and "there is no command 'paint'" in unknown.stderr
     assert called().stdout.startswith("usage: mlx-gmvae COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("mlx-gmvae cl", {"cluster"}),
+        ("mlx-gmvae cluster --anom", {"--anomalies", "--anomaly_score"}),
+        ("mlx-gmvae train --model va", {"vade", "vae", "vae-gmm"}),
+    ],
+)
+def test_a_shell_is_told_what_may_come_next(line: str, expected: set[str], tmp_path: Path) -> None:
+    asked = {
+        "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9",
+        "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "mlx_gmvae"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **asked}, check=True, timeout=60)
+    assert set((tmp_path / "answer").read_text().split()) == expected
 
 
 def test_what_development_needs_is_said_once_more_where_pip_looks() -> None:

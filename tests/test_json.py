@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import cluster
+import generate
 import reconstruct
 import train
 
@@ -31,6 +32,11 @@ def test_lines_are_the_epochs_and_the_results(
         (line,) = capsys.readouterr().out.splitlines()
         assert json.loads(line)["folder"] == f"{tmp_path}/{folder}"
         assert json.loads(line)["split"] == "test"
+    drawn = f"--model {tmp_path}/r/model.npz --json --num 4 --outdir {tmp_path}/g"
+    assert generate.main(drawn.split()) == 0
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["images"] == 12 == len(list((tmp_path / "g").glob("cluster_*.png")))
+    assert line["outfile"] == f"{tmp_path}/g/samples.png" and line["components"] == [0, 1, 2]
     assert train.main(["--json", "--K", "none"]) == 2
     assert capsys.readouterr().out == ""
 

@@ -1,12 +1,17 @@
 """The package in a notebook: arrays in, arrays out, and answers that can be read."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import mlx_gmvae as mg
+from mlx_gmvae import estimator
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.scores import latents, responsibilities
 from mlx_gmvae.runs.loaded import LoadedModel
 
+import jupytext
+import matplotlib.pyplot as plt
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -141,3 +146,24 @@ def test_training_prints_an_epoch_a_line_and_can_be_ended(
     assert capsys.readouterr().out == ""
     with pytest.raises(ValueError, match=r"images have shape \(5, 9, 9, 1\); the model's are"):
         mg.train(model, np.zeros((5, 9, 9)))
+
+
+def test_the_notebook_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With two epochs; and what it shows is of such a run, from its first cell to its last."""
+    notebook = jupytext.read(ROOT / "examples/digits.ipynb")
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7
+    assert not any(output.output_type == "error" for output in outputs)
+    code = jupytext.writes(notebook, fmt="py:percent")
+    assert code.count("max_iter = None") == 1
+    shown: list[Any] = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names: dict[str, Any] = {}
+    exec(code.replace("max_iter = None", "max_iter = 2"), names)
+    plt.close("all")
+    assert len(shown) == 5 and len(names["clusterer"].history_) == 2
+    assert "History of 58 epochs" in str(outputs)

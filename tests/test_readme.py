@@ -56,7 +56,7 @@ def test_every_flag_in_the_readme_exists(command: str) -> None:
 @functools.cache
 def help_of(script: str) -> str:
     return subprocess.run(
-        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, script, "--help_all"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
 
 

@@ -35,6 +35,20 @@ from .script import Parser, emit, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
+EXAMPLES = (
+    "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
+    "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --explorer --anomalies 20",
+)
+RARE = (
+    "latent_dims",
+    "max_filters",
+    "K",
+    "config",
+    "data_dir",
+    "hard_links",
+    "anomaly_score",
+    "json",
+)
 ANOMALY_SCORES = ("importance", "elbo")
 
 
@@ -76,7 +90,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Assign images to the components of a trained model. Writes assignments.csv, a contact "
         "sheet per cluster, latent.png, scores where labels exist, and summary.html, which shows "
-        "it all."
+        "it all.",
+        EXAMPLES,
+        RARE,
     )
     flags.add_model_file_flags(parser)
     flags.add_data_flags(parser, "what the model was trained on")

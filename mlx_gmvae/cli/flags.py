@@ -85,7 +85,7 @@ MODEL_FIELDS: Fields = {
     "model": ("which model", MODELS),
     "arch": ("convolutional or dense networks", ARCHS),
     "latent_dims": ("dimensions of z", "D"),
-    "K": ("number of components; auto finds one for the number of clusters", "K|auto"),
+    "K": ("number of components, or auto, which finds one for a gmvae", "K|auto"),
     "w_dims": ("dimensions of the style w", "M"),
     "classifier": (
         "first layers of q(y|x): convolutions, or counts of kinds of small patches (the default "
@@ -182,7 +182,9 @@ def _add_field(group: Any, config: type, name: str, text: str, values: str | Ite
 def add_model_file_flags(parser: Parser) -> None:
     """--model FILE, and sizes that are checked against it."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, metavar="FILE", help="an .npz from train.py")
+    group.add_argument(
+        "--model", required=True, metavar="FILE", help="from train.py: .npz or .safetensors"
+    )
     for name in CHECKED:
         group.add_argument(f"--{name}", type=int, metavar="N", help="checked against the file")
     group.add_argument(

@@ -18,11 +18,18 @@ from ..models import LatentVariableModel, MixtureModel
 from ..report import figures
 from ..report.outputs import alike, files_named, remove_outdated, saved_line
 from . import flags, options
-from .script import Parser, require_at_least, script
+from .script import Parser, emit, require_at_least, script
 
 GRID_COLUMNS = 8
 PER_COMPONENT = 10
 MANIFOLD_SIDE = 20
+GMVAE = "pretrained/gmvae_mnist_K10_dims_0008.npz"
+EXAMPLES = (
+    f"%(prog)s --model {GMVAE}",
+    f"%(prog)s --model {GMVAE} --cluster 3 --num 100 --outdir threes",
+    f"%(prog)s --model {GMVAE} --interpolate 1 7 --outfile path.png",
+)
+RARE = ("latent_dims", "max_filters", "K", "config", "nimg_channels", "json")
 
 
 @script
@@ -45,13 +52,17 @@ def main(argv: list[str] | None = None) -> int:
         drawn = draw_samples(args, model, components)
     if args.outdir:
         save_files(Path(args.outdir), components, drawn)
+    shown = {"outfile": str(args.outfile), "folder": args.outdir, "images": sum(map(len, drawn))}
+    emit("result", {**shown, "components": components})
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Draw new images from a trained model. Writes samples.png: a row of samples per component, "
-        "or a grid for one component or a model without any."
+        "or a grid for one component or a model without any.",
+        EXAMPLES,
+        RARE,
     )
     flags.add_model_file_flags(parser)
     group = parser.add_argument_group("output")
@@ -79,6 +90,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="a grid over the plane of a 2-D latent space, equally spaced in probability",
     )  # fmt: skip
     group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
+    flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     args.outfile = Path(args.outfile or Path(args.outdir or "") / "samples.png")

@@ -21,6 +21,11 @@ from .script import Parser, emit, print_scores, require_at_least, script
 
 COLUMNS = 8
 EXTREMES = 16
+EXAMPLES = (
+    "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --rec_testdata",
+    "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --dataset ~/Desktop/new",
+)
+RARE = ("latent_dims", "max_filters", "K", "config", "data_dir", "json")
 
 
 @script
@@ -63,7 +68,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Reconstruct images with a trained model. Writes <split>_reconstructions.png, the same "
         "name as .csv (MSE and SSIM of each image) and .json (their means), <split>_worst.png and "
-        "<split>_best.png."
+        "<split>_best.png.",
+        EXAMPLES,
+        RARE,
     )
     flags.add_model_file_flags(parser)
     flags.add_data_flags(parser, "what the model was trained on")

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,29 +17,61 @@ from ..device import interrupts
 from ..errors import InputError
 
 EXIT_BAD_INPUT = 2
+WIDTH = 100  # of help, in characters
 _lines: ContextVar[TextIO | None] = ContextVar("_lines", default=None)
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags in underscores, as they are documented; the dashed spelling works too."""
+    """Flags in underscores, as they are documented; the dashed spelling works too.
 
-    def __init__(self, description: str):
+    `--help` ends with the `examples` and leaves out the `rare` flags, which `--help_all` lists too.
+    """
+
+    def __init__(self, description: str, examples: Sequence[str] = (), rare: Sequence[str] = ()):
         super().__init__(
             prog=Path(sys.argv[0]).name,
-            description=description,
+            description=textwrap.fill(description, WIDTH - 2),
+            epilog="\n  ".join(["examples:", *examples]) if examples else None,
             allow_abbrev=False,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=WIDTH),
         )
+        self.rare = rare
         self.add_argument("--version", action="version", version=f"mlx_gmvae {__version__}")
+        if rare:
+            text = f"the {len(rare)} flags that are seldom needed too"
+            self.add_argument("--help_all", action=_HelpAll, nargs=0, help=text)
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+            import argcomplete
+
+            argcomplete.autocomplete(self)
         args = sys.argv[1:] if args is None else args
         return super().parse_args([_underscored(argument) for argument in args], namespace)
 
+    def format_help(self) -> str:
+        hidden = [action for action in self._actions if action.dest in self.rare]
+        texts = [action.help for action in hidden]
+        for action in hidden:
+            action.help = argparse.SUPPRESS
+        try:
+            return super().format_help()
+        finally:
+            for action, text in zip(hidden, texts, strict=True):
+                action.help = text
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, Parser)
+        parser.rare = ()
+        parser.print_help()
+        parser.exit()
 
 
 def _underscored(argument: str) -> str:

@@ -28,6 +28,19 @@ SECONDS_BETWEEN_SAVES = 10
 PICTURES_PER_RUN = 10
 PICTURED_IMAGES = 64
 SAMPLES_PER_COMPONENT = 10
+EXAMPLES = (
+    "%(prog)s --latent_dims 8 --K 10                    MNIST, or offline the bundled digits",
+    "%(prog)s --dataset ~/Pictures/birds --K auto       a folder of photographs",
+    "%(prog)s --dataset digits --model vae --arch mlp   a plain VAE with dense networks",
+    "%(prog)s --resume results/gmvae_mnist_K10_dims_0008",
+)
+RARE = (
+    "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
+    "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
+    "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance", "parts",
+    "neighbours", "descriptor", "heads", "sample_weight", "save_every", "json", "log_every",
+    "profile", "benchmark_devices",
+)  # fmt: skip
 
 
 @script
@@ -165,7 +178,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Train a VAE, or one with a mixture as its prior, on unlabelled images. Writes a run "
         "folder: model.npz, metrics.json, history.csv, pictures, and summary.html, which shows it "
-        "all."
+        "all.",
+        EXAMPLES,
+        RARE,
     )
     flags.add_data_flags(
         parser,
@@ -206,7 +221,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if args.profile or args.benchmark_devices:
-        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary"):
+        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary",
+                     "json", "log_every"):  # fmt: skip
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
     if args.resume and args.overwrite:
