@@ -14,9 +14,7 @@ class folders of photographs (*jpg*.zip), anywhere below it.
 
 import argparse
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -30,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from mlx_gmvae import __version__  # noqa: E402
 
 import baselines  # noqa: E402
+import pages  # noqa: E402
 import sets  # noqa: E402
 from purity import sample_purity  # noqa: E402
 
@@ -90,16 +89,6 @@ BASELINES = {
     "digits": "digits", "letters": "{letters}", "photos": "{photos}",
     "MNIST long-tailed": "{long_tail}", "MNIST": "mnist",
 }  # fmt: skip
-PUBLISHED = [
-    ("GMVAE paper, MNIST, K=10", "mean 82.3 ± 3.8, best 88.5", "test, many-to-one"),
-    ("GMVAE paper, MNIST, K=16", "mean 87.8 ± 5.3, best 96.9", "test, many-to-one"),
-    ("GMVAE paper, MNIST, K=30", "mean 92.8 ± 1.6, best 95.8", "test, many-to-one"),
-    ("VaDE, MNIST", "94.5", "best run, all 70,000"),
-    ("DEC / IDEC / DCN, MNIST", "91 / 88 / 83", "all 70,000"),
-    ("SpectralNet / N2D, MNIST", "97.1 / 97.9", "all 70,000"),
-    ("IMSAT / IIC (mean head), MNIST", "98.4 / 98.4", ""),
-    ("ConvDEC-DA, MNIST", "98.5", "mean of 5"),
-]
 
 
 def main() -> None:
@@ -126,7 +115,8 @@ def main() -> None:
                 score(name, seed, run.result(), args)
         if "baselines" in names:
             keep_baselines(args)
-    print_table()
+    print(pages.clustering())
+    print(pages.baselines())
 
 
 LOCK = Lock()
@@ -234,50 +224,6 @@ def keep_baselines(args: argparse.Namespace) -> None:
         if name not in found:
             splits = load_dataset(source.format(**places), args.data_dir)
             keep("baselines", found | {name: baselines.scores(*splits, 10)})
-
-
-def print_table() -> None:
-    results = kept()
-    header = f"{'test split, %':<36}{'seeds':>6}{'ACC':>14}{'worst':>7}{'NMI':>7}{'ARI':>7}"
-    print(header + f"{'m-to-1':>8}{'paper':>8}{'ECE':>6}{'purity':>8}{'ELBO':>8}{'seconds':>9}")
-    for name in EXPERIMENTS:
-        runs = list(results.get(name, {}).values())
-        if runs and "clustering" in runs[0]:
-            print(f"{name:<36}{len(runs):>6}{table_row(runs)}")
-        elif runs:
-            pairs = ", ".join(f"{run['pairs']['pair_loss']:.3f}" for run in runs)
-            agreement = statistics.mean(run["pairs"]["augmentation_agreement"] for run in runs)
-            print(
-                f"{name:<36}{len(runs):>6}  no labels: pair loss {pairs}, agreement {agreement:.3f}"
-            )
-    for name, scores in results.get("baselines", {}).items():
-        for method, accuracies in scores.items():
-            print(baselines.line(f"{name}, {method}", accuracies))
-    print("\npublished")
-    for name, score, protocol in PUBLISHED:
-        print(f"{name:<36}{score:<30}{protocol}")
-
-
-def table_row(runs: list[dict]) -> str:
-    def mean(score) -> float:  # type: ignore[no-untyped-def]
-        return statistics.mean(map(score, runs))
-
-    accuracies = [100 * run["clustering"]["accuracy"] for run in runs]
-    spread = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
-    purities = [run["sample_purity"] for run in runs if run["sample_purity"] is not None]
-    purity = f"{100 * statistics.mean(purities):>8.1f}" if purities else f"{'':>8}"
-    # Of the runs whose time was kept.
-    known = [run["seconds"] for run in runs if run["seconds"] is not None]
-    seconds = statistics.mean(known) if known else math.nan
-    return (
-        f"{statistics.mean(accuracies):>7.2f} ± {spread:4.2f}{min(accuracies):>7.2f}"
-        f"{100 * mean(lambda r: r['clustering']['nmi']):>7.1f}"
-        f"{100 * mean(lambda r: r['clustering']['ari']):>7.1f}"
-        f"{100 * mean(lambda r: r['clustering']['majority_accuracy']):>8.2f}"
-        f"{100 * mean(lambda r: r['clustering']['exemplar_accuracy']):>8.2f}"
-        f"{100 * mean(lambda r: r['clustering']['calibration_error']):>6.1f}{purity}"
-        f"{mean(lambda r: r['generative']['elbo']):>8.1f}{seconds:>9.0f}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's table of features: every command runs as typed, every test it names exists."""
+"""The table of features: every command runs as typed, every test it names exists."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
 ROWS = re.findall(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$",
-                  (ROOT / "README.md").read_text(), flags=re.MULTILINE)  # fmt: skip
+                  (ROOT / "docs/FEATURES.md").read_text(), flags=re.MULTILINE)  # fmt: skip
 # What a command is for, and is there only once it has worked.
 WRITTEN = {
     "runs/vae": "model.npz",

@@ -1,4 +1,4 @@
-"""The README's commands run as they are typed."""
+"""README.md and docs/: commands run as they are typed, tables are those of the results."""
 
 import functools
 import os
@@ -7,29 +7,52 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [
-    line.split("  #")[0].strip()
-    for block in BLOCKS
-    for line in block.splitlines()
-    if line.startswith("python ") and "DIR" not in line
-]
+TEXTS = {path: path.read_text() for path in pages.pages()}
+README = TEXTS[ROOT / "README.md"]
+
+
+def commands_in(text: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+COMMANDS = sorted(
+    {
+        command
+        for text in TEXTS.values()
+        for command in commands_in(text)
+        if command.startswith("python ") and "DIR" not in command
+    }
+)
 QUICK = [command for command in COMMANDS if "pretrained/" in command]
 
 
 def test_the_two_commands_are_there() -> None:
-    commands = [line for block in BLOCKS for line in block.splitlines()]
+    commands = commands_in(README)
     assert any(line.endswith("python train.py --latent_dims 8 --K 10") for line in commands)
     assert "make check" in commands
 
 
 def test_there_is_a_command_for_each_script() -> None:
     for script in ("train.py", "reconstruct.py", "generate.py", "cluster.py"):
-        assert any(f"python {script}" in command for command in COMMANDS), script
+        assert any(f"python {script}" in command for command in commands_in(README)), script
+
+
+def test_a_visitor_finishes_it() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_tables_are_those_of_the_results(path: Path) -> None:
+    """If not, `python benchmarks/pages.py` brings them up to date."""
+    assert pages.updated(TEXTS[path]) == TEXTS[path]
+    marked = re.findall(r"<!-- (\w+) -->", TEXTS[path])
+    assert set(marked) <= set(pages.TABLES)
+    assert path.name != "RESULTS.md" or len(marked) >= 4
 
 
 @pytest.mark.parametrize("command", QUICK)
@@ -45,7 +68,7 @@ def test_command_on_pretrained_models_runs_as_typed(command: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1].endswith(".py")])
-def test_every_flag_in_the_readme_exists(command: str) -> None:
+def test_every_flag_that_is_shown_exists(command: str) -> None:
     script, *rest = command.split()[1:]
     text = help_of(script)
     for word in rest:
@@ -61,7 +84,8 @@ def help_of(script: str) -> str:
 
 
 def test_every_linked_file_exists() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'src="([^"]+)"', README)
-    for link in links:
-        if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+    for path, text in TEXTS.items():
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+        for link in links:
+            if not link.startswith("http"):
+                assert (path.parent / link).exists(), f"{path.name}: {link}"
