@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: check fix notebook dist
+.PHONY: check fix notebook dist docs
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -21,3 +21,8 @@ dist:  ## wheel and source distribution, in dist/
 	$(PYTHON) -m pip install --quiet build twine
 	$(PYTHON) -m build --outdir dist .
 	$(PYTHON) -m twine check --strict dist/*
+
+docs:  ## the tables in docs/ anew, and the reference of all public names, in build/reference
+	$(PYTHON) -m pip install --quiet pdoc
+	$(PYTHON) benchmarks/pages.py
+	$(PYTHON) benchmarks/reference.py build/reference

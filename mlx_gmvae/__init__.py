@@ -8,7 +8,7 @@ from .device import interrupts
 is_script = interrupts.guard_imports()  # before all that takes time
 
 from importlib import import_module  # noqa: E402
-from typing import Any  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from .device import backend  # noqa: E402
 
@@ -17,7 +17,21 @@ backend.interleave_streams()
 if is_script:  # a process of our own, whose memory is ours to arrange before any is taken
     backend.keep_freed_memory()
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:  # what `__getattr__` answers
+    from .config import ModelConfig as ModelConfig
+    from .config import TrainConfig as TrainConfig
+    from .data.datasets import load_dataset as load_dataset
+    from .errors import InputError as InputError
+    from .estimator import GMVAEClusterer as GMVAEClusterer
+    from .models import build_model as build_model
+    from .models.gmvae import GMVAE as GMVAE
+    from .models.vae import VAE as VAE
+    from .runs.checkpoint import load_model as load_model
+    from .runs.checkpoint import save_model as save_model
+    from .runs.loaded import load as load
+    from .training.trainer import train as train
+
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "GMVAE": "models.gmvae",

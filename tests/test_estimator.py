@@ -69,7 +69,7 @@ def test_scores_are_a_density_in_the_tables_own_units(monkeypatch: pytest.Monkey
 
 def test_images_flat_or_not_are_the_same(digits: Splits) -> None:
     images = digits.train.images[:200, ..., 0]
-    options = {"max_iter": 2, "latent_dims": 3, "random_state": 0}
+    options: dict[str, Any] = {"max_iter": 2, "latent_dims": 3, "random_state": 0}
     whole = GMVAEClusterer(4, **options).fit(images)
     flat = GMVAEClusterer(4, image_shape=(8, 8), **options).fit(images.reshape(200, 64))
     np.testing.assert_array_equal(whole.labels_, flat.labels_)
