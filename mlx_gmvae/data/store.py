@@ -1,12 +1,10 @@
 """Files of a published set: found in the data folder or downloaded into it, always verified."""
 
-import contextlib
 import hashlib
 import os
 import platform
 import ssl
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..device.files import whole
 from ..device.progress import progress
 from ..errors import InputError
 from .idx import gunzip, read_raw
@@ -160,30 +159,23 @@ def _reason(error: Exception) -> str:
 
 
 def _fetch_one(address: str, path: Path, largest_bytes: int) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        request = urllib.request.Request(address, headers={"User-Agent": "mlx_gmvae"})
-        with (
-            os.fdopen(handle, "wb") as file,
-            urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
-        ):
-            announced = int(answer.headers.get("Content-Length") or 0)
-            received = 0
-            with progress(
-                total=announced or None, unit="B", unit_scale=True, desc=path.name
-            ) as bar:
-                while chunk := answer.read(CHUNK_BYTES):
-                    received += len(chunk)
-                    if received > largest_bytes:
-                        raise ValueError("the answer is far larger than the file")
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            if announced and received != announced:
-                raise ValueError(f"the connection broke after {received} of {announced} bytes")
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    request = urllib.request.Request(address, headers={"User-Agent": "mlx_gmvae"})
+    with (
+        whole(path) as temporary,
+        temporary.open("wb") as file,
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
+    ):
+        announced = int(answer.headers.get("Content-Length") or 0)
+        received = 0
+        with progress(total=announced or None, unit="B", unit_scale=True, desc=path.name) as bar:
+            while chunk := answer.read(CHUNK_BYTES):
+                received += len(chunk)
+                if received > largest_bytes:
+                    raise ValueError("the answer is far larger than the file")
+                file.write(chunk)
+                bar.update(len(chunk))
+        if announced and received != announced:
+            raise ValueError(f"the connection broke after {received} of {announced} bytes")
 
 
 def sha256(content: bytes) -> str:

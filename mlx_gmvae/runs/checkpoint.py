@@ -6,10 +6,7 @@ temporary name and renamed, so a file is whole or absent, and everything about o
 before a model is built from it.
 """
 
-import contextlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ import numpy as np
 
 from .. import __version__
 from ..config import ModelConfig
+from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, build_model
 from . import safetensors
@@ -102,24 +100,14 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
     """Write arrays and JSON to `path` at once or not at all."""
     encoded = json.dumps({"format": FORMAT, "package": __version__, **info})
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".saving-", suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "r+b") as file:
-            if path.suffix == safetensors.SUFFIX:
-                safetensors.save(Path(temporary), arrays, encoded)
-            else:
-                content = {name: np.array(value) for name, value in arrays.items()}
-                content[CONFIG_KEY] = np.frombuffer(encoded.encode(), dtype=np.uint8)
+    with whole(path) as temporary:
+        if path.suffix == safetensors.SUFFIX:
+            safetensors.save(temporary, arrays, encoded)
+        else:
+            content = {name: np.array(value) for name, value in arrays.items()}
+            content[CONFIG_KEY] = np.frombuffer(encoded.encode(), dtype=np.uint8)
+            with temporary.open("wb") as file:  # NumPy adds .npz to a name without
                 np.savez(file, **content)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # where it was renamed just before
-            os.unlink(temporary)
-        raise
 
 
 def load_arrays(path: str | Path) -> dict[str, mx.array]:

@@ -13,6 +13,7 @@ import numpy as np
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..data.source import Source
+from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
 from ..report import tables
@@ -159,9 +160,8 @@ class RunFolder:
                 shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
             elif entry != source.state:
                 shutil.copy2(entry, self.path / entry.name)
-        half_copied = self.path / ".saving-state.npz"
-        shutil.copy2(source.state, half_copied)
-        half_copied.replace(self.state)
+        with whole(self.state) as copy:
+            shutil.copyfile(source.state, copy)
 
     def load_neighbours(
         self, images: np.ndarray, config: TrainConfig, graph: np.ndarray | None = None
