@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from ..device.backend import memory_bytes
+from ..errors import InputError
 
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -121,9 +122,9 @@ def _array(file: IO[bytes], size: int, is_all: bool = False) -> np.ndarray:
 
 
 def require_memory(needed: int) -> None:
-    """Raise ValueError if so many bytes are more than this machine has."""
+    """Raise InputError if so many bytes are more than this machine has."""
     if needed > memory_bytes():
-        raise ValueError(
-            f"it needs {needed / 1e9:.1f} GB of memory, this machine has "
+        raise InputError(
+            f"an array needs {needed / 1e9:.1f} GB of memory, this machine has "
             f"{memory_bytes() / 1e9:.1f} GB; a folder of image files needs less"
         )
