@@ -8,10 +8,12 @@ import io
 import json
 import random
 import tarfile
-from collections.abc import Callable, Sequence
-from functools import cache
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlx_gmvae.cli.options import _read_config
 from mlx_gmvae.clustering.features import load_features
@@ -19,7 +21,7 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, in_threads, read_header
-from mlx_gmvae.data.folder import load_image_folder
+from mlx_gmvae.data.folder import Wanted, load_image_folder
 from mlx_gmvae.data.idx import read_idx
 from mlx_gmvae.data.published import CIFAR_FOLDER, CIFAR_TRAIN
 from mlx_gmvae.data.source import Source
@@ -226,8 +228,10 @@ def picture(rng: random.Random) -> bytes:
     side = rng.choice((1, 7, 30))
     noise = np.random.default_rng(rng.randrange(9)).integers(0, 256, (side, 24, 3), np.uint8)
     opened = Image.fromarray(noise)
-    modes = {"JPEG": "L RGB CMYK", "PNG": "1 L LA P RGB RGBA I;16", "GIF": "P L", "WEBP": "RGB RGBA",
-             "TIFF": "1 L P RGB RGBA CMYK I;16 F", "BMP": "1 L P RGB"}  # fmt: skip
+    modes = {
+        "JPEG": "L RGB CMYK", "PNG": "1 L LA P RGB RGBA I;16", "GIF": "P L",
+        "WEBP": "RGB RGBA", "TIFF": "1 L P RGB RGBA CMYK I;16 F", "BMP": "1 L P RGB",
+    }  # fmt: skip
     kind = rng.choice(list(modes))
     mode = rng.choice(modes[kind].split())
     if mode == "I;16":
@@ -239,7 +243,7 @@ def picture(rng: random.Random) -> bytes:
     buffer, options = io.BytesIO(), {}
     if kind in ("JPEG", "PNG", "WEBP", "TIFF") and rng.random() < 0.5:
         exif = Image.Exif()
-        exif[0x0112] = rng.choice((1, 3, 6, 8, 77))
+        exif[0x0112] = rng.choice((1, 3, 6, 8, 1 if kind == "TIFF" else 77))
         exif[0x010E] = "x" * rng.choice((3, 5000))
         options["exif"] = exif
     if kind in ("GIF", "WEBP", "PNG", "TIFF") and mode != "I;16" and rng.random() < 0.3:
@@ -255,12 +259,9 @@ def read_picture(path: Path) -> Arrays:
     (header,) = in_threads(read_header, [str(path)], 1, "")
     if isinstance(header, str):
         raise InputError(header)
-    (pixels,) = in_threads(
-        lambda name: decode(name, 1 if header.is_grey else 3, (SIZE, SIZE), "pad"),
-        [str(path)],
-        1,
-        "",
-    )
+    channels = 1 if header.is_grey else 3
+    decode_one = partial(decode, channels=channels, size=(SIZE, SIZE), how="pad")
+    (pixels,) = in_threads(decode_one, [str(path)], 1, "")
     if isinstance(pixels, str):
         raise InputError(pixels)
     assert pixels.dtype == np.uint8 and pixels.shape[:2] == (SIZE, SIZE)
@@ -275,8 +276,6 @@ def read_folder(path: Path) -> Arrays:
         for number, image in enumerate(images()[:3]):
             Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
     (folder / path.name).write_bytes(path.read_bytes())
-    from mlx_gmvae.data.folder import Wanted
-
     found = load_image_folder(folder, path.parent / "kept", Wanted()).named("all")
     assert len(found) + sum("cannot be read" in note for note in found.notes) == 4
     return {"images": np.array(found.images)}
@@ -293,14 +292,10 @@ def read_config(path: Path) -> Arrays:
     return {name: np.array(value.shape) for name, value in found.arrays().items()}
 
 
-def _folder() -> Any:
-    import tempfile
-
-    class Folder(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
-        def __enter__(self) -> Path:  # type: ignore[override]
-            return Path(self.name)
-
-    return Folder()
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 NPZ = (mutate.in_npz,) * 4

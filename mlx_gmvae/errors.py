@@ -9,7 +9,7 @@ class InputError(ValueError):
 
     >>> raise InputError("what another library says\\nin two lines")
     Traceback (most recent call last):
-    InputError: what another library says in two lines
+    mlx_gmvae.errors.InputError: what another library says in two lines
     """
 
     def __init__(self, message: str):

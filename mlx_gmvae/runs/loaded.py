@@ -110,8 +110,10 @@ class LoadedModel:
         save_model(path, self.network, **parts)
 
     def __repr__(self) -> str:
-        figures = self.metrics.get("clustering", {}) | self.metrics.get("generative", {})
-        shown = [f"{name} {figures[name]:.4g}" for name in ("accuracy", "elbo") if name in figures]
+        groups = [self.metrics.get(name) for name in ("clustering", "generative")]
+        figures = {k: v for group in groups if isinstance(group, dict) for k, v in group.items()}
+        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # as the file has them
+        shown = [f"{name} {v:.4g}" for name, v in values.items() if isinstance(v, float)]
         trained = f" trained on {self.data['dataset']}" if "dataset" in self.data else ""
         return f"{self.network!r}{trained}" + (f" ({', '.join(shown)})" if shown else "")
 
