@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
-MODULES = ("soak_files", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
+MODULES = ("soak_files", "soak_fuzz", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 Part = Callable[[argparse.Namespace], list[dict]]

@@ -117,17 +117,21 @@ def alarm(seconds: int) -> Iterator[None]:
 
 def attempt(name: str, seed: int, folder: Path) -> str:
     """What is wrong with how the file of that kind and seed is read."""
-    kind = KINDS[name]
+    original, content, by = mutated(KINDS[name], seed)
+    problem = judged(name, folder, original, content, by)
+    return f"{name}, seed {seed} ({by}): {problem}" if problem else ""
+
+
+def judged(name: str, folder: Path, original: bytes, content: bytes, by: str) -> str:
+    """What is wrong with how a mutated file is read, in a place of its own and in time."""
     place = folder / "inside" / "".join(filter(str.isalnum, name))
     place.mkdir(parents=True, exist_ok=True)
-    original, content, by = mutated(kind, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if "pictures" in name or ".mat" in name:
             warnings.simplefilter("ignore")  # as where folders are read
         with alarm(SECONDS_EACH):
-            problem = problem_of(kind, place / kind.file, original, content, by)
-    return f"{name}, seed {seed} ({by}): {problem}" if problem else ""
+            return problem_of(KINDS[name], place / KINDS[name].file, original, content, by)
 
 
 def read_good(name: str, folder: Path) -> Arrays:
@@ -139,15 +143,19 @@ def read_good(name: str, folder: Path) -> Arrays:
     return KINDS[name].read(path)
 
 
-def work(name: str, seeds: range, folder: str, pipe: Connection) -> None:
-    """In a worker: seed after seed, each announced before and answered after."""
+def prepare(name: str, folder: str) -> None:
+    """In a worker: the folder, silence, all imports, and then the limit of memory."""
     os.chdir(folder)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)  # libraries of pictures talk
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of pictures talk
     read_good(name, Path(folder))
     limit = _memory("VmSize") + SPARE_BYTES
     if limit > SPARE_BYTES:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def work(name: str, seeds: range, folder: str, pipe: Connection) -> None:
+    """In a worker: seed after seed, each announced before and answered after."""
+    prepare(name, folder)
     for seed in seeds:
         pipe.send((seed, None))
         pipe.send((seed, attempt(name, seed, Path(folder))))
@@ -202,13 +210,7 @@ def files(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def fuzz(args: argparse.Namespace) -> list[dict]:
-    from soak_fuzz import fuzz_all
-
-    return fuzz_all(args)
-
-
-PARTS = {"files": files, "fuzz": fuzz}
+PARTS = {"files": files}
 
 
 if __name__ == "__main__":

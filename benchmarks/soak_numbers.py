@@ -122,8 +122,9 @@ DIVERGING = {
     "a Gaussian likelihood": "--K 3 --likelihood gaussian",
     "--K auto": "--K auto",
 }
-STOPPED = re.compile(r"\w+ became (nan|-?inf) in epoch \d+, step \d+ of \d+; lower --lr|weights .* "
-                     r"became NaN or infinite in epoch \d+, step \d+ of \d+; lower --lr")  # fmt: skip
+STOPPED = re.compile(
+    r"\w+ became (nan|-?inf|NaN or infinite) in epoch \d+, step \d+ of \d+; lower --lr"
+)
 
 
 def diverging(args: argparse.Namespace) -> Iterator[tuple[str, str]]:

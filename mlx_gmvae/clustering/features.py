@@ -30,7 +30,7 @@ def load_features(path: str, splits: Splits) -> np.ndarray:
             "one row per image"
         )
     rows = _rows(path, len(values), files, splits)
-    with np.errstate(over="ignore"):  # seen below
+    with np.errstate(over="ignore", invalid="ignore"):  # seen below
         features = np.asarray(values[rows], np.float32)
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]))  # also where their squares are too large

@@ -117,7 +117,7 @@ class RunFolder:
     def save(self, trainer: Trainer, source: Source) -> None:
         """Write the model, the history, and the state that resumes at this very step.
 
-        Raises InputError, and leaves what is there, if the weights are not finite.
+        Raises InputError, and leaves what is there, if they are not finite.
         """
         trainer.require_finite()
         self.save_state(trainer, source)

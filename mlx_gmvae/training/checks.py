@@ -26,15 +26,11 @@ def require_finite_losses(totals: mx.array, names: Sequence[str], when: str) -> 
         raise InputError(f"{(bad or ['the loss'])[0]} became {value} in {when}; {REMEDY}")
 
 
-def require_finite_weights(parameters: Sequence[tuple[str, mx.array]], when: str) -> None:
-    """Raise InputError with the name of the first parameter that holds NaN or infinity."""
-    floats = [
-        (name, value) for name, value in parameters if mx.issubdtype(value.dtype, mx.floating)
-    ]
-    are_finite = np.array(mx.stack([mx.isfinite(value).all() for _, value in floats]))
-    if not are_finite.all():
-        name = floats[int(are_finite.argmin())][0]
-        raise InputError(f"the weights {name} became NaN or infinite in {when}; {REMEDY}")
+def require_finite_state(arrays: Mapping[str, mx.array], when: str) -> None:
+    """Raise InputError with the name of the first array that holds NaN or infinity."""
+    name = _not_finite(arrays)
+    if name:
+        raise InputError(f"{name} became NaN or infinite in {when}; {REMEDY}")
 
 
 def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]) -> None:
@@ -50,9 +46,8 @@ def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]
         is_alike = given.shape == value.shape or (name == "random_key" and given.shape[1:] == (2,))
         if given.dtype != value.dtype or not is_alike:
             raise ValueError(f"{name} is {given.shape} of {given.dtype}, not {value.shape}")
-    floats = [value for value in found.values() if mx.issubdtype(value.dtype, mx.floating)]
-    if not mx.stack([mx.isfinite(value).all() for value in floats]).all():
-        raise ValueError("not all of its weights are finite")
+    if _not_finite(found):
+        raise ValueError(f"{_not_finite(found)} is not finite")
 
 
 def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
@@ -70,6 +65,13 @@ def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
             raise ValueError(f"epoch {number} of its history")
     if not (_is_number(progress["seconds"]) and progress["seconds"] >= 0):
         raise ValueError("its time is not a number of seconds")
+
+
+def _not_finite(arrays: Mapping[str, mx.array]) -> str:
+    """The name of the first array with NaN or infinity, found in one evaluation."""
+    floats = {n: value for n, value in arrays.items() if mx.issubdtype(value.dtype, mx.floating)}
+    are_finite = np.array(mx.stack([mx.isfinite(value).all() for value in floats.values()]))
+    return "" if are_finite.all() else list(floats)[int(are_finite.argmin())]
 
 
 def _is_count(value: Any) -> bool:

@@ -35,7 +35,7 @@ from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration, epoch_line
 from .checks import (
     require_finite_losses,
-    require_finite_weights,
+    require_finite_state,
     require_like,
     require_progress,
 )
@@ -243,9 +243,8 @@ class Trainer:
         self.totals = mx.zeros_like(self.totals)
 
     def require_finite(self) -> None:
-        """Raise InputError if weights are no numbers any more, as after a step that diverged."""
-        parameters: Any = tree_flatten(self.trained.parameters())
-        require_finite_weights(parameters, self._when())
+        """Raise InputError if the state has no numbers any more, as after a step that diverged."""
+        require_finite_state(self.state()[0], self._when())
 
     def _when(self) -> str:
         return f"epoch {self.epoch + 1}, step {self.step} of {self.steps_per_epoch}"
