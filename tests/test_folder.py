@@ -199,7 +199,7 @@ def test_the_cache_is_used_again_and_follows_changes(
     assert len(cached(folder)) == 1
     cached(folder)[0].write_bytes(b"damaged")
     np.testing.assert_array_equal(load(folder).named("all").images, after.images)
-    assert not list((tmp_path / "cache" / "folders").glob("*.part"))
+    assert not list((tmp_path / "cache" / "folders").glob(".saving-*"))
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(

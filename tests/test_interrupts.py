@@ -99,7 +99,7 @@ def test_while_images_are_decoded(tmp_path: Path, signum: signal.Signals) -> Non
         os.link(photos / "0.png", photos / f"{number}.png")
     options = f"{SMALL} --dataset {photos} --image_size 64 64 --data_dir {tmp_path}/kept"
     with started("train", f"{options} --outdir {tmp_path}/run") as process:
-        wait_for(process, lambda: list((tmp_path / "kept").glob("*/*.part")))
+        wait_for(process, lambda: list((tmp_path / "kept").glob("*/.saving-*")))
         line, _ = interrupted(process, signum)
     assert line == f"interrupted; {interrupts.NOTHING_YET}"
     assert not (tmp_path / "run").exists() and not list((tmp_path / "kept").glob("*/*"))

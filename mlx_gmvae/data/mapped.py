@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..device.files import remove_stale, whole
 from ..errors import InputError
 
 FORMAT = 2
-SECONDS_OF_A_DAY = 86_400
 
 
 @dataclass
@@ -78,11 +76,10 @@ class ArrayCache:
         At the end both are put in place at once, and what was kept of an earlier state of the
         source is removed. Raises InputError if the disk is too small or cannot be written.
         """
-        # Named before it is made, so that an interrupt at any moment removes it.
-        temporary = self.array.with_suffix(f".{os.getpid()}.part")
-        try:
-            record = Record()
-            with self._opened(temporary) as file:
+        record = Record()
+        with contextlib.ExitStack() as stack:
+            temporary = self._temporary(stack)
+            with temporary.open("wb") as file:
                 self._require_space(shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
@@ -90,16 +87,11 @@ class ArrayCache:
                 yield file, record
                 file.truncate(start + int(np.prod(shape, dtype=np.int64)))
             self._remove_outdated()
-            os.replace(temporary, self.array)
-            self._describe(record)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        self._describe(record)
 
-    def _opened(self, path: Path) -> IO[bytes]:
+    def _temporary(self, stack: contextlib.ExitStack) -> Path:
         try:
-            self.place.mkdir(parents=True, exist_ok=True)
-            return path.open("wb")
+            return stack.enter_context(whole(self.array))
         except OSError as error:
             raise InputError(
                 f"cannot keep decoded images in {self.place} ({error.strerror}); choose another "
@@ -129,20 +121,16 @@ class ArrayCache:
         self._write_description(vars(record))
 
     def _write_description(self, content: dict[str, Any]) -> None:
-        temporary = self.description.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps(self.made_from | content))
-        os.replace(temporary, self.description)
+        with whole(self.description) as temporary:
+            temporary.write_text(json.dumps(self.made_from | content))
 
     def _remove_outdated(self) -> None:
         """Files of this source as it was before it changed, and what killed processes left."""
-        for path in self.place.glob("*.json"):
+        for path in self.place.glob("[!.]*.json"):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 saved = json.loads(path.read_text())
                 is_ours = saved.get("source") == self.made_from["source"]
                 if is_ours and any(saved.get(k) != v for k, v in self.made_from.items()):
                     for suffix in (".json", ".npy", ".skipped.txt"):
                         path.with_suffix(suffix).unlink(missing_ok=True)
-        for path in self.place.glob("*.part"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > SECONDS_OF_A_DAY:
-                    path.unlink()
+        remove_stale(self.place)

@@ -1,21 +1,21 @@
 """Files of a published set: found in the data folder or downloaded into it, always verified."""
 
-import contextlib
 import hashlib
 import os
 import platform
 import ssl
 import sys
-import tempfile
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..device.files import put, temporary
 from ..device.progress import progress
 from ..errors import InputError
 from .idx import gunzip, read_raw
@@ -95,20 +95,22 @@ class Store:
     def _downloaded(self, file_name: str, path: Path) -> tuple[str, bytes]:
         own_mirror = os.environ.get(MIRROR_VARIABLE)
         bases = [own_mirror.rstrip("/") + "/"] if own_mirror else self.published.mirrors
+
+        def check(written: Path) -> None:  # a portal's login page must not be taken for data
+            try:
+                self._verified(file_name, path, written)
+            except InputError:
+                raise ValueError("what came is not the published file") from None
+
         try:
-            fetch([base + path.name for base in bases], path)
+            fetch([base + path.name for base in bases], path, check)
         except OSError as error:
             raise InputError(f"cannot write to {path.parent}: {error.strerror}") from None
-        try:
-            return str(path), self._verified(file_name, path)
-        except InputError:
-            path.unlink()  # a portal's login page must not be taken for data next time
-            raise DownloadError(
-                f"what was downloaded as {path.name} is not the published file"
-            ) from None
+        return str(path), self._verified(file_name, path)
 
-    def _verified(self, file_name: str, path: Path) -> bytes:
-        raw = read_raw(path)
+    def _verified(self, file_name: str, path: Path, written: Path | None = None) -> bytes:
+        """The content of `path`, or of what was `written` to take its place. Raises InputError."""
+        raw = read_raw(written or path)
         content = raw if path.name == file_name else gunzip(raw, path)
         is_of_archive = self.published.digest_of == "archive"
         if is_of_archive and path.name != file_name + self.published.suffix:
@@ -121,7 +123,9 @@ class Store:
         return content
 
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 20  # without a byte
+PATIENCE_SECONDS, SLOWEST = 60, 1000  # after which so many bytes a second are too few
+ROUNDS = 2  # over the mirrors, of which the second is for what may have been an accident
 CHUNK_BYTES = 1 << 16
 
 
@@ -129,21 +133,44 @@ class DownloadError(InputError):
     """No mirror could be reached, or what came was not the file."""
 
 
-def fetch(mirrors: list[str], path: Path, largest_bytes: int = 1 << 30) -> None:
-    """Download from the first of `mirrors` (whole addresses) that answers, to `path`.
+def fetch(
+    mirrors: Sequence[str],
+    path: Path,
+    check: Callable[[Path], None] = lambda written: None,
+    largest_bytes: int = 1 << 28,
+) -> None:
+    """Download from the first of `mirrors` (whole addresses) that serves the file, to `path`.
 
-    Written under a temporary name beside it and renamed, so that `path` is whole or absent.
-    Raises DownloadError with the reason from the last mirror.
+    What came is shown to `check`, which raises ValueError if it is not the file, and only then put
+    in its place, so that `path` is right or absent. Raises DownloadError with the reason from the
+    last mirror, OSError if nothing can be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    reason = "no mirror is known"
-    for address in mirrors:
-        try:
-            _fetch_one(address, path, largest_bytes)
-            return
-        except (OSError, HTTPException, ValueError) as error:
-            reason = _reason(error)
+    reason, left = "no mirror is known", list(mirrors)
+    with temporary(path) as written:
+        for _ in range(ROUNDS):
+            for address in list(left):
+                try:
+                    _fetch_one(address, written, path.name, largest_bytes)
+                    check(written)
+                except (OSError, HTTPException, ValueError) as error:
+                    reason = _reason(error)
+                    if not _may_pass(error):
+                        left.remove(address)
+                else:
+                    put(written, path)
+                    return
     raise DownloadError(f"cannot download {path.name} ({reason})")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may succeed: the server answered, and then something went wrong."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500
+    return isinstance(error, (ConnectionError, HTTPException, _Broken))
+
+
+class _Broken(ValueError):
+    """The connection ended before the file did."""
 
 
 def _reason(error: Exception) -> str:
@@ -159,31 +186,28 @@ def _reason(error: Exception) -> str:
     return f"the server's certificate cannot be verified, {cause.verify_message}; {remedy}"
 
 
-def _fetch_one(address: str, path: Path, largest_bytes: int) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        request = urllib.request.Request(address, headers={"User-Agent": "mlx_gmvae"})
-        with (
-            os.fdopen(handle, "wb") as file,
-            urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
-        ):
-            announced = int(answer.headers.get("Content-Length") or 0)
-            received = 0
-            with progress(
-                total=announced or None, unit="B", unit_scale=True, desc=path.name
-            ) as bar:
-                while chunk := answer.read(CHUNK_BYTES):
-                    received += len(chunk)
-                    if received > largest_bytes:
-                        raise ValueError("the answer is far larger than the file")
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            if announced and received != announced:
-                raise ValueError(f"the connection broke after {received} of {announced} bytes")
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+def _fetch_one(address: str, path: Path, name: str, largest_bytes: int) -> None:
+    """Download to `path`, over whatever it holds; `name` is for the progress bar."""
+    started = time.monotonic()
+    request = urllib.request.Request(address, headers={"User-Agent": "mlx_gmvae"})
+    with (
+        path.open("wb") as file,
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
+    ):
+        announced = int(answer.headers.get("Content-Length") or 0)
+        received = 0
+        with progress(total=announced or None, unit="B", unit_scale=True, desc=name) as bar:
+            while chunk := answer.read(CHUNK_BYTES):
+                received += len(chunk)
+                if received > largest_bytes:
+                    raise ValueError("the answer is far larger than the file")
+                seconds = time.monotonic() - started
+                if seconds > PATIENCE_SECONDS and received < SLOWEST * seconds:
+                    raise ValueError(f"only {received} bytes came in {seconds:.0f} seconds")
+                file.write(chunk)
+                bar.update(len(chunk))
+        if announced and received != announced:
+            raise _Broken(f"the connection broke after {received} of {announced} bytes")
 
 
 def sha256(content: bytes) -> str:

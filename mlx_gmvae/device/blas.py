@@ -12,12 +12,12 @@ import ctypes
 import importlib.util
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
 from .cache import cache_dir
+from .files import put, temporary
 
 VARIABLE = "MLX_GMVAE_BLAS"
 PREFIX = "scipy_"
@@ -153,15 +153,8 @@ def _write_unprefixed(original: Path, name: str) -> Path:
     for entry in library.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicSharedObject):
             entry.name = f"{name}.so"
-    folder = cache_dir() / PLACE
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    os.close(handle)
-    try:
-        library.write(temporary)
-        copy = folder / f"{name}-{os.stat(temporary).st_size}.so"
-        os.replace(temporary, copy)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with temporary(cache_dir() / PLACE / f"{name}.so") as written:
+        library.write(str(written))
+        copy = written.with_name(f"{name}-{written.stat().st_size}.so")
+        put(written, copy)
     return copy

@@ -1,6 +1,7 @@
 """The latent space as one HTML file: hover a point, see the image and what is known about it."""
 
 import base64
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..device.files import whole
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-PLACE_OF_DATA = "/*DATA*/"
+PLACE_OF_DATA, PLACE_OF_HASH = "/*DATA*/", "/*HASH*/"
+START = "<script>"
 LARGEST_THUMBNAIL = 64
 MOST_VALUES = 1 << 24  # pixels times channels of all thumbnails together
 
@@ -70,8 +73,12 @@ def write_explorer(
         data["decoded"] = _sheet(small, across)
     # A name with "</script>" in it must not end the script.
     content = json.dumps(data).replace("<", "\\u003c")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TEMPLATE.read_text().replace(PLACE_OF_DATA, content))
+    page = TEMPLATE.read_text(encoding="utf-8").replace(PLACE_OF_DATA, content)
+    # And should one be taken for markup all the same, the browser runs this very script alone.
+    script = page[page.index(START) + len(START) : page.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    with whole(path) as written:
+        written.write_text(page.replace(PLACE_OF_HASH, digest, 1), encoding="utf-8")
 
 
 def _sheet(images: np.ndarray, across: int) -> str:

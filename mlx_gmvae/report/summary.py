@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..device.files import whole
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -37,8 +38,8 @@ def write_summary(path: Path, title: str, blocks: list[Block]) -> None:
     body = "\n".join(map(_section, blocks))
     page = TEMPLATE.read_text(encoding="utf-8")
     page = page.replace("<!--TITLE-->", escape(title)).replace("<!--BODY-->", body)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", errors="replace")
+    with whole(path) as written:
+        written.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _section(block: Block) -> str:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..device.files import whole
+
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows of equal keys as a CSV file with a header.
@@ -18,8 +20,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     encoding = "utf-8" if text.getvalue().isascii() else "utf-8-sig"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.getvalue().encode(encoding, "surrogateescape"))
+    with whole(path) as written:
+        written.write_bytes(text.getvalue().encode(encoding, "surrogateescape"))
 
 
 def write_columns(path: Path, columns: dict[str, Any]) -> None:
@@ -30,7 +32,5 @@ def write_columns(path: Path, columns: dict[str, Any]) -> None:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Readable JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".saving-{path.name}")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
+    with whole(path) as written:
+        written.write_text(json.dumps(values, indent=2) + "\n")

@@ -13,6 +13,7 @@ import numpy as np
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
 from ..data.source import Source
+from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
 from ..report import tables
@@ -114,7 +115,11 @@ class RunFolder:
         return folder, saved
 
     def save(self, trainer: Trainer, source: Source) -> None:
-        """Write the model, the history, and the state that resumes at this very step."""
+        """Write the model, the history, and the state that resumes at this very step.
+
+        Raises InputError, and leaves what is there, if they are not finite.
+        """
+        trainer.require_finite()
         self.save_state(trainer, source)
         self.save_model(trainer, source)
         if trainer.history:
@@ -159,9 +164,8 @@ class RunFolder:
                 shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
             elif entry != source.state:
                 shutil.copy2(entry, self.path / entry.name)
-        half_copied = self.path / ".saving-state.npz"
-        shutil.copy2(source.state, half_copied)
-        half_copied.replace(self.state)
+        with whole(self.state) as copy:
+            shutil.copyfile(source.state, copy)
 
     def load_neighbours(
         self, images: np.ndarray, config: TrainConfig, graph: np.ndarray | None = None
@@ -176,7 +180,10 @@ class RunFolder:
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
             if graph is None and saved.get("made_from") == made_from:
-                return np.array(load_arrays(self.neighbours)["graph"])
+                kept = np.array(load_arrays(self.neighbours).get("graph"))
+                if not _is_graph(kept, len(images), config.neighbours):
+                    raise InputError(f"{self.neighbours} is damaged; remove it to find them again")
+                return kept
         if graph is None and config.features:
             raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
         if graph is None:
@@ -209,6 +216,13 @@ def _made(path: Path) -> bool:
         path.mkdir(exist_ok=True)  # complains if it is a file
         return False
     return True
+
+
+def _is_graph(graph: np.ndarray, num: int, neighbours: int) -> bool:
+    """Whether it says of `num` images which others are their neighbours."""
+    if graph.dtype != np.int32 or graph.shape != (num, min(neighbours, num - 1)):
+        return False
+    return not graph.size or (graph.min() >= 0 and graph.max() < num)
 
 
 def _holds_run(path: Path) -> bool:

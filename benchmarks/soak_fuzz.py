@@ -1,0 +1,101 @@
+"""Each reader for so many minutes, by hypothesis, which shrinks what it finds; `soak.py fuzz`.
+
+Several mutations of `soak.py files` on top of each other, and then edits of single bytes.
+"""
+
+import argparse
+import multiprocessing
+import random
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import soak_mutations as mutate
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from soak_files import judged, prepare
+from soak_kinds import KINDS
+
+EXAMPLES = 200  # between two looks at the clock
+MOST_FOUND = 3  # of one reader
+SEEDS = st.integers(0, 2**32)
+LIES = st.lists(st.tuples(st.integers(0, 15), SEEDS), max_size=3)
+EDITS = st.lists(
+    st.tuples(st.integers(-200, 2000), st.sampled_from("=+-^"), st.binary(min_size=1, max_size=8)),
+    max_size=6,
+)
+
+
+def edited(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
+    """With bytes set, put in, taken out or flipped at places from the start or the end."""
+    for place, how, piece in edits:
+        at = place if place >= 0 else max(0, len(content) + place)
+        after = at if how == "+" else at + len(piece)
+        if how == "-":
+            piece = b""
+        if how == "^":
+            piece = bytes(a ^ b for a, b in zip(content[at:after], piece, strict=False))
+        content = content[:at] + piece + content[after:]
+    return content
+
+
+def lied(name: str, start: int, lies: list[tuple[int, int]]) -> tuple[bytes, bytes]:
+    """A good file, and that file after one mutation upon another."""
+    kind = KINDS[name]
+    original = content = kind.make(random.Random(start))
+    mutations = (*kind.lies, *mutate.BYTES)
+    for number, lie in lies:
+        try:
+            content = mutations[number % len(mutations)](random.Random(lie), content)
+        except Exception:  # taken apart by its format, which it has no longer
+            continue
+    return original, content
+
+
+def fuzz_kind(name: str, seconds: float, folder: str, first: int, pipe: Connection) -> None:
+    """In a worker: answers how many files were tried, and what was found."""
+    prepare(name, folder)
+    tried, found, started = 0, [], time.monotonic()
+    while time.monotonic() - started < seconds and len(found) < MOST_FOUND:
+
+        @seed(first + tried)
+        @settings(max_examples=EXAMPLES, deadline=None, database=None,
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(start=SEEDS, lies=LIES, edits=EDITS)
+        def holds(start: int, lies: list, edits: list) -> None:
+            nonlocal tried
+            tried += 1
+            original, content = lied(name, start, lies)
+            problem = judged(name, Path(folder), original, edited(content, edits), "fuzz")
+            assert not problem, f"{name}, ({start}, {lies}, {edits}): {problem}"
+
+        try:
+            holds()
+        except AssertionError as error:
+            found.append(str(error).splitlines()[0])
+    pipe.send((tried, found))
+
+
+def fuzz(args: argparse.Namespace) -> list[dict]:
+    rows, context = [], multiprocessing.get_context("spawn")
+    for name in KINDS:
+        started = time.monotonic()
+        ours, theirs = context.Pipe()
+        options = (name, 60 * args.minutes, args.workdir, args.seed, theirs)
+        worker = context.Process(target=fuzz_kind, args=options)
+        worker.start()
+        theirs.close()
+        try:
+            tried, found = ours.recv()
+        except EOFError:
+            tried, found = 1, [f"{name}: the process died"]
+        worker.join()
+        rows.append({
+            "fault": f"fuzzed {name}", "tried": tried, "survived": tried - len(found),
+            "failures": found, "seconds": round(time.monotonic() - started, 1),
+        })  # fmt: skip
+        print(f"{name:<24}{tried:>7} tried", *found, sep="\n    " if found else "", flush=True)
+    return rows
+
+
+PARTS = {"fuzz": fuzz}

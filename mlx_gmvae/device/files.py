@@ -1,0 +1,52 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = ".saving-"  # of files that are being written
+SECONDS_OF_A_DAY = 86_400
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Within, an empty file beside `path` to write to; at the end it takes its place.
+
+    It has the same suffix, and the rights that the umask gives a new file. If what is done within
+    fails or is interrupted, `path` stays what it was and nothing is left. Raises OSError.
+    """
+    with temporary(path) as written:
+        yield written
+        put(written, path)
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Within, an empty file beside `path`; what is not `put` elsewhere by the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Named before it is made, so that an interrupt at any moment removes it.
+    written = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{path.suffix}")
+    try:
+        written.open("xb").close()
+        yield written
+    finally:
+        with contextlib.suppress(OSError):
+            written.unlink()
+
+
+def put(written: Path, path: Path) -> None:
+    """Let a finished file take the place of `path`, when its content has reached the disk."""
+    with written.open("r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(written, path)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what processes that were killed a day ago or more left half written."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > SECONDS_OF_A_DAY:
+                path.unlink()
