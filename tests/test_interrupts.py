@@ -125,8 +125,9 @@ def test_at_the_moment_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "mkdir", interrupted_then)
-    with pytest.raises(KeyboardInterrupt), RunFolder.create(
-        str(tmp_path / "run"), "", False, ExitStack()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunFolder.create(str(tmp_path / "run"), "", False, ExitStack()),
     ):
         pass
     assert not (tmp_path / "run").exists()

@@ -199,7 +199,8 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
         if changes:
             print(f"the run goes on with {changes}: its weights will not be bit for bit those of "
                   "an uninterrupted run", file=sys.stderr)  # fmt: skip
-    record = provenance.resumed(saved.record, args.command, trainer.epoch, trainer.step)
+    record, data = saved.record, plan.splits.train
+    record = provenance.resumed(record, data, args.command, trainer.epoch, trainer.step)
     summary = make_summary(args, folder)
     return Run(folder, plan.splits, plan.source, trainer, summary, record)
 

@@ -40,10 +40,13 @@ def started(dataset: Dataset, command: str) -> dict[str, Any]:
     return {"images": images_of(dataset), "sessions": [session]}
 
 
-def resumed(record: dict[str, Any], command: str, epoch: int, step: int) -> dict[str, Any]:
-    """`record` when `command` goes on from there."""
+def resumed(
+    record: dict[str, Any], dataset: Dataset, command: str, epoch: int, step: int
+) -> dict[str, Any]:
+    """`record` when `command` goes on from there; one of the first version's runs has none."""
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
-    return record | {"sessions": [*(record.get("sessions") or []), session]}
+    sessions = [*(record.get("sessions") or []), session]
+    return {"images": images_of(dataset), "sessions": sessions}
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:
