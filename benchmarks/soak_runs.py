@@ -72,6 +72,7 @@ class Cast:
         self.options += ["--data_dir", str(place / "kept")]
         if "PHOTOS" in RUNS[name]:
             write_photos(place / "photos")
+        place.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         self.whole = place / "whole"
         self.finish(self.whole)
@@ -362,6 +363,9 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--data_dir")
     parser.add_argument("--workdir")
+    parser.add_argument("--only", help="of the runs that are killed")
     arguments = parser.parse_args()
+    if arguments.only:
+        RUNS = {arguments.only: RUNS[arguments.only]}
     for part in arguments.parts:
         PARTS[part](arguments)
