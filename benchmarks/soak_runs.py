@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -86,7 +87,13 @@ class Cast:
         return [*self.options, "--outdir", str(folder)]
 
     @contextmanager
-    def running(self, folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    def running(
+        self, folder: Path, largest_file: int | None = None
+    ) -> Iterator[list[subprocess.Popen[str]]]:
+        def limit() -> None:
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
         if self.num > 1:
             hosts = self.place / "hosts.json"
@@ -95,7 +102,7 @@ class Cast:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", CHILD, *self.command(folder)], cwd=ROOT, text=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=limit,
                 env=environment | ({"MLX_RANK": str(rank)} if self.num > 1 else {}),
             )
             for rank in range(self.num)
@@ -114,6 +121,28 @@ class Cast:
                 if process.returncode:
                     raise AssertionError(f"status {process.returncode}: {errors.strip()[-300:]}")
 
+    def run_short_of(self, folder: Path, room: int, is_small: bool) -> None:
+        """Run with so many bytes free, or in a file; it must end well, or in one line."""
+        ballast = self.place / "ballast"
+        if is_small:
+            spare = shutil.disk_usage(self.place).free - room
+            ballast.write_bytes(bytes(max(0, spare)))
+        with self.running(folder, None if is_small else room) as (process,):
+            _, errors = process.communicate(timeout=SECONDS)
+        ballast.unlink(missing_ok=True)
+        one_line = process.returncode == 2 and errors.count("\n") == 1
+        assert process.returncode == 0 or one_line, f"status {process.returncode}: {errors[-300:]}"
+        self.require_readable(folder)
+
+    def require_readable(self, folder: Path) -> None:
+        """Raise InputError if a file under its own name is damaged."""
+        for path in folder.rglob("*.npz"):
+            if not path.name.startswith(PREFIX):
+                load_arrays(path)
+        for name in ("model.npz", "best.npz"):
+            if (folder / name).exists():
+                load_model(folder / name)
+
     def kill(self, folder: Path, seconds: float) -> bool:
         """Whether it was killed after `seconds`, rather than finished before."""
         with self.running(folder) as processes:
@@ -121,12 +150,7 @@ class Cast:
             was_running = processes[0].poll() is None
             for process in processes:
                 process.send_signal(signal.SIGKILL)
-        for path in folder.rglob("*.npz"):
-            if not path.name.startswith(PREFIX):
-                load_arrays(path)
-        for name in ("model.npz", "best.npz"):
-            if (folder / name).exists():
-                load_model(folder / name)
+        self.require_readable(folder)
         return was_running
 
     def compare(self, folder: Path) -> None:
@@ -201,6 +225,53 @@ def kills(args: argparse.Namespace) -> list[Row]:
                 shutil.rmtree(place / "kept", ignore_errors=True)
             rows.append(row(f"killed: {name}", tried, survived, failures, started))
     return rows
+
+
+# ---------------------------------------------------------------------------------------- disk
+
+
+def disk(args: argparse.Namespace) -> list[Row]:
+    """Runs on a disk that becomes full anywhere: a small one, or without the right to mount one
+    a limit to the size of files. Afterwards there is room, and they are resumed."""
+    rng = random.Random(args.seed)
+    rows = []
+    with tempfile.TemporaryDirectory(dir=args.workdir) as work, small_disk(Path(work)) as is_small:
+        kind = "full disk" if is_small else "largest file"
+        for name in ("training", "several seeds", "photographs"):
+            cast = Cast(name, Path(work) / name.replace(" ", "_"))
+            started, failures, num = time.monotonic(), [], max(2, args.count // 10)
+            for number in range(num):
+                folder = cast.place / f"run {number}"
+                files = [path.stat().st_size for path in cast.whole.rglob("*") if path.is_file()]
+                room = rng.randrange(sum(files) if is_small else max(files))
+                try:
+                    cast.run_short_of(folder, room, is_small)
+                    if not (folder / "metrics.json").exists():
+                        cast.finish(folder)
+                    cast.compare(folder)
+                except Exception as error:
+                    failures.append(f"{name}, {room} bytes: {error}")
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(cast.place / "kept", ignore_errors=True)
+            rows.append(row(f"{kind}: {name}", num, num - len(failures), failures, started))
+            shutil.rmtree(cast.place)
+    return rows
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[bool]:
+    """Within, `place` is a disk of a few megabytes; whether it could be mounted."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except OSError:
+        yield False
+        return
+    try:
+        yield done.returncode == 0
+    finally:
+        if done.returncode == 0:
+            subprocess.run(["umount", str(place)], check=True)
 
 
 def row(fault: str, tried: int, survived: int, failures: list[str], started: float) -> Row:
@@ -350,6 +421,7 @@ def memory(args: argparse.Namespace) -> list[Row]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "kills": kills,
+    "disk": disk,
     "leaks": leaks,
     "memory": memory,
 }

@@ -30,6 +30,11 @@ def say(how_to_go_on: str | None) -> None:
     at_once.to_say = how_to_go_on
 
 
+def how_to_go_on() -> str:
+    """What that line says after "interrupted"."""
+    return at_once.to_say or "run the same command again"
+
+
 def finished() -> None:
     """Everything is done and said: let Ctrl-C no longer change how one of our scripts ends."""
     say(None)
