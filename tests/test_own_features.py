@@ -60,7 +60,10 @@ def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
         (lambda f: f[:-1], "1,796 rows, digits has 1,797 images"),
         (lambda f: f[:, 0], "numbers \\(N, F\\)"),
         (lambda f: f.astype(str), "numbers \\(N, F\\)"),
-        (lambda f: np.where(np.arange(len(f))[:, None] == 3, np.nan, f), "NaN or infinite"),
+        (
+            lambda f: np.where(np.arange(len(f))[:, None] == 3, np.nan, f),
+            "NaN, infinite or huge features for 1 images, first in row 3",
+        ),
         (lambda f: rng.permutation(f), "images' order"),
     ],
 )

@@ -60,7 +60,7 @@ def load_checked_model(args: argparse.Namespace) -> ModelFile:
 def _read_config(path: str) -> ModelConfig:
     try:
         values = json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from None
     return ModelConfig.from_dict(values)
 

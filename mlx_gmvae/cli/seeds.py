@@ -58,7 +58,7 @@ class Seeds:
             path = self.folder.of_seed(number).metrics
             try:
                 losses[number] = float(json.loads(path.read_text())["pairs"]["pair_loss"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InputError(f"{path} is damaged ({error}); remove it and resume") from None
         return dict(sorted(losses.items(), key=lambda item: item[1]))
 
@@ -106,7 +106,7 @@ def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
         model = ModelConfig.from_dict(saved["model"])
         training = TrainConfig.from_dict(saved["training"])
         count, record = int(saved["count"]), dict(saved.get("record") or {})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
     splits = options.load_resumed(args, source, model)
     provenance.require_same_images(record, splits.train, args.resume)

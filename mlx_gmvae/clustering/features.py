@@ -4,11 +4,11 @@ A .npy array (N, F), or an .npz with `features` and, to be safe from a mix-up, `
 each image of the source, in its order; for a folder that of the sorted relative names.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ..data.arrays import read_arrays
 from ..data.splits import Splits
 from ..errors import InputError
 from .descriptors import describe
@@ -30,29 +30,33 @@ def load_features(path: str, splits: Splits) -> np.ndarray:
             "one row per image"
         )
     rows = _rows(path, len(values), files, splits)
-    features = np.asarray(values[rows], np.float32)
-    if not np.isfinite(features).all():
-        bad = int((~np.isfinite(features).all(axis=1)).sum())
-        raise InputError(f"{path} has NaN or infinite features for {bad:,} images")
-    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    with np.errstate(over="ignore"):  # seen below
+        features = np.asarray(values[rows], np.float32)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(lengths[:, 0]))  # also where their squares are too large
+    if len(bad):
+        raise InputError(
+            f"{path} has NaN, infinite or huge features for {len(bad):,} images, first in row "
+            f"{rows[bad[0]]} (counted from 0)"
+        )
+    features /= np.maximum(lengths, 1e-12)
     _require_order(path, features, splits.train.images)
     return features
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content, None
-        with content:
-            if "features" not in content:
-                raise InputError(f"{path} has no array named features")
-            files = [str(name) for name in content["files"]] if "files" in content else None
-            return content["features"], files
+        arrays = read_arrays(path, ("features", "files"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not an array file ({error})") from None
+    if "" in arrays:
+        return arrays[""], None
+    if "features" not in arrays:
+        raise InputError(f"{path} has no array named features")
+    files = [str(name) for name in arrays["files"].ravel()] if "files" in arrays else None
+    return arrays["features"], files
 
 
 def _rows(path: str, num: int, files: list[str] | None, splits: Splits) -> np.ndarray:

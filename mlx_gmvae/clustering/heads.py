@@ -50,6 +50,12 @@ class Heads(nn.Module):
         """Keep the head in use from now on."""
         self.margin = mx.array(UNREACHABLE)
 
+    def require_choice(self) -> None:
+        """Raise ValueError unless the head in use is one of them: MLX looks anywhere."""
+        chosen = int(self.chosen.item())  # type: ignore[arg-type, unused-ignore]
+        if not 0 <= chosen < len(self.weight):
+            raise ValueError(f"there is no head {chosen}")
+
     def copy_to(self, layer: nn.Linear) -> None:
         """Give `layer` the weights of the chosen head."""
         layer.update({"weight": self.weight[self.chosen], "bias": self.bias[self.chosen]})

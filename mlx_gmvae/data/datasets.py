@@ -9,6 +9,7 @@ from ..config.model import LARGEST
 from ..config.record import require_choice, require_range
 from ..device.cache import cache_dir
 from ..errors import InputError
+from .arrays import array_shapes, read_arrays
 from .fitting import FITS, Sizes, fit_images, note, with_channels
 from .folder import Wanted, load_image_folder
 from .formats import is_image_name
@@ -17,6 +18,7 @@ from .published import PUBLISHED, load_published
 from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, two_sources
 from .store import expanded
 
+ARRAYS = ("images", "labels", "test_images", "test_labels")  # of an .npz
 NAMES = (*PUBLISHED, "digits")
 
 
@@ -105,16 +107,18 @@ def _load(source: str, data_dir: Path, least: int) -> Splits:
 
 def _load_arrays(path: Path, least: int) -> Splits:
     try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {"images": content} if path.suffix == ".npy" else dict(content)
+        arrays = read_arrays(path, ARRAYS)
+        if "images" not in arrays and "" not in arrays:
+            found = ", ".join(array_shapes(path)) or "nothing"
+            raise InputError(f"{path} has no array named images (it has {found})")
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # damaged archives raise a dozen unrelated types
+    except ValueError as error:
         raise InputError(f"{path} is not a readable NumPy array file: {error}") from None
-    if "images" not in arrays:
-        found = ", ".join(arrays) or "nothing"
-        raise InputError(f"{path} has no array named images (it has {found})")
-    train = make_dataset(str(path), arrays["images"], arrays.get("labels"))
+    images = arrays["images"] if "images" in arrays else arrays[""]
+    train = make_dataset(str(path), images, arrays.get("labels"))
     if "test_images" not in arrays:
         return hold_out(train, least)
     return two_sources(

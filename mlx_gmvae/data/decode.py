@@ -115,11 +115,14 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     """`image` itself, or from 16 bits a channel, or floats in [0, 1], one of 8 bits."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     largest = 1.0 if image.mode == "F" else 255.0 * SIXTEEN_TO_EIGHT_BITS
     if not (values.min() >= 0 and values.max() <= largest):  # also false for NaN
         raise ValueError(f"its pixels are not in [0, {largest:g}]")
-    return Image.fromarray(np.rint(values * (255 / largest)).astype(np.uint8))
+    bytes_ = np.empty(values.shape, np.uint8)
+    for row, out in zip(values, bytes_, strict=True):  # one at a time, for the memory's sake
+        out[...] = np.rint(row.astype(np.float64) * (255 / largest))
+    return Image.fromarray(bytes_)
 
 
 def _reason(error: Exception, path: str) -> str:

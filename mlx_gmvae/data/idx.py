@@ -1,6 +1,7 @@
 """IDX, the format MNIST is published in: a magic number, big-endian sizes, then bytes."""
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -8,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from .arrays import require_memory
 
 UNSIGNED_BYTE = 0x08
+LARGEST_HEADER_BYTES = 20
+CHUNK_BYTES = 1 << 24
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -27,9 +31,23 @@ def read_raw(path: Path) -> bytes:
 
 
 def gunzip(content: bytes, path: Path) -> bytes:
-    """Decompressed content of the file `path`. Raises InputError."""
+    """Decompressed content of the IDX file `path`. Raises InputError.
+
+    No more of it than its header announces, and one byte, so that a small file cannot fill the
+    memory.
+    """
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            head = file.read(LARGEST_HEADER_BYTES)
+            start, shape = _header(head, str(path))
+            missing = start + math.prod(shape) + 1 - len(head)
+            require_memory(missing)
+            # Read as it comes: what is announced may not be there.
+            parts = [head]
+            while missing > 0 and (part := file.read(min(missing, CHUNK_BYTES))):
+                parts.append(part)
+                missing -= len(part)
+            return b"".join(parts)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path} is damaged or not gzip; download it again") from None
 
@@ -40,13 +58,7 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
     Raises InputError for a wrong magic number, another element type than unsigned byte, or
     a length that does not match the sizes in the header.
     """
-    if len(content) < 4 or content[:2] != b"\0\0":
-        raise InputError(f"{name} is not an IDX file (wrong magic number)")
-    kind, rank = content[2], content[3]
-    if kind != UNSIGNED_BYTE or not 1 <= rank <= 4:
-        raise InputError(f"{name} is not an IDX file of 1 to 4 dimensions of unsigned bytes")
-    start = 4 + 4 * rank
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    start, shape = _header(content, name)
     expected = math.prod(shape)
     if len(content) - start != expected:
         raise InputError(
@@ -54,3 +66,14 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
             f"{max(0, len(content) - start)} are there; download it again"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _header(content: bytes, name: str) -> tuple[int, list[int]]:
+    """Where the items begin, and the shape. Raises InputError."""
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise InputError(f"{name} is not an IDX file (wrong magic number)")
+    kind, rank = content[2], content[3]
+    if kind != UNSIGNED_BYTE or not 1 <= rank <= 4:
+        raise InputError(f"{name} is not an IDX file of 1 to 4 dimensions of unsigned bytes")
+    start = 4 + 4 * rank
+    return start, [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]

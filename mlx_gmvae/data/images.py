@@ -1,5 +1,6 @@
 """Arrays of images (N, H, W, C): as bytes, looked at through chosen rows."""
 
+import math
 import zlib
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.lib.array_utils import byte_bounds
 from ..errors import InputError
 
 CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
+BLOCK_VALUES = 1 << 20  # that are converted at a time
 NARROW = 5  # times as high as wide: more likely the colours of one picture
 
 
@@ -60,14 +62,32 @@ def _in_eight_bits(images: np.ndarray, name: str) -> np.ndarray:
         return images.astype(np.uint8) * 255
     if images.dtype.kind not in "fiu":
         raise InputError(f"{name}: images are of type {images.dtype}; use uint8 or floats")
-    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    low, high = value_range(images, name)
     largest = 1.0 if images.dtype.kind == "f" else 255.0
-    if not (low >= 0 and high <= largest):  # also false for NaN
+    if not (low >= 0 and high <= largest):
         raise InputError(
             f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
             f"[{low:g}, {high:g}]; rescale them"
         )
-    return np.rint(images * (255 / largest)).astype(np.uint8)
+    scaled = np.empty(images.shape, np.uint8)
+    rows = max(1, BLOCK_VALUES // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), rows):  # for the memory's sake
+        block = slice(start, start + rows)
+        scaled[block] = np.rint(images[block] * (255 / largest)).astype(np.uint8)
+    return scaled
+
+
+def value_range(images: np.ndarray, name: str) -> tuple[float, float]:
+    """The lowest and the highest pixel. Raises InputError for NaN or infinity, naming the image."""
+    with np.errstate(invalid="ignore"):  # seen here
+        low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        first = next(row for row, image in enumerate(images) if not np.isfinite(image).all())
+        raise InputError(
+            f"{name}: image {first} (counted from 0) is the first with pixels that are NaN or "
+            "infinite; mend or remove it"
+        )
+    return low, high
 
 
 def _on_white(images: np.ndarray) -> np.ndarray:

@@ -70,6 +70,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else 1
 
 
+def memory_bytes() -> int:
+    """How much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def select_device(cpu: bool = False) -> None:
     """Use MLX's default device (the GPU where there is one), or the CPU if asked.
 

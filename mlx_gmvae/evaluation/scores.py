@@ -10,6 +10,7 @@ from ..data.batches import batch_size, in_batches, over_batches, with_progress
 from ..data.images import Images
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state
+from ..errors import InputError
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from .metrics import mse, ssim
@@ -23,7 +24,7 @@ GAUSSIAN_SAMPLES = 2000
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
     """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
-    return over_batches(model.reconstruct, images, what="reconstructing")
+    return _finite(over_batches(model.reconstruct, images, what="reconstructing"))
 
 
 def reconstruction_scores(
@@ -43,7 +44,7 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
     drawn = (model.sample(each, component) for each in with_progress(nums, "sampling"))
-    return np.concatenate([np.array(images) for images in drawn])
+    return _finite(np.concatenate([np.array(images) for images in drawn]))
 
 
 def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -> np.ndarray:
@@ -62,12 +63,19 @@ def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -
 
 def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
     """Means of q(z|x), (N, D)."""
-    return over_batches(lambda x: model.encode(x).mean, images, what="encoding")
+    return _finite(over_batches(lambda x: model.encode(x).mean, images, what="encoding"))
 
 
 def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
     """q(y|x), (N, K)."""
-    return over_batches(model.responsibilities, images, what="clustering")
+    return _finite(over_batches(model.responsibilities, images, what="clustering"))
+
+
+def _finite(answers: np.ndarray) -> np.ndarray:
+    """A model's answers. Raises InputError if they are no numbers: its weights must be at fault."""
+    if not np.isfinite(answers).all():
+        raise InputError("the model answers with NaN or infinity; its weights are of no use")
+    return answers
 
 
 def anomaly_scores(

@@ -7,8 +7,6 @@ before a model is built from it.
 """
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 
 from .. import __version__
 from ..config import ModelConfig
+from ..data.arrays import Shapes, array_shapes, read_arrays
 from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, build_model
@@ -26,17 +25,8 @@ from . import safetensors
 CONFIG_KEY = "__config__"
 FORMAT = 1
 LARGEST_CONFIG_BYTES = 1 << 26
-HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 FLOAT_TYPES = ("<f4", "<f8", "<f2")
-# What zipfile, NumPy and JSON raise for damaged files: of an unknown version or compression
-# (NotImplementedError), encrypted (RuntimeError), nested too deeply (RecursionError), and others.
-DAMAGED = (
-    zipfile.BadZipFile, zlib.error, ValueError, SyntaxError, KeyError, EOFError, UnicodeError,
-    NotImplementedError, RuntimeError, RecursionError, OverflowError, MemoryError,
-)  # fmt: skip
+LARGEST_WEIGHT = 1e12  # no training gets near, and products of larger ones overflow
 
 
 @dataclass
@@ -73,7 +63,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
         shapes, encoded = safetensors.header(path)
         info = _parsed(path, encoded) if encoded is not None else {}
     else:
-        shapes = array_shapes(path)
+        shapes = _shapes(path)
         info = load_info(path) if CONFIG_KEY in shapes else {}
     if not info and config is None:
         raise InputError(
@@ -88,6 +78,8 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     for name, value in arrays.items():
         if not mx.isfinite(value).all():
             raise InputError(f"{path} is damaged: {name} is not finite; copy or train it again")
+        if mx.abs(value).max() > LARGEST_WEIGHT:
+            raise InputError(f"{path} is damaged: {name} has values above {LARGEST_WEIGHT:g}")
     model.load_weights(list(arrays.items()))
     model.eval()
     parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
@@ -115,30 +107,30 @@ def load_arrays(path: str | Path) -> dict[str, mx.array]:
     if Path(path).suffix == safetensors.SUFFIX:
         return safetensors.load(Path(path))
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _to_mlx(archive[name]) for name in archive.files if name != CONFIG_KEY}
-    except (OSError, *DAMAGED) as error:
+        arrays = read_arrays(Path(path))
+        return {name: _to_mlx(array) for name, array in arrays.items() if name != CONFIG_KEY}
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); copy or train it again") from None
 
 
 def load_info(path: str | Path) -> dict[str, Any]:
     """The JSON in a file written by `save_arrays`. Raises InputError if there is none."""
-    shape, dtype = array_shapes(Path(path)).get(CONFIG_KEY, ((), ""))
+    path = Path(path)
+    shape, dtype = _shapes(path).get(CONFIG_KEY, ((), ""))
     if len(shape) != 1 or dtype != "|u1" or shape[0] > LARGEST_CONFIG_BYTES:
         raise InputError(f"{path} has no readable configuration; it is not an mlx_gmvae file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            encoded = archive[CONFIG_KEY].tobytes()
-    except (OSError, *DAMAGED) as error:
+        encoded = read_arrays(path, [CONFIG_KEY])[CONFIG_KEY].tobytes()
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: its configuration is damaged ({error})") from None
-    return _parsed(Path(path), encoded)
+    return _parsed(path, encoded)
 
 
 def _parsed(path: Path, encoded: str | bytes) -> dict[str, Any]:
     """The JSON that a file of ours holds. Raises InputError if it does not."""
     try:
         info = json.loads(encoded)
-    except DAMAGED as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its configuration is damaged ({error})") from None
     if not isinstance(info, dict) or not isinstance(info.get("format"), int):
         raise InputError(f"{path}: its configuration is not one of ours")
@@ -149,32 +141,17 @@ def _parsed(path: Path, encoded: str | bytes) -> dict[str, Any]:
     return info  # type: ignore[no-any-return]
 
 
-def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """(shape, dtype) of every array, from the headers alone: nothing large is allocated."""
+def _shapes(path: Path) -> Shapes:
+    """(shape, dtype) of every array of an .npz. Raises InputError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {
-                name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()
-            }
+        return array_shapes(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except DAMAGED:
+    except ValueError:
         raise InputError(f"{path} is damaged or not an .npz file of numeric arrays") from None
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
-    with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        read = HEADERS.get(version)
-        if read is None:
-            raise ValueError(f"version {version} of the array format")
-        shape, _, dtype = read(member)
-    return shape, dtype.str
-
-
-def _check_shapes(
-    path: Path, model: LatentVariableModel, found: dict[str, tuple[tuple[int, ...], str]]
-) -> None:
+def _check_shapes(path: Path, model: LatentVariableModel, found: Shapes) -> None:
     """Compare the file with the model's parameters, which MLX has not allocated yet."""
     expected = {name: value.shape for name, value in model.arrays().items()}
     names = set(found) - {CONFIG_KEY}

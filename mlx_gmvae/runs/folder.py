@@ -127,7 +127,11 @@ class RunFolder:
         return folder, saved
 
     def save(self, trainer: Trainer, source: Source, record: dict[str, Any]) -> None:
-        """Write the model, the history, and the state that resumes at this very step."""
+        """Write the model, the history, and the state that resumes at this very step.
+
+        Raises InputError, and leaves what is there, if the weights are not finite.
+        """
+        trainer.require_finite()
         self.save_state(trainer, source, record)
         self.save_model(trainer, source)
         if trainer.history:
@@ -190,7 +194,10 @@ class RunFolder:
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
             if graph is None and saved.get("made_from") == made_from:
-                return np.array(load_arrays(self.neighbours)["graph"])
+                kept = np.array(load_arrays(self.neighbours).get("graph"))
+                if not _is_graph(kept, len(images), config.neighbours):
+                    raise InputError(f"{self.neighbours} is damaged; remove it to find them again")
+                return kept
         if graph is None and config.features:
             raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
         if graph is None:
@@ -223,6 +230,13 @@ def _made(path: Path) -> bool:
         path.mkdir(exist_ok=True)  # complains if it is a file
         return False
     return True
+
+
+def _is_graph(graph: np.ndarray, num: int, neighbours: int) -> bool:
+    """Whether it says of `num` images which others are their neighbours."""
+    if graph.dtype != np.int32 or graph.shape != (num, min(neighbours, num - 1)):
+        return False
+    return not graph.size or (graph.min() >= 0 and graph.max() < num)
 
 
 def _holds_run(path: Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.batches import in_batches
+from ..data.images import value_range
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
@@ -138,10 +139,13 @@ class LoadedModel:
             raise InputError(f"images have shape {tuple(images.shape)}; they must be N x {shape}")
         if array.dtype == np.uint8:
             return array
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-        if array.dtype.kind != "f" or not (low >= 0 and high <= 1):  # also false for NaN
+        is_real = array.dtype.kind == "f"
+        low, high = value_range(array, "images") if is_real else (0.0, 0.0)
+        if not (is_real and low >= 0 and high <= 1):
             raise InputError(
-                f"images are {array.dtype} in [{low:g}, {high:g}]; give uint8, or floats in [0, 1]"
+                f"images are {array.dtype}"
+                + (f" in [{low:g}, {high:g}]" if is_real else "")
+                + "; give uint8, or floats in [0, 1]"
             )
         return array.astype(np.float32)
 

@@ -4,19 +4,20 @@ The header is read by itself first, so that a damaged or hostile file allocates 
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
+from ..data.arrays import Shapes
 from ..errors import InputError
 
 SUFFIX = ".safetensors"
 KEY = "mlx_gmvae"  # of the JSON among the metadata
 LARGEST_HEADER_BYTES = 1 << 26
 TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # as NumPy calls them
-
-Shapes = dict[str, tuple[tuple[int, ...], str]]
 
 
 def save(path: Path, arrays: dict[str, mx.array], info: str) -> None:
@@ -31,13 +32,14 @@ def header(path: Path) -> tuple[Shapes, str | None]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(LARGEST_HEADER_BYTES, path.stat().st_size - 8):
                 raise ValueError("a header of impossible length")
-            content = json.loads(file.read(length))
+            content = json.loads(file.read(length), object_pairs_hook=_without_repetition)
         metadata = content.pop("__metadata__", {})
-        shapes = {name: _described(entry) for name, entry in content.items()}
+        room = path.stat().st_size - 8 - length
+        shapes = {name: _described(entry, room) for name, entry in content.items()}
         found = metadata.get(KEY)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         raise InputError(f"{path} is damaged or not a .safetensors file") from None
     if found is not None and not isinstance(found, str):
         raise InputError(f"{path} has no readable configuration; it is not an mlx_gmvae file")
@@ -54,6 +56,20 @@ def load(path: Path) -> dict[str, mx.array]:
     return arrays  # type: ignore[no-any-return]
 
 
-def _described(entry: dict[str, Any]) -> tuple[tuple[int, ...], str]:
-    kind = str(entry["dtype"])
-    return tuple(int(side) for side in entry["shape"]), TYPES.get(kind, kind)
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
+def _described(entry: dict[str, Any], room: int) -> tuple[tuple[int, ...], str]:
+    """(shape, dtype) of an entry of the header, before as many bytes as there is `room` for."""
+    kind, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])
+    start, end = (int(offset) for offset in entry["data_offsets"])
+    if min(shape, default=0) < 0 or not 0 <= start <= end <= room:
+        raise ValueError("an array that lies outside of the file")
+    if kind not in TYPES:
+        return shape, kind  # refused where it is compared with the model's
+    if math.prod(shape) * np.dtype(TYPES[kind]).itemsize != end - start:
+        raise ValueError("an array of another size than its place")
+    return shape, TYPES[kind]

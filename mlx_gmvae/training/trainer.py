@@ -33,6 +33,12 @@ from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
 from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration, epoch_line
+from .checks import (
+    require_finite_losses,
+    require_finite_weights,
+    require_like,
+    require_progress,
+)
 from .defaults import for_model, for_set_size
 from .division import divide
 from .loss import Objective
@@ -121,7 +127,7 @@ class Trainer:
         """Train up to `config.epochs`, yielding the record of each finished epoch.
 
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
-        again. Raises InputError if the loss is no longer finite.
+        again. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
         if self.epoch == self.step == 0:
             learn_patches(self.model, self.images)
@@ -152,6 +158,7 @@ class Trainer:
                     self.totals = self.totals + losses
                     mx.eval(self.totals, captured)
                     self.step += 1
+                    require_finite_losses(self.totals, self.term_names, self._when())
                     self.seconds = time.perf_counter() - started
                     bar.update()
                     if after_step is not None:
@@ -224,10 +231,7 @@ class Trainer:
         record |= dict(zip(self.term_names, terms, strict=True))
         record["throughput"] = self.steps_per_epoch * self.batchsize / self.seconds
         record["seconds"] = self.seconds
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} in epoch {self.epoch + 1}; lower --lr or set --clip_grad"
-            )
+        self.require_finite()
         self.trained.eval()
         if len(self.validation_rows):
             record["validation"] = self._validation_loss()
@@ -237,6 +241,14 @@ class Trainer:
             self.model.refit(distributed.from_first(latents), self.config.seed)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals = mx.zeros_like(self.totals)
+
+    def require_finite(self) -> None:
+        """Raise InputError if weights are no numbers any more, as after a step that diverged."""
+        parameters: Any = tree_flatten(self.trained.parameters())
+        require_finite_weights(parameters, self._when())
+
+    def _when(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step} of {self.steps_per_epoch}"
 
     def _validation_loss(self) -> float:
         """The negative bound of the images held out, nats per image, always with the same noise."""
@@ -262,8 +274,15 @@ class Trainer:
         return arrays, progress | {"history": self.history}
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
-        """Continue from `state`'s answer, in a Trainer of the same model, data and config."""
+        """Continue from `state`'s answer, in a Trainer of the same model, data and config.
+
+        Raises ValueError or KeyError if it is not that.
+        """
+        require_like(arrays, self.state()[0])
+        require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
+        if self.objective.heads is not None:
+            self.objective.heads.require_choice()
         # In place, since the compiled step holds this very dictionary.
         self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
         self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent

@@ -1,0 +1,90 @@
+"""Faults tried for a long time: what is promised in docs/RELIABILITY.md, shown with figures.
+
+    python benchmarks/soak.py files --count 20000      mutated files of every kind that is read
+    python benchmarks/soak.py fuzz --minutes 10        each reader that long, by hypothesis
+    python benchmarks/soak.py numbers                  NaN, odd sets, runs that diverge
+    python benchmarks/soak.py downloads                a server that does everything wrong
+    python benchmarks/soak.py page                     names that want to be markup, in a browser
+    python benchmarks/soak.py --table                  what is kept, as Markdown
+
+Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json.
+"""
+
+import argparse
+import importlib
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "benchmarks" / "results" / "soak.json"
+MODULES = ("soak_files", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+Part = Callable[[argparse.Namespace], list[dict]]
+
+
+def parts() -> dict[str, Part]:
+    """Every part by name; a module of parts that is not there yet has none."""
+    found: dict[str, Part] = {}
+    for name in MODULES:
+        if (ROOT / "benchmarks" / f"{name}.py").is_file():
+            found |= importlib.import_module(name).PARTS
+    return found
+
+
+def table(kept: dict) -> str:
+    """Fault, tried, survived, command: a row each."""
+    lines = ["| fault | tried | survived | command |", "|---|---:|---:|---|"]
+    for part in kept.values():
+        for row in part["rows"]:
+            figures = f"{row['tried']:,} | {row['survived']:,}"
+            lines.append(f"| {row['fault']} | {figures} | `{part['command']}` |")
+    return "\n".join(lines)
+
+
+def kept_so_far() -> dict:
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="*", metavar="PART")
+    parser.add_argument("--count", type=int, default=2000, help="files to mutate")
+    parser.add_argument("--minutes", type=float, default=10, help="of fuzzing, for each reader")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data_dir", help="a folder with published sets")
+    parser.add_argument("--workdir", help="where files are written (default: a temporary folder)")
+    parser.add_argument("--table", action="store_true", help="print what is kept and run nothing")
+    args = parser.parse_args()
+    if args.table:
+        print(table(kept_so_far()))
+        return 0
+    known = parts()
+    unknown = [name for name in args.part if name not in known]
+    if unknown or not args.part:
+        parser.error(f"the parts are {', '.join(known)}")
+    failed = 0
+    for name in args.part:
+        with tempfile.TemporaryDirectory() as temporary:
+            own = argparse.Namespace(**{**vars(args), "workdir": args.workdir or temporary})
+            rows = known[name](own)
+        failed += sum(row["tried"] - row["survived"] for row in rows)
+        command = ["python", "benchmarks/soak.py", name, *options(args, name)]
+        kept = kept_so_far() | {name: {"command": shlex.join(command), "rows": rows}}
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    print(f"{failed} failed" if failed else "all survived")
+    return int(failed > 0)
+
+
+def options(args: argparse.Namespace, name: str) -> list[str]:
+    """The flags that say how much of a part was done."""
+    own = {"files": "count", "fuzz": "minutes"}.get(name)
+    return [f"--{own}", f"{getattr(args, own):g}"] if own else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

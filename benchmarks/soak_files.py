@@ -1,0 +1,216 @@
+"""Hostile files: mutated at random, each read right or refused in one line; `soak.py files`.
+
+Workers read them, in processes of their own with a limit of memory and five seconds for each file,
+so that a crash costs one file and is counted. A failure says the kind and the seed, which give the
+same file again: `python benchmarks/soak_files.py "sets, .npz" 17`.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+from mlx_gmvae.errors import InputError
+
+import numpy as np
+import soak_mutations as mutate
+from PIL import Image
+from soak_kinds import KINDS, SHARES, Arrays, Kind
+
+SECONDS_EACH = 5
+SECONDS_UNTIL_KILLED = 20
+SPARE_BYTES = 3 << 30  # of address space, above what a worker has when it starts
+SLACK_BYTES = 96 << 20  # of memory: what libraries take by the way
+
+
+class TooSlow(BaseException):
+    """Past every `except Exception`."""
+
+
+def mutated(kind: Kind, seed: int) -> tuple[bytes, bytes, str]:
+    """A good file, that file mutated, and by what."""
+    rng = random.Random(seed)
+    original = kind.make(rng)
+    mutation = rng.choice((*mutate.BYTES, *kind.lies))
+    return original, mutation(rng, original), mutation.__name__
+
+
+def problem_of(kind: Kind, path: Path, original: bytes, content: bytes, by: str) -> str:
+    """What is wrong with how a mutated file is read; nothing if it is read right or refused."""
+    with_what_was = set(os.listdir(".")), set(os.listdir(path.parent.parent))
+    path.write_bytes(content)
+    honest = _pixels(path) * 4 + len(content) * (20 if content[:2] in (b"PK", b"\x1f\x8b") else 3)
+    _reset_peak()
+    before = _memory("VmRSS")
+    found: Arrays = {}
+    try:
+        found = kind.read(path)
+    except InputError as error:
+        if "\n" in str(error) or not str(error):
+            return f"refused in other than one line: {error!r}"
+    except TooSlow:
+        return f"takes over {SECONDS_EACH} seconds"
+    except Exception as error:  # the point of it all
+        return f"{type(error).__name__}: {str(error)[:120]}"
+    taken = _memory("VmHWM") - before
+    honest += sum(array.nbytes for array in found.values())
+    if taken > 2 * honest + SLACK_BYTES:
+        return f"took {taken >> 20} MB where {honest >> 20} were needed"
+    if (set(os.listdir(".")), set(os.listdir(path.parent.parent))) != with_what_was:
+        return "something was written outside, or executed"
+    for name, array in found.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"{name} is not finite"
+    if kind.is_checked and by == "flip" and found:
+        path.write_bytes(original)
+        for name, array in kind.read(path).items():
+            if not np.array_equal(array, found.get(name)):
+                return f"{name} is not what was written"
+    return ""
+
+
+def _pixels(path: Path) -> int:
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height if image.width * image.height < 1 << 27 else 0
+    except Exception:
+        return 0
+
+
+def _memory(line: str) -> int:
+    """Bytes of this process by /proc; 0 where there is none."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        return 1024 * next(int(row.split()[1]) for row in file if row.startswith(line))
+    return 0
+
+
+def _reset_peak() -> None:
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+@contextlib.contextmanager
+def alarm(seconds: int) -> Iterator[None]:
+    """Within, `TooSlow` is raised after so long."""
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def attempt(name: str, seed: int, folder: Path) -> str:
+    """What is wrong with how the file of that kind and seed is read."""
+    kind = KINDS[name]
+    place = folder / "inside" / "".join(filter(str.isalnum, name))
+    place.mkdir(parents=True, exist_ok=True)
+    original, content, by = mutated(kind, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if "pictures" in name or ".mat" in name:
+            warnings.simplefilter("ignore")  # as where folders are read
+        with alarm(SECONDS_EACH):
+            problem = problem_of(kind, place / kind.file, original, content, by)
+    return f"{name}, seed {seed} ({by}): {problem}" if problem else ""
+
+
+def read_good(name: str, folder: Path) -> Arrays:
+    """A file that nothing was done to; now all is imported that its reader needs."""
+    place = folder / "good"
+    place.mkdir(exist_ok=True)
+    path = place / KINDS[name].file
+    path.write_bytes(KINDS[name].make(random.Random(0)))
+    return KINDS[name].read(path)
+
+
+def work(name: str, seeds: range, folder: str, pipe: Connection) -> None:
+    """In a worker: seed after seed, each announced before and answered after."""
+    os.chdir(folder)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)  # libraries of pictures talk
+    read_good(name, Path(folder))
+    limit = _memory("VmSize") + SPARE_BYTES
+    if limit > SPARE_BYTES:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for seed in seeds:
+        pipe.send((seed, None))
+        pipe.send((seed, attempt(name, seed, Path(folder))))
+
+
+def survived(name: str, seeds: range, folder: Path) -> list[str]:
+    """The failures of a kind over `seeds`; a worker that dies is replaced."""
+    failures, context = [], multiprocessing.get_context("spawn")
+    while seeds:
+        ours, theirs = context.Pipe()
+        worker = context.Process(target=work, args=(name, seeds, str(folder), theirs))
+        worker.start()
+        theirs.close()
+        current = None
+        with contextlib.suppress(EOFError):
+            while ours.poll(SECONDS_UNTIL_KILLED if current is not None else 120):
+                seed, answer = ours.recv()
+                if answer:
+                    failures.append(answer)
+                current = seed if answer is None else None
+                if answer is not None and seed == seeds[-1]:
+                    break
+        worker.kill() if current is not None else None
+        worker.join()
+        if current is None and worker.exitcode == 0:
+            return failures
+        if current is None:
+            return [*failures, f"{name}: the worker ended with {worker.exitcode}"]
+        failures.append(f"{name}, seed {current}: the process died with {worker.exitcode}")
+        seeds = range(current + 1, seeds.stop)
+    return failures
+
+
+def counts(total: int) -> dict[str, int]:
+    """How many files of each kind make `total`."""
+    shares = {name: SHARES.get(name, 1) for name in KINDS}
+    return {name: round(total * share / sum(shares.values())) for name, share in shares.items()}
+
+
+def files(args: argparse.Namespace) -> list[dict]:
+    rows = []
+    for name, num in counts(args.count).items():
+        started = time.monotonic()
+        failures = survived(name, range(args.seed, args.seed + num), Path(args.workdir))
+        rows.append({
+            "fault": f"mutated {name}", "tried": num, "survived": num - len(failures),
+            "failures": failures[:10], "seconds": round(time.monotonic() - started, 1),
+        })  # fmt: skip
+        print(f"{name:<24}{num:>6} tried {len(failures):>4} failed {rows[-1]['seconds']:>7} s")
+        for failure in failures[:10]:
+            print(f"    {failure}", flush=True)
+    return rows
+
+
+def fuzz(args: argparse.Namespace) -> list[dict]:
+    from soak_fuzz import fuzz_all
+
+    return fuzz_all(args)
+
+
+PARTS = {"files": files, "fuzz": fuzz}
+
+
+if __name__ == "__main__":
+    name, seed = sys.argv[1:]
+    print(attempt(name, int(seed), Path.cwd()) or "read right or refused")

@@ -1,0 +1,80 @@
+"""What stops a training: a loss or weights that are no numbers, and a state that does not fit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import InputError
+
+REMEDY = "lower --lr or set --clip_grad; what was saved before is kept"
+MOST = 1e300  # a finite float, which whole numbers of JSON can exceed
+
+
+def require_finite_losses(totals: mx.array, names: Sequence[str], when: str) -> None:
+    """Raise InputError with the first of the terms that went bad; `totals` is the loss, then they.
+
+    They are sums over an epoch so far, which no later step makes finite again.
+    """
+    values = np.array(totals)
+    if not np.isfinite(values).all():
+        bad = [
+            name for name, value in zip(names, values[1:], strict=True) if not np.isfinite(value)
+        ]
+        value = next(value for value in values[::-1] if not np.isfinite(value))
+        raise InputError(f"{(bad or ['the loss'])[0]} became {value} in {when}; {REMEDY}")
+
+
+def require_finite_weights(parameters: Sequence[tuple[str, mx.array]], when: str) -> None:
+    """Raise InputError with the name of the first parameter that holds NaN or infinity."""
+    floats = [
+        (name, value) for name, value in parameters if mx.issubdtype(value.dtype, mx.floating)
+    ]
+    are_finite = np.array(mx.stack([mx.isfinite(value).all() for _, value in floats]))
+    if not are_finite.all():
+        name = floats[int(are_finite.argmin())][0]
+        raise InputError(f"the weights {name} became NaN or infinite in {when}; {REMEDY}")
+
+
+def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]) -> None:
+    """Raise ValueError unless saved arrays have the names, shapes and types of those to restore.
+
+    And finite values. Of random keys there may be those of another number of processes.
+    """
+    wrong = sorted(set(found) ^ set(expected))
+    if wrong:
+        raise ValueError(f"{wrong[0]} is missing or extra")
+    for name, value in expected.items():
+        given = found[name]
+        is_alike = given.shape == value.shape or (name == "random_key" and given.shape[1:] == (2,))
+        if given.dtype != value.dtype or not is_alike:
+            raise ValueError(f"{name} is {given.shape} of {given.dtype}, not {value.shape}")
+    floats = [value for value in found.values() if mx.issubdtype(value.dtype, mx.floating)]
+    if not mx.stack([mx.isfinite(value).all() for value in floats]).all():
+        raise ValueError("not all of its weights are finite")
+
+
+def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
+    """Raise ValueError unless a state's JSON says how far a training is, as it would itself."""
+    epoch, step, history = progress["epoch"], progress["step"], progress["history"]
+    if not (_is_count(epoch) and _is_count(step) and step <= steps_per_epoch):
+        raise ValueError(f"step {step!r} of epoch {epoch!r}")
+    if not isinstance(history, list) or len(history) != epoch:
+        raise ValueError("its history is not of its epochs")
+    for number, record in enumerate(history, 1):
+        is_record = isinstance(record, dict) and {"loss", "throughput", "seconds"} <= set(record)
+        if not (is_record and record.get("epoch") == number):
+            raise ValueError(f"epoch {number} of its history")
+        if not all(type(value) is float or _is_number(value) for value in record.values()):
+            raise ValueError(f"epoch {number} of its history")
+    if not (_is_number(progress["seconds"]) and progress["seconds"] >= 0):
+        raise ValueError("its time is not a number of seconds")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < MOST  # also false for NaN
