@@ -62,5 +62,5 @@ def remove_stale(folder: Path) -> None:
     """Remove what processes that were killed left half written."""
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), path.open("rb") as file:
-            if lock(file.fileno()):
-                path.unlink()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is being written
+            path.unlink()
