@@ -104,7 +104,7 @@ def state(rng: random.Random) -> bytes:
     def content() -> bytes:
         list(trained().run())
         with _folder() as folder:
-            RunFolder(folder).save_state(trained(), Source("digits"))
+            RunFolder(folder).save_state(trained(), Source("digits"), {})
             return (folder / "state.npz").read_bytes()
 
     return content()

@@ -3,9 +3,9 @@
 Public names are imported on first use, so that a script pays only for what it needs.
 """
 
-from .device import interrupts
+from .device import at_once
 
-is_script = interrupts.guard_imports()  # before all that takes time
+is_script = at_once.guard_imports()  # before all that takes time
 
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402

@@ -1,7 +1,6 @@
 """Files that are written: whole or absent, and readable by whom the umask lets."""
 
 import os
-import time
 from pathlib import Path
 
 from mlx_gmvae.device.files import PREFIX, put, remove_stale, temporary, whole
@@ -43,11 +42,12 @@ def test_a_file_may_be_named_after_what_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x-3.so"]
 
 
-def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    old, new, other = (tmp_path / name for name in (f"{PREFIX}old", f"{PREFIX}new", "other"))
-    for path in (old, new, other):
-        path.touch()
-    for path in (old, other):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    remove_stale(tmp_path)
-    assert sorted(tmp_path.iterdir()) == [new, other]
+def test_what_killed_processes_left_is_removed_but_not_what_is_being_written(
+    tmp_path: Path,
+) -> None:
+    for name in (f"{PREFIX}left.npz", "other"):
+        (tmp_path / name).touch()
+    with whole(tmp_path / "new.txt") as written:
+        remove_stale(tmp_path)
+        assert sorted(tmp_path.iterdir()) == [written, tmp_path / "other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.txt", "other"]

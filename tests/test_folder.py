@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import reconstruct
 import train
 from mlx_gmvae.clustering.patches import learn_patches
 from mlx_gmvae.config import ModelConfig, TrainConfig
-from mlx_gmvae.data import mapped
+from mlx_gmvae.data import folder, mapped
 from mlx_gmvae.data.batches import as_float
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.images import Rows, joined
@@ -324,3 +325,43 @@ def test_real_photographs_train_resume_and_cluster(
     metrics = json.loads((tmp_path / "clusters/metrics.json").read_text())
     assert metrics["images"] == 100 and "clustering" in metrics
     assert len(cached(folder)) == 1
+
+
+def test_two_that_decode_one_folder_at_a_time_read_the_same(tmp_path: Path) -> None:
+    for number, image in enumerate(pieces(40)):
+        write(tmp_path / "photos", f"{number}.png", image)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load(tmp_path / "photos"), range(4)))
+    for splits in found:
+        np.testing.assert_array_equal(splits.train.images, found[0].train.images)
+    assert len(cached(tmp_path / "photos")) == 1
+    assert not list((tmp_path / "cache").rglob(".*"))
+
+
+def test_a_folder_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is gone is left out with a note, what is new is seen the next time."""
+    photos = tmp_path / "photos"
+    images = pieces(12)
+    for number, image in enumerate(images[:10]):
+        write(photos, f"{number}.png", image)
+    before = folder.read_headers
+
+    def changed_then(*args: Any) -> Any:
+        (photos / "3.png").unlink()
+        write(photos, "4.png", images[11])
+        write(photos, "new.png", images[10])
+        found = before(*args)
+        (photos / "5.png").unlink()
+        return found
+
+    monkeypatch.setattr(folder, "read_headers", changed_then)
+    splits = load(photos)
+    assert sum(map(len, splits)) == 8
+    (note,) = splits.train.notes
+    assert "2 of 10 images" in note and "3.png" in note and "5.png" in note
+    monkeypatch.undo()
+    again = load(photos)
+    assert sum(map(len, again)) == 9 and not again.train.notes
+    assert len(cached(photos)) == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import train
@@ -124,7 +125,10 @@ def test_at_the_moment_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "mkdir", interrupted_then)
-    with pytest.raises(KeyboardInterrupt), RunFolder.create(str(tmp_path / "run"), "", False):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunFolder.create(str(tmp_path / "run"), "", False, ExitStack()),
+    ):
         pass
     assert not (tmp_path / "run").exists()
 

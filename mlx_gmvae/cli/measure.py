@@ -26,6 +26,7 @@ from ..report.curves import training_curves
 from ..report.outputs import names_in, saved_line
 from ..report.summary import write_summary
 from ..report.tables import write_json
+from ..runs import provenance
 from ..runs.folder import WRITTEN
 from ..runs.iterations import compare_iterations
 from .script import emit, print_scores
@@ -66,7 +67,8 @@ def measure(run: Run) -> None:
     save_summary(run, found, metrics)
     save_card(run, metrics)
     emit("result", {"folder": str(folder), **metrics})
-    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
+    made_with = {"seed": config.seed, **run.record}
+    write_json(run.folder.metrics, metrics | made_with)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
 
 
@@ -88,9 +90,10 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
     text += f"{__version__} on {backend.describe().removeprefix('device: ')}:"
     configuration = {"model": model.to_dict(), "training": training.effective()}
     configuration["training"] |= {"features": given["features"]} if training.features else {}
+    made_with = {"seed": training.seed} | provenance.in_words(run.record)
     path = run.folder.path / "README.md"
     title = run.folder.path.resolve().name
-    write_card(path, title, text, shlex.join(words), metrics, configuration)
+    write_card(path, title, text, shlex.join(words), metrics, made_with, configuration)
 
 
 def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:

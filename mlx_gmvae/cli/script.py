@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -18,6 +19,7 @@ from ..errors import InputError
 
 EXIT_BAD_INPUT = 2
 WIDTH = 100  # of help, in characters
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit
 _lines: ContextVar[TextIO | None] = ContextVar("_lines", default=None)
 
 
@@ -99,11 +101,15 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         except InputError as error:
             message = str(error)
         except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_stdout()
             return 0
         except OSError as error:
             place = f"cannot use {error.filename}: " if error.filename else ""
             message = f"{place}{error.strerror or error}"
+            if error.errno in FULL:
+                message += f" (make room for it); {interrupts.how_to_go_on()}"
+                if not _can_print():
+                    _discard_stdout()
         except KeyboardInterrupt:
             message = ""  # said below, when no frame keeps a progress bar on the screen
         finally:
@@ -116,6 +122,19 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         return EXIT_BAD_INPUT
 
     return wrapped
+
+
+def _can_print() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _discard_stdout() -> None:
+    """What could not be printed must not be tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_line(name: str) -> list[str]:

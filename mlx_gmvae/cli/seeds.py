@@ -7,6 +7,7 @@ short can be resumed, whichever seed it was at.
 import argparse
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from ..config import ModelConfig, TrainConfig
 from ..data.source import Source
 from ..errors import InputError
 from ..report import tables
+from ..runs import provenance
 from ..runs.folder import RunFolder, run_name
+from ..runs.lock import locked
 from . import options, start
 from .start import Plan, Run
 
@@ -39,14 +42,14 @@ class Seeds:
             plan = self.plan._replace(training=replace(self.plan.training, seed=number))
             if folder.metrics.exists():  # written last of all
                 continue
-            if folder.state.is_file():
-                _, saved = RunFolder.open(str(folder.path))
-                yield start.continued(args, folder, saved, plan)
-                continue
-            trainer = plan.trainer()
-            start.find_neighbours(trainer, folder, plan)
-            folder.save_state(trainer, plan.source)
-            yield Run(folder, plan.splits, plan.source, trainer, start.make_summary(args, folder))
+            with locked(folder.path):
+                if folder.state.is_file():
+                    _, saved = RunFolder.open(str(folder.path))
+                    yield start.continued(args, folder, saved, plan)
+                    continue
+                trainer = plan.trainer()
+                start.find_neighbours(trainer, folder, plan)
+                yield start.begun(args, folder, plan, trainer)
 
     def pair_losses(self) -> dict[int, float]:
         """What was measured of each finished run, lowest first."""
@@ -60,20 +63,24 @@ class Seeds:
         return dict(sorted(losses.items(), key=lambda item: item[1]))
 
 
-def new_seeds(args: argparse.Namespace) -> Seeds:
-    """--seeds runs in a new folder. Raises InputError if they cannot be trained."""
+def new_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
+    """--seeds runs in a new folder, ours alone until `held` is closed.
+
+    Raises InputError if they cannot be trained.
+    """
     plan = start.planned(args)
     if not plan.training.pair_weight:
         raise InputError("--seeds needs the pair objective, which compares runs without labels")
     replace(plan.training, seed=plan.training.seed + args.seeds - 1)  # complains if it is too large
     trainer = plan.trainer()
     name = run_name(plan.model, plan.source.dataset)
-    with RunFolder.create(args.outdir, name, args.overwrite) as folder:
+    with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         start.find_neighbours(trainer, folder, plan)  # once for all seeds
         if args.overwrite:
             folder.clear()
         made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
         made_of |= {"data": plan.source.to_dict(), "count": args.seeds}
+        made_of["record"] = provenance.started(plan.splits.train, args.command)
         if plan.number:
             start.save_number(folder.path, plan.number)
         tables.write_json(folder.seeds, made_of)
@@ -86,19 +93,21 @@ def is_cut_short(path: str) -> bool:
     return folder.seeds.is_file() and not folder.state.is_file()
 
 
-def resumed_seeds(args: argparse.Namespace) -> Seeds:
+def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
     """What --seeds began in the folder --resume. Raises InputError if it cannot be read."""
     start.refuse_changes(args)
     if "epochs" in args:
         raise InputError(f"--epochs cannot change while the seeds in {args.resume} are unfinished")
     folder = RunFolder(Path(args.resume))
+    held.enter_context(locked(folder.path))
     try:
         saved = json.loads(folder.seeds.read_text())
         source = Source.from_dict(saved["data"], folder.seeds)
         model = ModelConfig.from_dict(saved["model"])
         training = TrainConfig.from_dict(saved["training"])
-        count = int(saved["count"])
+        count, record = int(saved["count"]), dict(saved.get("record") or {})
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
     splits = options.load_resumed(args, source, model)
+    provenance.require_same_images(record, splits.train, args.resume)
     return Seeds(folder, Plan(splits, source, model, training), count)

@@ -1,9 +1,11 @@
 """A run from the command line, new or resumed: its images, its model, its folder."""
 
 import argparse
-from dataclasses import dataclass
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +22,9 @@ from ..models import build_model, require_effect
 from ..report.plots import save_curves
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
+from ..runs import provenance
 from ..runs.folder import RunFolder, SavedRun, run_name
+from ..runs.lock import locked
 from ..training.defaults import for_model, for_set_size
 from ..training.number import Number, number_of_clusters, require_findable, steps_to_find
 from ..training.trainer import Trainer
@@ -32,13 +36,18 @@ MOST_SHOWN = 30  # clusters, in the picture of their number
 
 @dataclass
 class Run:
-    """What is trained on what, and where it is written."""
+    """What is trained on what, where it is written, and with what it is made."""
 
     folder: RunFolder
     splits: Splits
     source: Source
     trainer: Trainer
     summary: SummaryWriter | None = None
+    record: dict[str, Any] = field(default_factory=dict)  # of `provenance`
+
+    def save(self) -> None:
+        """All that is written of a training under way."""
+        self.folder.save(self.trainer, self.source, self.record)
 
 
 class Plan(NamedTuple):
@@ -97,22 +106,32 @@ def with_number(plan: Plan) -> Plan:
     return plan._replace(model=model, graph=graph, number=number)
 
 
-def new_run(args: argparse.Namespace) -> Run:
-    """A run in a folder of its own, from where it can be resumed before its first step."""
+def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
+    """A run in a folder of its own, from where it can be resumed before its first step.
+
+    No other training may write there until `held` is closed.
+    """
     plan = planned(args)
     trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
     if not distributed.is_first():  # only the first process writes
         find_neighbours(trainer, RunFolder(Path()), plan)
         return Run(RunFolder(Path()), plan.splits, plan.source, trainer)
     name = run_name(plan.model, plan.source.dataset)
-    with RunFolder.create(args.outdir, name, args.overwrite) as folder:
+    with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up
             folder.clear()
         if plan.number:
             save_number(folder.path, plan.number)
-        folder.save_state(trainer, plan.source)
-        return Run(folder, plan.splits, plan.source, trainer, make_summary(args, folder))
+        return begun(args, folder, plan, trainer)
+
+
+def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trainer) -> Run:
+    """A run that can be resumed before its first step."""
+    record = provenance.started(plan.splits.train, args.command)
+    folder.save_state(trainer, plan.source, record)
+    summary = make_summary(args, folder)
+    return Run(folder, plan.splits, plan.source, trainer, summary, record)
 
 
 def save_number(folder: Path, number: Number) -> None:
@@ -135,15 +154,17 @@ def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
     if trainer.objective.pairs is None:
         return
     if distributed.is_first():
-        own = folder.load_neighbours(images, config, plan.graph)
+        own = folder.load_neighbours(images, config, plan.graph, plan.splits.train.crc32)
     else:
         own = np.empty((len(images), min(config.neighbours, len(images) - 1)), np.int32)
     trainer.neighbours = distributed.from_first(own)
 
 
-def resumed_run(args: argparse.Namespace) -> Run:
+def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
     """The run in --resume where it left off. Raises InputError if it is finished."""
     refuse_changes(args)
+    if Path(args.resume).is_dir() and distributed.is_first():
+        held.enter_context(locked(Path(args.resume)))
     folder, saved = RunFolder.open(args.resume)
     splits = options.load_resumed(args, saved.source, saved.model)
     epochs = getattr(args, "epochs", saved.training.epochs)
@@ -154,7 +175,11 @@ def resumed_run(args: argparse.Namespace) -> Run:
 
 
 def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan: Plan) -> Run:
-    """A run where its saved state left off. Raises InputError if it is finished and measured."""
+    """A run where its saved state left off.
+
+    Raises InputError if it is finished and measured, or if the images are others now.
+    """
+    provenance.require_same_images(saved.record, plan.splits.train, str(folder.path))
     trainer = plan.trainer()
     folder.restore(trainer, saved)
     if trainer.is_done and folder.metrics.exists():
@@ -162,9 +187,16 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
             f"the run in {folder.path} is finished after {trainer.epoch} epochs; give more --epochs"
         )
     find_neighbours(trainer, folder, plan)
-    if distributed.is_first():  # what was measured of it holds no longer
-        folder.metrics.unlink(missing_ok=True)
-    return Run(folder, plan.splits, plan.source, trainer, make_summary(args, folder))
+    changes = provenance.changes(saved.record)
+    if distributed.is_first():
+        folder.metrics.unlink(missing_ok=True)  # what was measured of it holds no longer
+        if changes:
+            print(f"the run goes on with {changes}: its weights will not be bit for bit those of "
+                  "an uninterrupted run", file=sys.stderr)  # fmt: skip
+    record, data = saved.record, plan.splits.train
+    record = provenance.resumed(record, data, args.command, trainer.epoch, trainer.step)
+    summary = make_summary(args, folder)
+    return Run(folder, plan.splits, plan.source, trainer, summary, record)
 
 
 def refuse_changes(args: argparse.Namespace) -> None:

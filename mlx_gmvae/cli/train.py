@@ -5,8 +5,10 @@ python train.py --latent_dims 8 --K 10
 
 import argparse
 import shlex
+import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from .script import Parser, command_line, emit, require_at_least, script
 from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
 
-SECONDS_BETWEEN_SAVES = 10
+SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
 PICTURES_PER_RUN = 10
 PICTURED_IMAGES = 64
 SAMPLES_PER_COMPONENT = 10
@@ -52,9 +54,17 @@ def main(argv: list[str] | None = None) -> int:
         return measure_speed(args)
     if args.resume:
         interrupts.say(f"continue with: {resume_command(args, args.resume)}")
-    if args.seeds or (args.resume and is_cut_short(args.resume)):
-        return train_seeds(args)
-    run = resumed_run(args) if args.resume else new_run(args)
+    with ExitStack() as held:
+        if args.seeds or (args.resume and is_cut_short(args.resume)):
+            train_seeds(args, held)
+        else:
+            train_one(args, held)
+    return 0
+
+
+def train_one(args: argparse.Namespace, held: ExitStack) -> None:
+    """Train and measure a run, new or resumed, in a folder that is ours until `held` is closed."""
+    run = resumed_run(args, held) if args.resume else new_run(args, held)
     command = resume_command(args, run.folder.path)
     interrupts.say(f"continue with: {command}")
     print_summary(run)
@@ -62,7 +72,6 @@ def main(argv: list[str] | None = None) -> int:
     interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
         measure(run)
-    return 0
 
 
 def resume_command(args: argparse.Namespace, path: str | Path) -> str:
@@ -83,16 +92,23 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
     trainer = run.trainer
     if not trainer.is_done:
         print_estimate(trainer)
-    saved = time.monotonic()
     every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
     parts_before = parts_line(trainer)
 
-    def log() -> None:
+    saved = time.monotonic()
+
+    def after_step() -> None:
+        nonlocal saved
         if log_every and trainer.step % log_every == 0 and distributed.is_first():
             print(step_line(trainer), flush=True)
+        if distributed.any_of(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
+            trainer.collect_random_keys()
+            if distributed.is_first():
+                run.save()
+            saved = time.monotonic()
 
     with interrupts.noticed() as stopped:
-        for record in trainer.run(stopped, log if log_every else None):
+        for record in trainer.run(stopped, after_step):
             if not distributed.is_first():
                 continue
             if parts_line(trainer) != parts_before:
@@ -109,11 +125,8 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
                 run.folder.save_best(trainer.model)
             if trainer.config.mutual_iterations is not None:
                 save_iteration(run)
-            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                run.folder.save(trainer, run.source)
-                saved = time.monotonic()
         if distributed.is_first():
-            run.folder.save(trainer, run.source)
+            run.save()
         interrupted = stopped() or not trainer.is_done
     if run.summary:
         run.summary.close()
@@ -144,9 +157,9 @@ def measure_speed(args: argparse.Namespace) -> int:
     """--profile and --benchmark_devices: measure, print, and train nothing."""
     if distributed.size() > 1:
         raise InputError("--profile and --benchmark_devices run in one process, not in mlx.launch")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         args.outdir = folder
-        run = new_run(args)
+        run = new_run(args, held)
         print_summary(run)
         if args.profile:
             seconds = profiling.phases(run.trainer, run.splits.test.images)
@@ -156,11 +169,11 @@ def measure_speed(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_seeds(args: argparse.Namespace) -> int:
+def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
     """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
     if distributed.size() > 1:
         raise InputError("--seeds trains in one process; start it without mlx.launch")
-    seeds = resumed_seeds(args) if args.resume else new_seeds(args)
+    seeds = resumed_seeds(args, held) if args.resume else new_seeds(args, held)
     interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
     for run in seeds.unfinished(args):
         print_summary(run)
@@ -171,7 +184,6 @@ def train_seeds(args: argparse.Namespace) -> int:
     seeds.folder.adopt(best)
     print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in losses))
     print(f"kept seed {best} as {seeds.folder.model}")
-    return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -220,6 +232,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--benchmark_devices", action="store_true", help="time the model on the CPU and on the GPU"
     )
     args = parser.parse_args(argv)
+    args.command = shlex.join([*command_line("train"), *(sys.argv[1:] if argv is None else argv)])
     if args.profile or args.benchmark_devices:
         for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary",
                      "json", "log_every"):  # fmt: skip

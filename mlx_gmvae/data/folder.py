@@ -1,6 +1,7 @@
 """Folders of image files: names make classes and splits, pixels come from a memory map."""
 
 import os
+import stat
 import warnings
 from functools import partial
 from pathlib import Path
@@ -114,7 +115,9 @@ def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
     """
     found, others, seen = [], [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        identity = os.stat(place)
+        identity = _status(place)
+        if identity is None:
+            continue
         if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder that was there already
             folders.clear()
             continue
@@ -123,15 +126,23 @@ def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
         below = "" if place == str(folder) else os.path.relpath(place, folder)
         for name in names:
             path = os.path.join(place, name)
-            if name.startswith(".") or not os.path.isfile(path):
+            status = None if name.startswith(".") else _status(path)
+            if status is None or not stat.S_ISREG(status.st_mode):
                 continue
             if is_image_name(name):
-                status = os.stat(path)
                 relative = os.path.join(below, name).replace(os.sep, "/")
                 found.append((relative, status.st_size, status.st_mtime_ns))
             else:
                 others.append(name)
     return sorted(found), others
+
+
+def _status(path: str) -> os.stat_result | None:
+    """None if there is nothing, as where it was removed since the folder was listed."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def arrange(names: list[str]) -> Arrangement:

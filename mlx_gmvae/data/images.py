@@ -1,6 +1,7 @@
 """Arrays of images (N, H, W, C): as bytes, looked at through chosen rows."""
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
     _require_channels(images.shape, name)
     images = _in_eight_bits(images, name)
     return np.ascontiguousarray(images) if images.shape[-1] in (1, 3) else _on_white(images)
+
+
+def crc32(images: np.ndarray) -> int:
+    """A checksum of pixels, by which images are known again."""
+    return zlib.crc32(np.ascontiguousarray(images).data)
 
 
 def _require_channels(shape: tuple[int, ...], name: str) -> None:

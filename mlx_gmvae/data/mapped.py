@@ -77,21 +77,17 @@ class ArrayCache:
         source is removed. Raises InputError if the disk is too small or cannot be written.
         """
         record = Record()
-        with contextlib.ExitStack() as stack:
-            temporary = self._temporary(stack)
-            with temporary.open("wb") as file:
+        try:
+            with whole(self.array) as temporary, temporary.open("wb") as file:
                 self._require_space(shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 start = file.tell()
                 yield file, record
                 file.truncate(start + int(np.prod(shape, dtype=np.int64)))
-            self._remove_outdated()
-        self._describe(record)
-
-    def _temporary(self, stack: contextlib.ExitStack) -> Path:
-        try:
-            return stack.enter_context(whole(self.array))
+                file.flush()
+                self._remove_outdated()
+            self._describe(record)
         except OSError as error:
             raise InputError(
                 f"cannot keep decoded images in {self.place} ({error.strerror}); choose another "

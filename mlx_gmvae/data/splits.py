@@ -2,13 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
-from .images import as_uint8_images, joined
+from .images import as_uint8_images, crc32, joined
 
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
@@ -45,6 +46,11 @@ class Dataset:
         """(H, W, C)."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
+
+    @cached_property
+    def crc32(self) -> int:
+        """The checksum of the images."""
+        return crc32(self.images)
 
     @property
     def label_names(self) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
 import contextlib
+import fcntl
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".saving-"  # of files that are being written
-SECONDS_OF_A_DAY = 86_400
 
 
 @contextlib.contextmanager
@@ -30,8 +29,9 @@ def temporary(path: Path) -> Iterator[Path]:
     # Named before it is made, so that an interrupt at any moment removes it.
     written = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{path.suffix}")
     try:
-        written.open("xb").close()
-        yield written
+        with written.open("xb") as held:
+            lock(held.fileno())  # which says to `remove_stale` that somebody is writing
+            yield written
     finally:
         with contextlib.suppress(OSError):
             written.unlink()
@@ -44,9 +44,23 @@ def put(written: Path, path: Path) -> None:
     os.replace(written, path)
 
 
+def lock(handle: int) -> bool:
+    """Lock an open file until it is closed or the process ends, however; whether that was possible.
+
+    Where a file system knows no locks, nobody is held up.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def remove_stale(folder: Path) -> None:
-    """Remove what processes that were killed a day ago or more left half written."""
+    """Remove what processes that were killed left half written."""
     for path in folder.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > SECONDS_OF_A_DAY:
-                path.unlink()
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is being written
+            path.unlink()

@@ -1,27 +1,25 @@
 """Ctrl-C at any time, and SIGTERM: one line that says what is kept and how to go on, status 130.
 
-While a script imports its modules, `guard_imports` ends it at once; then `as_exceptions` makes a
+While a script imports its modules, `at_once` ends it; then `as_exceptions` makes a
 KeyboardInterrupt of the signal, and in training `noticed` only takes note of it.
 """
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STATUS = 130
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-COMMAND = "mlx-gmvae"
-SCRIPTS = ("train.py", "reconstruct.py", "generate.py", "cluster.py")
-NOTHING_YET = "nothing was written yet; run the same command again"
-SECONDS_TO_WAIT = 0.02
+from . import at_once
+from .at_once import COMMAND as COMMAND
+from .at_once import NOTHING_YET as NOTHING_YET
+from .at_once import STATUS as STATUS
+from .at_once import line as line
 
-_to_say: str | None = NOTHING_YET
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SECONDS_TO_WAIT = 0.02
 
 
 def say(how_to_go_on: str | None) -> None:
@@ -29,42 +27,19 @@ def say(how_to_go_on: str | None) -> None:
 
     Every phase sets it that changes what is true.
     """
-    global _to_say
-    _to_say = how_to_go_on
+    at_once.to_say = how_to_go_on
 
 
-def line() -> str:
-    """The line for an interrupt that happens now."""
-    return f"interrupted; {_to_say}"
+def how_to_go_on() -> str:
+    """What that line says after "interrupted"."""
+    return at_once.to_say or "run the same command again"
 
 
 def finished() -> None:
     """Everything is done and said: let Ctrl-C no longer change how one of our scripts ends."""
     say(None)
-    if signal.getsignal(signal.SIGINT) is _leave:
+    if signal.getsignal(signal.SIGINT) is at_once.leave:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def guard_imports() -> bool:
-    """If one of our scripts is the program that runs, let Ctrl-C end it from here on.
-
-    Nothing has been begun that would need winding up, and an exception in the middle of an import
-    would come out as a traceback, or as something else. Returns whether it is one of them.
-    """
-    path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    beside = path.name in SCRIPTS and path.resolve().parent == Path(__file__).resolve().parents[2]
-    as_module = sys.argv[0] == "-m" and "mlx_gmvae" in sys.orig_argv  # until it has been found
-    is_ours = beside or as_module or path.name == COMMAND
-    if is_ours and _in_main_thread():
-        for name in _heeded():
-            signal.signal(name, _leave)
-    return is_ours
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    if _to_say:
-        os.write(1, f"{line()}\n".encode())
-    os._exit(STATUS)
 
 
 @contextmanager

@@ -17,9 +17,13 @@ def write_card(
     text: str,
     command: str,
     metrics: dict[str, Any],
+    made_with: dict[str, Any],
     configuration: dict[str, Any],
 ) -> None:
-    """Write a card beside a model.npz, with the pictures that lie there and `metrics` in groups."""
+    """Write a card beside a model.npz, with the pictures that lie there and `metrics` in groups.
+
+    `made_with` names what has to be the same for the same weights to come out.
+    """
     lines = [
         "---",
         "library_name: mlx_gmvae",
@@ -42,7 +46,11 @@ def write_card(
         "\n## Use\n",
         '```python\nimport mlx_gmvae as mg\n\nmodel = mg.load("model.npz")\n'
         "model.encode(images), model.reconstruct(images), model.sample(10)\n```\n",
-        "## Configuration\n",
+        "## Made with\n",
+        "With the same of all this the same weights come out, bit for bit.\n",
+        "| | |\n|---|---|",
+        *(f"| {name} | {value} |" for name, value in made_with.items()),
+        "\n## Configuration\n",
         f"```json\n{json.dumps(configuration, indent=1)}\n```",
     ]
     path.write_text("\n".join(lines) + "\n")

@@ -1,9 +1,8 @@
 """A run folder: what train.py writes while it trains, and what --resume reads back."""
 
+import contextlib
 import shutil
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
+from ..data.images import crc32
 from ..data.source import Source
 from ..device.files import whole
 from ..errors import InputError
@@ -20,6 +20,7 @@ from ..report import tables
 from ..training.trainer import Trainer
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .iterations import iteration_file
+from .lock import Occupied, locked
 
 WRITTEN = (  # by a run, in its folder
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
@@ -43,6 +44,7 @@ class SavedRun(NamedTuple):
     training: TrainConfig
     source: Source
     progress: dict[str, Any]  # epoch, step, seconds, history
+    record: dict[str, Any]  # of `provenance`
 
 
 class RunFolder:
@@ -58,12 +60,15 @@ class RunFolder:
         self.seeds = path / "seeds.json"
 
     @classmethod
-    @contextmanager
-    def create(cls, outdir: str | None, name: str, overwrite: bool) -> Iterator["RunFolder"]:
+    @contextlib.contextmanager
+    def create(
+        cls, outdir: str | None, name: str, overwrite: bool, held: contextlib.ExitStack
+    ) -> Iterator["RunFolder"]:
         """`outdir`, or results/<name>, numbered if that exists; never over an existing run.
 
-        A folder that was made here is removed again if what is done within fails or is interrupted.
-        Raises InputError if `outdir` is given and holds a run, unless `overwrite`.
+        It is ours alone until `held` is closed. A folder that was made here is removed again if
+        what is done within fails or is interrupted. Raises InputError if `outdir` is given and
+        holds a run, unless `overwrite`, and if another training is at work there.
         """
         path, number = Path(outdir or Path("results") / name), 2
         is_new = False
@@ -74,20 +79,26 @@ class RunFolder:
                 if is_new or outdir is not None or overwrite:
                     break
                 path, number = Path("results") / f"{name}-{number}", number + 1
+            held.enter_context(locked(path))
             if _holds_run(path) and not overwrite:
                 raise InputError(
                     f"{path} holds a run already; continue it with --resume {path}, replace it "
                     "with --overwrite, or choose another --outdir"
                 )
             yield cls(path)
+        except Occupied:
+            raise
         except BaseException:
             if is_new:
                 shutil.rmtree(path, ignore_errors=True)
             raise
 
     def clear(self) -> None:
-        """Remove what an earlier run left here, but for its neighbour graph."""
-        for pattern in WRITTEN:
+        """Remove what an earlier run left here, but for its neighbour graph.
+
+        First what it could be resumed by: half of a run is none.
+        """
+        for pattern in (self.seeds.name, self.state.name, *WRITTEN):
             for stale in self.path.glob(pattern):
                 if stale.is_dir():
                     shutil.rmtree(stale)
@@ -109,28 +120,29 @@ class RunFolder:
                 TrainConfig.from_dict(info["training"]),
                 Source.from_dict(info["data"], folder.state),
                 info["progress"],
+                dict(info.get("record") or {}),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder.state} does not describe a run ({error})") from None
         return folder, saved
 
-    def save(self, trainer: Trainer, source: Source) -> None:
+    def save(self, trainer: Trainer, source: Source, record: dict[str, Any]) -> None:
         """Write the model, the history, and the state that resumes at this very step.
 
         Raises InputError, and leaves what is there, if they are not finite.
         """
         trainer.require_finite()
-        self.save_state(trainer, source)
+        self.save_state(trainer, source, record)
         self.save_model(trainer, source)
         if trainer.history:
             tables.write_csv(self.path / "history.csv", trainer.history)
 
-    def save_state(self, trainer: Trainer, source: Source) -> None:
+    def save_state(self, trainer: Trainer, source: Source, record: dict[str, Any]) -> None:
         """Write what `open` and `restore` read."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
         info = {"kind": "state", "model": config, "training": training, "data": source.to_dict()}
-        save_arrays(self.state, arrays, info | {"progress": progress})
+        save_arrays(self.state, arrays, info | {"progress": progress, "record": record})
 
     def save_model(
         self, trainer: Trainer, source: Source, metrics: dict[str, Any] | None = None
@@ -159,24 +171,26 @@ class RunFolder:
         Its state comes last, and at once: a folder with a state is a run that is whole.
         """
         source = self.of_seed(seed)
-        for entry in source.path.iterdir():
-            if entry.is_dir():
-                shutil.copytree(entry, self.path / entry.name, dirs_exist_ok=True)
-            elif entry != source.state:
-                shutil.copy2(entry, self.path / entry.name)
-        with whole(self.state) as copy:
-            shutil.copyfile(source.state, copy)
+        files = sorted(path for path in source.path.rglob("[!.]*") if path.is_file())
+        for path in sorted(files, key=lambda path: path == source.state):
+            with whole(self.path / path.relative_to(source.path)) as copy:
+                shutil.copyfile(path, copy)
 
     def load_neighbours(
-        self, images: np.ndarray, config: TrainConfig, graph: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        config: TrainConfig,
+        graph: np.ndarray | None = None,
+        checksum: int | None = None,
     ) -> np.ndarray:
         """The neighbour graph of a run's training images: built once, then read back.
 
-        A `graph` that is known takes its place.
+        A `graph` or a `checksum` of the images that is known is not found again.
         """
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
         made_from["features"] = config.features
-        made_from |= {"images": len(images), "crc32": zlib.crc32(np.ascontiguousarray(images).data)}
+        checksum = crc32(images) if checksum is None else checksum
+        made_from |= {"images": len(images), "crc32": checksum}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
             if graph is None and saved.get("made_from") == made_from:

@@ -164,9 +164,9 @@ class Trainer:
                     if after_step is not None:
                         after_step()
                     if distributed.any_of(should_stop()):
-                        self.random_keys = distributed.random_keys()
+                        self.collect_random_keys()
                         return
-            self.random_keys = distributed.random_keys()
+            self.collect_random_keys()
             self._finish_epoch()
             yield self.history[-1]
 
@@ -255,6 +255,10 @@ class Trainer:
             mx.random.seed(self.config.seed)
             bounds = over_batches(self.model.negative_elbo, self.images[self.validation_rows])
         return float(distributed.from_first(bounds.mean(keepdims=True))[0])
+
+    def collect_random_keys(self) -> None:
+        """What `state` needs of other processes; all must ask, between the same two steps."""
+        self.random_keys = distributed.random_keys()
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
         """Everything that `restore` needs: arrays by name, and JSON values."""

@@ -1,0 +1,82 @@
+"""With what a run was made: its images, and for each time it was started or resumed how and where.
+
+With the same of all this the same weights come out, bit for bit.
+"""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from .. import __version__
+from ..data.splits import Dataset
+from ..device import backend, distributed
+from ..errors import InputError
+
+PACKAGES = ("mlx", "numpy", "pillow", "scikit-learn")
+DECISIVE = ("mlx_gmvae", "mlx", "device", "threads", "processes")  # for the bits of weights
+
+
+def environment() -> dict[str, Any]:
+    """Versions, the device with its BLAS and kernels, and how many threads and processes work."""
+    return {
+        "mlx_gmvae": __version__,
+        **{name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": backend.describe().removeprefix("device: "),
+        "threads": backend.cores(),
+        "processes": distributed.size(),
+    }
+
+
+def images_of(dataset: Dataset) -> dict[str, Any]:
+    """By what images are known again."""
+    return {"number": len(dataset), "crc32": f"{dataset.crc32:08x}"}
+
+
+def started(dataset: Dataset, command: str) -> dict[str, Any]:
+    """The record of a run on the training images `dataset` that `command` starts."""
+    session = {"command": command, "epoch": 0, "step": 0, **environment()}
+    return {"images": images_of(dataset), "sessions": [session]}
+
+
+def resumed(
+    record: dict[str, Any], dataset: Dataset, command: str, epoch: int, step: int
+) -> dict[str, Any]:
+    """`record` when `command` goes on from there; one of the first version's runs has none."""
+    session = {"command": command, "epoch": epoch, "step": step, **environment()}
+    sessions = [*(record.get("sessions") or []), session]
+    return {"images": images_of(dataset), "sessions": sessions}
+
+
+def in_words(record: dict[str, Any]) -> dict[str, str]:
+    """The checksum of the images, and each part of the environment, also what it became later."""
+    sessions = record["sessions"]
+    names = [name for name in environment() if any(name in session for session in sessions)]
+    values = {name: dict.fromkeys(str(each.get(name)) for each in sessions) for name in names}
+    words = {name: ", then ".join(several) for name, several in values.items()}
+    return {"crc32 of the training images": record["images"]["crc32"]} | words
+
+
+def require_same_images(record: dict[str, Any], dataset: Dataset, place: str) -> None:
+    """Raise InputError if `dataset` is not what the run in `place` was trained on."""
+    before, now = record.get("images"), images_of(dataset)
+    if not isinstance(before, dict) or before == now:  # states of the first version do not say
+        return
+    what = f"their checksum is {now['crc32']} instead of {before.get('crc32')}"
+    if before.get("number") != now["number"]:
+        what = f"there are {now['number']} instead of {before.get('number')}"
+    raise InputError(
+        f"the training images in {dataset.name} are not those that the run in {place} was trained "
+        f"on: {what}; put them back, or train a new run on these"
+    )
+
+
+def changes(record: dict[str, Any]) -> str:
+    """What is decisive and different now from when the run was last started; else nothing."""
+    sessions, now = record.get("sessions"), environment()
+    before = sessions[-1] if isinstance(sessions, list) and sessions else None
+    if not isinstance(before, dict):
+        return ""
+    different = [name for name in DECISIVE if before.get(name) != now[name]]
+    return ", ".join(f"{name} {now[name]} instead of {before.get(name)}" for name in different)

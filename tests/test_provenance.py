@@ -1,0 +1,118 @@
+"""What a run says it was made with, and what is made of it when it goes on; one run at a time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import train
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.runs import provenance
+from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays
+from mlx_gmvae.runs.lock import locked
+
+import numpy as np
+import pytest
+
+SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of one epoch on random images, in the working directory, which holds them."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez("a.npz", images=images)
+    assert train.main(SMALL.split()) == 0
+    return Path("run")
+
+
+def resume(epochs: int) -> int:
+    return train.main(f"--resume run --epochs {epochs}".split())
+
+
+def test_a_run_says_with_what_it_was_made(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    (session,) = metrics["sessions"]
+    assert session["command"] == f"python train.py {SMALL}"
+    assert session | provenance.environment() == session
+    card = (run / "README.md").read_text()
+    assert f"| crc32 of the training images | {metrics['images']['crc32']} |" in card
+    assert f"| device | {session['device']} |" in card and f"| mlx | {session['mlx']} |" in card
+    assert load_info(run / "state.npz")["record"]["sessions"] == [session]
+
+
+def test_images_that_changed_are_refused_by_what_changed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = (run / "state.npz").read_bytes()
+    images = np.load("a.npz")["images"]
+    for changed, reason in [
+        (images[:50], "there are 40 instead of 48"),
+        (images ^ 1, "their checksum is"),
+    ]:
+        np.savez("a.npz", images=changed)
+        assert resume(2) == 2
+        error = capsys.readouterr().err
+        assert reason in error and error.count("\n") == 1
+    assert (run / "state.npz").read_bytes() == state and (run / "metrics.json").is_file()
+    np.savez("a.npz", images=images)
+    assert resume(2) == 0 and capsys.readouterr().err == ""
+
+
+def test_another_version_is_named_and_the_run_goes_on(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info, arrays = load_info(run / "state.npz"), load_arrays(run / "state.npz")
+    arrays.pop("__config__", None)
+    info["record"]["sessions"][0]["mlx"] = "0.1"
+    save_arrays(run / "state.npz", arrays, info)
+    assert resume(2) == 0
+    error = capsys.readouterr().err
+    now = provenance.environment()["mlx"]
+    assert f"goes on with mlx {now} instead of 0.1:" in error and error.count("\n") == 1
+    assert f"| mlx | 0.1, then {now} |" in (run / "README.md").read_text()
+    del info["record"]  # as the first version wrote it
+    save_arrays(run / "state.npz", arrays, info)
+    assert resume(3) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_two_trainings_in_one_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused and changes nothing; a killed one, and what it left, is no obstacle."""
+    code = f"""
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+sys.path.insert(0, {str(Path(train.__file__).parent)!r})
+from mlx_gmvae.device.files import whole
+from mlx_gmvae.runs.lock import locked
+with locked(Path("run")), whole(Path("run/reconstructions/large.png")):
+    print("locked", flush=True)
+    time.sleep(100)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        for options in (f"{SMALL} --overwrite", "--resume run --epochs 2"):
+            assert train.main(options.split()) == 2
+            error = capsys.readouterr().err
+            assert f"another training (process {other.pid}) writes to run;" in error
+            assert error.count("\n") == 1
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+        other.kill()
+    assert len(list(run.rglob(".*"))) == 2
+    assert resume(2) == 0
+    assert list(run.rglob(".*")) == []
+
+
+def test_where_a_folder_goes_its_lock_goes(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"):
+        with pytest.raises(InputError, match=f"process {os.getpid()}"), locked(tmp_path / "run"):
+            pass
+        (tmp_path / "run/.training").unlink()
+        (tmp_path / "run").rmdir()
+    assert list(tmp_path.iterdir()) == []
