@@ -51,7 +51,7 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
             distortions = _median(lambda: [distort(both), mx.random.state])
         forward = _median(lambda: [loss(x, partners, end), captured])
         backward = _median(lambda: [gradients(x, partners, end), captured])
-        whole = _median(lambda: [step(x, partners, end), captured])
+        whole = _median(lambda: [step(x, partners, end, mx.array(0.0)), captured])
         per_step = {
             "data": data,
             "distortions": distortions,
@@ -71,7 +71,7 @@ def seconds_per_step(trainer: Trainer) -> float:
         step, captured = trainer.compiled_step
         x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
         weights = step_weights(trainer.config, 0)
-        return _median(lambda: [step(x, partners, weights), captured], repeats=3)
+        return _median(lambda: [step(x, partners, weights, mx.array(0.0)), captured], repeats=3)
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:

@@ -109,6 +109,16 @@ def has_gpu() -> bool:
     return mx.is_available(mx.Device(mx.gpu))
 
 
+def gpu_memory() -> int | None:
+    """Bytes of the GPU in use, on a Mac those of the machine; None where the CPU is in use."""
+    import mlx.core as mx
+
+    if mx.default_device().type == mx.cpu:
+        return None
+    info = mx.device_info()
+    return int(info.get("memory_size") or info.get("total_memory") or 0)
+
+
 def compiles() -> bool:
     """Whether `mx.compile` traces a function once here, or runs it as Python each time.
 

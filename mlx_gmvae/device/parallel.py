@@ -71,7 +71,12 @@ def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
 
 def on_cpu() -> bool:
     """Whether operations run on the CPU, where some are better written by hand."""
-    return bool(mx.default_device().type == mx.cpu) and not is_plain()
+    return not on_gpu() and not is_plain()
+
+
+def on_gpu() -> bool:
+    """Whether operations run on a GPU."""
+    return bool(mx.default_device().type != mx.cpu)
 
 
 def is_plain() -> bool:
