@@ -5,7 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .parallel import on_gpu
+from .backend import on_gpu
 
 MOST = 1  # unfinished steps beside the newest; each keeps arrays of its own
 
@@ -26,9 +26,9 @@ class InFlight:
         self._started.append(result)
         return self._wait(self.most)
 
-    def finish(self) -> None:
-        """Wait for all that was started."""
-        self._wait(0)
+    def finish(self) -> Any:
+        """Wait for all that was started; answers the newest result, or None if none was left."""
+        return self._wait(0)
 
     def _wait(self, most: int) -> Any:
         finished = None

@@ -112,13 +112,14 @@ class Objective:
             terms = self.model.elbo(x, q).terms
         loss = mx.array(0.0)
         for name, value in terms.items():
-            factor = {"reconstruction": self.config.recon_weight, "sample": self.config.sample_weight}
+            factor = {
+                "reconstruction": self.config.recon_weight,
+                "sample": self.config.sample_weight,
+            }
             loss = loss + factor.get(name, weights.kl) * value
         return loss, terms
 
-    def _bound_and_samples(
-        self, x: mx.array, q: Any, model: MixtureModel
-    ) -> dict[str, mx.array]:
+    def _bound_and_samples(self, x: mx.array, q: Any, model: MixtureModel) -> dict[str, mx.array]:
         """The terms of the bound, and how well samples are recognised."""
         num = max(1, len(x) // BATCH_PER_SAMPLE)
         if on_cpu():

@@ -150,9 +150,7 @@ class Trainer:
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
-                    weights = step_weights(
-                        self.config, self._epochs_done(), self.objective.lesson
-                    )
+                    weights = step_weights(self.config, self._epochs_done(), self.objective.lesson)
                     wish = mx.array(float(not is_alone and should_stop()))
                     losses, wishes = step(x, others[0] if others else None, weights, wish)
                     self.totals = self.totals + losses
