@@ -185,7 +185,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
         start = number * batchsize % (len(images) - batchsize + 1)
         rows = np.arange(start, start + batchsize)
         pairs = mx.array(images[partners[rows]]) if trainer.objective.pairs else None
-        mx.eval(compiled(mx.array(images[rows]), pairs, weights), captured)
+        mx.eval(compiled(mx.array(images[rows]), pairs, weights, mx.array(0.0)), captured)
 
     return step, backend.describe()
 

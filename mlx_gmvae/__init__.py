@@ -7,13 +7,15 @@ from .device import at_once
 
 is_script = at_once.guard_imports()  # before all that takes time
 
+import sys  # noqa: E402
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from .device import backend  # noqa: E402
 
 backend.load_fast_blas()  # before anything imports mlx.core
-backend.interleave_streams()
+if sys.platform == "linux":  # on a Mac only where the CPU is asked for
+    backend.interleave_streams()
 if is_script:  # a process of our own, whose memory is ours to arrange before any is taken
     backend.keep_freed_memory()
 

@@ -54,7 +54,7 @@ def test_two_steps_draw_different_noise(small_images: np.ndarray) -> None:
     x = mx.array(small_images[:16])
     losses = []
     for _ in range(3):
-        losses.append(step(x, x, step_weights(trainer.config, 0))[0].item())
+        losses.append(step(x, x, step_weights(trainer.config, 0), mx.array(0.0))[0][0].item())
         mx.eval(captured)
     assert len(set(losses)) == 3
 
@@ -193,7 +193,8 @@ def test_samples_are_judged_without_moving_the_judge(small_images: np.ndarray) -
 
     def loss(parameters: dict[str, Any]) -> mx.array:
         model.update(parameters)
-        return model.sample_disagreement(8)
+        y, latents = model.draw_samples(8)
+        return model.disagreement(y, model.image(latents))
 
     gradients = dict(tree_flatten(mx.grad(loss)(model.trainable_parameters())))
     for name, gradient in gradients.items():

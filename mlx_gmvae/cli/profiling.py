@@ -15,7 +15,8 @@ import numpy as np
 
 from ..data.batches import as_float
 from ..device import distributed
-from ..device.backend import has_gpu
+from ..device.backend import STREAMS_VARIABLE, cores, has_gpu
+from ..device.parallel import on_streams
 from ..evaluation.scores import latents, responsibilities
 from ..models import MixtureModel, build_model
 from ..runs.checkpoint import save_arrays, save_model
@@ -51,7 +52,7 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
             distortions = _median(lambda: [distort(both), mx.random.state])
         forward = _median(lambda: [loss(x, partners, end), captured])
         backward = _median(lambda: [gradients(x, partners, end), captured])
-        whole = _median(lambda: [step(x, partners, end), captured])
+        whole = _median(lambda: [step(x, partners, end, mx.array(0.0)), captured])
         per_step = {
             "data": data,
             "distortions": distortions,
@@ -71,7 +72,7 @@ def seconds_per_step(trainer: Trainer) -> float:
         step, captured = trainer.compiled_step
         x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
         weights = step_weights(trainer.config, 0)
-        return _median(lambda: [step(x, partners, weights), captured], repeats=3)
+        return _median(lambda: [step(x, partners, weights, mx.array(0.0)), captured], repeats=3)
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:
@@ -83,11 +84,21 @@ def print_phases(seconds: dict[str, float], steps: int) -> None:
 
 
 def print_devices(trainer: Trainer) -> None:
-    """Training speed of a trainer's model, images and options on each device of this machine."""
-    devices = {"cpu": mx.cpu, "gpu": mx.gpu} if has_gpu() else {"cpu": mx.cpu}
-    for name, kind in devices.items():
-        print(f"{name}: {images_per_second(trainer, mx.Device(kind)):9.0f} images/s")
-    if not has_gpu():
+    """Training speed of a trainer's model, images and options on each device of this machine.
+
+    On the CPU with a stream for each core and without.
+    """
+    speeds = {}
+    for num in sorted({1, cores()}):
+        with on_streams(num):
+            speeds[num] = images_per_second(trainer, mx.Device(mx.cpu))
+        print(f"cpu: {speeds[num]:9.0f} images/s, {num} stream{'s' * (num > 1)}")
+    if len(speeds) > 1:
+        faster = max(speeds, key=lambda num: speeds[num])
+        print(f"the CPU is faster with {STREAMS_VARIABLE}={faster} (the default is {cores()})")
+    if has_gpu():
+        print(f"gpu: {images_per_second(trainer, mx.Device(mx.gpu)):9.0f} images/s")
+    else:
         print("gpu: none that MLX can use on this machine")
 
 
@@ -104,8 +115,8 @@ def images_per_second(trainer: Trainer, device: mx.Device) -> float:
 
 
 def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[mx.array, mx.array | None]:
-    images = trainer.images
-    return mx.array(images[rows]), mx.array(images[rows]) if trainer.objective.pairs else None
+    x, partners = next(trainer.feed.batches([(rows, rows)]))
+    return x, partners if trainer.objective.pairs else None
 
 
 def _evaluation(trainer: Trainer, images: np.ndarray) -> Any:

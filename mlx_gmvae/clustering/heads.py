@@ -40,8 +40,16 @@ class Heads(nn.Module):
 
     def record(self, losses: mx.array) -> None:
         """Take in the losses (num,) of one step."""
+        self.follow(losses)
+        self.choose()
+
+    def follow(self, losses: mx.array) -> None:
+        """`record` without a choice, which is for later where other processes follow theirs."""
         losses = mx.stop_gradient(losses)
         self.running_loss = DECAY * self.running_loss + (1 - DECAY) * losses
+
+    def choose(self) -> None:
+        """Change to the best head if it is better by `margin`."""
         best = self.running_loss.argmin()
         gain = self.running_loss[self.chosen] - self.running_loss[best]
         self.chosen = mx.where(gain > self.margin, best.astype(self.chosen.dtype), self.chosen)

@@ -1,15 +1,19 @@
 """Nearest neighbours of images by what describes them, and partners drawn from among them."""
 
 import math
+from collections.abc import Callable
 
+import mlx.core as mx
 import numpy as np
 
 from ..data.images import Images
+from ..device.backend import on_gpu
 from ..device.progress import progress
 from .descriptors import describe
 
 EXACT_LIMIT = 200_000
-BLOCK = 2048
+BLOCK = 2048  # rows at a time; and, on a GPU, columns, which its kernels sort in one go
+SPARE = 2  # times as many as asked for are looked at exactly
 STAY = 0.3
 
 
@@ -30,20 +34,63 @@ def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:
     descriptors, so that only neighbours across a border between parts are missed. k is at most
     N - 1.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     num = len(described)
     k = min(num_neighbours, num - 1)
     graph = np.empty((num, k), np.int32)
     with progress(total=num, desc="neighbours", unit="im") as bar:
         for rows in _parts(described, k):
-            index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(described[rows])
+            search = (_search_on_gpu if on_gpu() else _search)(described[rows], k + 1)
             for start in range(0, len(rows), BLOCK):
                 block = rows[start : start + BLOCK]
-                found = index.kneighbors(described[block], return_distance=False)
-                graph[block] = rows[_without_self(found, start)]
+                graph[block] = rows[_without_self(search(described[block]), start)]
                 bar.update(len(block))
     return graph
+
+
+Search = Callable[[np.ndarray], np.ndarray]  # of rows (B, F) the nearest, (B, k), nearest first
+
+
+def _search(points: np.ndarray, k: int) -> Search:
+    """Among `points` (N, F), by scikit-learn."""
+    from sklearn.neighbors import NearestNeighbors
+
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points)
+    return lambda rows: index.kneighbors(rows, return_distance=False)  # type: ignore[no-any-return]
+
+
+def _search_on_gpu(points: np.ndarray, k: int) -> Search:
+    """Among `points` (N, F), by blocks of products in MLX.
+
+    Products round, to ten bits where a GPU takes them so. So they only say who is considered, more
+    than are asked for, and differences decide. Metal carries argpartition out as a sort; a block is
+    no wider than what one kernel sorts at once, instead of parts that it merges.
+    """
+    on_device = mx.array(points.astype(np.float32))
+    lengths = mx.square(on_device).sum(axis=1)
+    spare = min(SPARE * k, len(points))
+
+    def nearest_of(distances: mx.array, num: int) -> mx.array:
+        if distances.shape[1] <= num:
+            return mx.broadcast_to(mx.arange(distances.shape[1]), distances.shape)
+        return mx.argpartition(distances, num - 1, axis=1)[:, :num]
+
+    def search(block: np.ndarray) -> np.ndarray:
+        rows = mx.array(block.astype(np.float32))
+        kept, candidates = [], []
+        for start in range(0, len(points), BLOCK):
+            columns = slice(start, start + BLOCK)
+            # Squared distances but for the row's own length, which changes no order.
+            distances = lengths[columns] - 2 * (rows @ on_device[columns].T)
+            near = nearest_of(distances, spare)
+            kept.append(mx.take_along_axis(distances, near, axis=1))
+            candidates.append(near + start)
+        near = nearest_of(mx.concatenate(kept, axis=1), spare)
+        near = mx.take_along_axis(mx.concatenate(candidates, axis=1), near, axis=1)
+        exact = mx.square(on_device[near] - rows[:, None]).sum(axis=-1)
+        order = mx.argsort(exact, axis=1)[:, :k]
+        return np.array(mx.take_along_axis(near, order, axis=1)).astype(np.int64)
+
+    return search
 
 
 def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:

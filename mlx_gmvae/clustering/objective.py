@@ -155,7 +155,8 @@ class PairObjective:
 
     def _recorded(self, heads: Heads, losses: mx.array) -> mx.array:
         if heads.training:
-            heads.record(distributed.average(mx.stop_gradient(losses)))
+            # Running losses of several processes are averaged together with the gradients.
+            (heads.record if distributed.size() == 1 else heads.follow)(losses)
         return losses
 
     def _taught(self, parts: Parts, features: mx.array, log_q: mx.array) -> mx.array:

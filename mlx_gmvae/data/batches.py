@@ -7,6 +7,8 @@ from typing import TypeVar
 import mlx.core as mx
 import numpy as np
 
+from ..device.backend import choose_fusing, on_gpu
+from ..device.flight import InFlight
 from ..device.progress import progress
 from .images import Images
 
@@ -38,8 +40,19 @@ def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.a
 def over_batches(
     function: Callable[[mx.array], mx.array], images: Images, copies: int = 1, what: str = ""
 ) -> np.ndarray:
-    """Concatenate `function` over batches of float images; one evaluation a batch."""
-    return np.concatenate([np.array(function(x)) for x in in_batches(images, copies, what)])
+    """Concatenate `function` over batches of float images; one evaluation a batch.
+
+    On a GPU it is compiled, and a batch is started before the one before it is copied from there.
+    """
+    in_flight = InFlight()
+    if on_gpu():
+        choose_fusing()
+        # With the generator's state, or every batch would repeat the first's noise.
+        function = mx.compile(function, inputs=mx.random.state, outputs=mx.random.state)
+    started = (in_flight.start(function(x)) for x in in_batches(images, copies, what))
+    found = [np.array(each) for each in started if each is not None]
+    last = in_flight.finish()
+    return np.concatenate(found if last is None else [*found, np.array(last)])
 
 
 def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:

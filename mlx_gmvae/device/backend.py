@@ -5,20 +5,28 @@ inside functions and `mlx_gmvae/__init__.py` calls it first.
 """
 
 import ctypes
+import functools
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 
+from ..errors import InputError
 from . import blas
 from .blas import Blas
 
+STREAMS_VARIABLE = "MLX_GMVAE_STREAMS"
+MOST_STREAMS = 4  # unless asked for
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
 _loaded = Blas()
+_as_on_gpu = ContextVar("_as_on_gpu", default=False)
 
 
 def load_fast_blas() -> None:
@@ -55,19 +63,40 @@ def interleave_streams() -> None:
     in a step with all its gradients; then one stream waits for another. Read at the first
     evaluation.
     """
-    if platform.system() == "Linux":
-        os.environ.setdefault(WIDTH_VARIABLE, "100")
+    os.environ.setdefault(WIDTH_VARIABLE, "100")
 
 
 def cores() -> int:
-    """How many CPU cores to use: OpenBLAS's number of threads where it is loaded.
+    """On how many streams to work on the CPU.
 
-    So OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything. One where the BLAS brings threads
-    of its own, as on macOS.
+    As many as MLX_GMVAE_STREAMS says; or else OpenBLAS's number of threads where it is loaded, so
+    that OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything; on macOS a fast core each.
     """
+    asked = os.environ.get(STREAMS_VARIABLE)
+    if asked is not None:
+        if not (asked.isdecimal() and int(asked)):
+            raise InputError(f"{STREAMS_VARIABLE} is {asked!r}; it must be a number from 1 on")
+        return int(asked)
     if _loaded.name:
         return max(1, _loaded.threads)
-    return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else 1
+    return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else _fast_cores()
+
+
+@functools.cache
+def _fast_cores() -> int:
+    """Of an Apple processor at most four; 1 where that cannot be asked.
+
+    Accelerate's products run on units that the cores of a cluster share, and so gain little from
+    streams. All else that MLX does in a step is one thread's work for each stream: copies of
+    windows, element by element arithmetic, sums, Adam. Slow cores would make the others wait, and
+    every part of a batch has a gradient to be added.
+    """
+    query = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return 1
+    return min(MOST_STREAMS, int(answer)) if answer.isdecimal() and int(answer) else 1
 
 
 def memory_bytes() -> int:
@@ -78,13 +107,36 @@ def memory_bytes() -> int:
 def select_device(cpu: bool = False) -> None:
     """Use MLX's default device (the GPU where there is one), or the CPU if asked.
 
-    Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used.
+    Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used, or MLX_GMVAE_STREAMS
+    is no number.
     """
     import mlx.core as mx
 
     _loaded.require_usable()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
+    if not on_gpu():
+        if STREAMS_VARIABLE in os.environ:  # threads that no stream takes are for the products
+            _loaded.use_threads(max(1, _loaded.threads // cores()))
+        if cores() > 1:
+            interleave_streams()
+
+
+def on_gpu() -> bool:
+    """Whether operations run on a GPU."""
+    import mlx.core as mx
+
+    return _as_on_gpu.get() or bool(mx.default_device().type != mx.cpu)
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Within, everything is written as for a GPU, wherever it runs: to count or to test that."""
+    before = _as_on_gpu.set(True)
+    try:
+        yield
+    finally:
+        _as_on_gpu.reset(before)
 
 
 def choose_fusing() -> None:
@@ -100,10 +152,9 @@ def choose_fusing() -> None:
         return  # as somebody wanted it
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
-    on_cpu = mx.default_device().type == mx.cpu
     if set_mode:
-        set_mode(NO_FUSE if on_cpu else FUSE)
-    elif on_cpu:  # Python has only all or nothing
+        set_mode(FUSE if on_gpu() else NO_FUSE)
+    elif not on_gpu():  # Python has only all or nothing
         mx.disable_compile()
 
 
@@ -112,6 +163,16 @@ def has_gpu() -> bool:
     import mlx.core as mx
 
     return mx.is_available(mx.Device(mx.gpu))
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the GPU in use, on a Mac those of the machine; None where the CPU is in use."""
+    import mlx.core as mx
+
+    if not on_gpu():
+        return None
+    info = mx.device_info()
+    return int(info.get("memory_size") or info.get("total_memory") or 0)
 
 
 def compiles() -> bool:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from .backend import cores
+from .backend import cores, fast_blas, on_gpu
 
 T = TypeVar("T")
 
@@ -60,6 +60,18 @@ def streams_to_use() -> Sequence[mx.Stream]:
 
 
 @contextmanager
+def on_streams(num: int) -> Iterator[None]:
+    """Within, work on the CPU takes so many streams, whatever is set; with one, BLAS's threads."""
+    blas = fast_blas()
+    blas.use_threads(max(1, blas.threads // num))
+    try:
+        with _only(_streams(num)):
+            yield
+    finally:
+        blas.use_threads(max(1, blas.threads // cores()))
+
+
+@contextmanager
 def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
     before = _own.set(streams)
     try:
@@ -71,7 +83,7 @@ def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
 
 def on_cpu() -> bool:
     """Whether operations run on the CPU, where some are better written by hand."""
-    return bool(mx.default_device().type == mx.cpu) and not is_plain()
+    return not on_gpu() and not is_plain()
 
 
 def is_plain() -> bool:

@@ -1,6 +1,7 @@
 """What every model offers: encode, decode, an ELBO, an importance bound, samples."""
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from ..config import ModelConfig
 from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
+Decode = Callable[[mx.array], mx.array]
 TRIES = 5  # at drawing an image that looks like one of its component
 
 
@@ -77,8 +79,11 @@ class LatentVariableModel(nn.Module):
         """Expected pixels at the posterior mean, (B, H, W, C)."""
         return self.image(self.encode(x).mean)
 
-    def elbo_terms(self, x: mx.array, q: Any) -> dict[str, mx.array]:
-        """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats."""
+    def elbo_terms(self, x: mx.array, q: Any, decode: Decode | None = None) -> dict[str, mx.array]:
+        """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats.
+
+        `decode` may stand in for the method, for who has latents to be decoded in the same call.
+        """
         raise NotImplementedError
 
     def negative_elbo(self, x: mx.array, same_draws: bool = False) -> mx.array:
@@ -86,10 +91,10 @@ class LatentVariableModel(nn.Module):
         q = with_same_noise(self.posterior(x), 1) if same_draws else self.posterior(x)
         return sum(self.elbo_terms(x, q).values(), mx.array(0.0))
 
-    def elbo(self, x: mx.array, q: Any = None) -> Elbo:
+    def elbo(self, x: mx.array, q: Any = None, decode: Decode | None = None) -> Elbo:
         """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
         q = self.posterior(x) if q is None else q
-        draws = [self.elbo_terms(x, q) for _ in range(self.config.mc_samples)]
+        draws = [self.elbo_terms(x, q, decode) for _ in range(self.config.mc_samples)]
         terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
         return Elbo(sum(terms.values(), mx.array(0.0)), terms)
 

@@ -6,12 +6,13 @@ Shape letters used throughout the package: `B` batch, `H W C` image, `D` latent_
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..device.parallel import current_stream, over_batch
+from ..device.parallel import current_stream, on_cpu, over_batch
 
 LOG_2PI = math.log(2 * math.pi)
 LOG_VAR_RANGE = (-8.0, 6.0)
@@ -107,6 +108,8 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, logits: mx.array, x: mx.array) -> mx.array:
         """sum [x l - softplus(l)] over H, W, C: the cross-entropy, stable in logit space."""
+        if not on_cpu():  # two kernels, forward and backward
+            return (x * logits - mx.logaddexp(logits, 0)).sum(axis=(-3, -2, -1))
         return over_batch(_cross_entropy(), *mx.broadcast_arrays(logits, x))
 
     def mean(self, logits: mx.array) -> mx.array:
@@ -115,7 +118,7 @@ class Bernoulli(NamedTuple):
 
 
 def _cross_entropy():  # type: ignore[no-untyped-def]
-    """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for the stream in use.
+    """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for a stream of the CPU.
 
     Both are made of e = exp(-|l|), since two passes over that take a fifth of the time of logaddexp
     and its automatic gradient.
@@ -201,7 +204,8 @@ class Logistic(nn.Module):
 
         def summed(location: mx.array, x: mx.array) -> mx.array:
             # With F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)), no difference of nearly equal numbers.
-            softplus, centred = _softplus(), (x - location) * inverse
+            softplus = _softplus() if on_cpu() else partial(mx.logaddexp, 0)
+            centred = (x - location) * inverse
             above = softplus(-(centred + HALF_BIN * inverse))
             below = softplus(centred - HALF_BIN * inverse)
             width = mx.log(-mx.expm1(-2 * HALF_BIN * inverse))

@@ -21,7 +21,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import ModelConfig
-from .base import MixtureModel
+from .base import Decode, MixtureModel
 from .distributions import (
     Normal,
     categorical_kl_uniform,
@@ -81,27 +81,33 @@ class GMVAE(MixtureModel):
         q = self.posterior(x)
         return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))
 
-    def sample_disagreement(self, num: int) -> mx.array:
-        """-log q(y | E[x|z]) for z ~ p(z|w,y), the mean over `num` samples of random components.
+    def draw_samples(self, num: int) -> tuple[mx.array, mx.array]:
+        """Random components y (num,) and z ~ p(z|w,y), (num, D)."""
+        y = mx.random.randint(0, self.config.K, (num,))
+        return y, self.latent_of(y)
+
+    def disagreement(self, y: mx.array, images: mx.array) -> mx.array:
+        """-log q(y | E[x|z]) of images (N, H, W, C) of components y (N,), their mean.
 
         The classifier is held constant: it judges, prior and decoder learn to be recognised.
         """
-        y = mx.random.randint(0, self.config.K, (num,))
-        samples = self.image(self.latent_of(y))
         with held_constant(self.classifier):
-            log_q = log_responsibilities(self.classifier(samples))
+            log_q = log_responsibilities(self.classifier(images))
         return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
 
     def encode(self, x: mx.array) -> Normal:
         return self.posterior(x).z
 
-    def elbo_terms(self, x: mx.array, q: Posterior) -> dict[str, mx.array]:
+    def elbo_terms(
+        self, x: mx.array, q: Posterior, decode: Decode | None = None
+    ) -> dict[str, mx.array]:
+        decode = decode or self.decode
         z, w = q.z.sample(), q.w.sample()
         components = self.prior(w)  # (B, K, D)
         log_q_y = self.log_q_y(q, z, components)  # (B, K)
         q_z = Normal(q.z.mean[:, None], q.z.log_var[:, None])
         return {
-            "reconstruction": -self.likelihood.log_prob(self.decode(z), x),
+            "reconstruction": -self.likelihood.log_prob(decode(z), x),
             "kl_z": (mx.exp(log_q_y) * q_z.kl(components)).sum(axis=-1),
             "kl_w": q.w.kl_standard(),
             "kl_y": categorical_kl_uniform(log_q_y),

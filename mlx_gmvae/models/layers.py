@@ -4,7 +4,7 @@ With S the 4x4 convolution of stride 2 and T its adjoint, downsampling is S, and
 upsampling followed by a 3x3 convolution equals T with a folded kernel. Each is the other's
 gradient. MLX's own gradients of both are scalar loops on the CPU, 20 to 70 times slower than a
 matrix product, so there S and T are products with 4x4 and 2x2 windows. On a GPU both are ordinary
-convolutions; no transposed convolution is used anywhere.
+convolutions, written so that few kernels are launched; no transposed convolution is used anywhere.
 """
 
 import math
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_map
 
 from ..device.parallel import current_stream, is_plain, on_cpu
@@ -34,8 +35,12 @@ class DownsampleConv2d(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         if not on_cpu():
-            return mx.conv2d(x, self.weight, stride=2, padding=1) + self.bias
+            return self.without_bias(x) + self.bias
         return _downsample()(x, self.weight, self.bias)
+
+    def without_bias(self, x: mx.array) -> mx.array:
+        """S(x), as on a GPU."""
+        return mx.conv2d(x, self.weight, stride=2, padding=1)
 
 
 class UpsampleConv2d(nn.Module):
@@ -57,8 +62,12 @@ class UpsampleConv2d(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         if not on_cpu():
-            return _phases(x, self.folded()) + self.bias
+            return _side_by_side(self.without_bias(x) + self.bias)
         return _upsample()(x, self.folded(), self.bias)
+
+    def without_bias(self, x: mx.array) -> mx.array:
+        """T(x) as on a GPU, with the phases of rows and columns apart: (B, h, 2, w, 2, O)."""
+        return _phases(x, self.weight) if is_plain() else _phases_with_gradient(x, self.weight)
 
     def folded(self) -> mx.array:
         """The kernel of T, (C, 4, 4, O): what one low-resolution pixel adds to 4x4 output pixels.
@@ -87,22 +96,55 @@ def held_constant(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def _phases(x: mx.array, kernel: mx.array) -> mx.array:
-    """T(x, kernel (C, 4, 4, O)) as one 2x2 convolution for all four phases of the output.
+# What each of the 4x4 taps of T is the sum of, among the 3x3 of the layer's weight, (16, 9); and
+# the taps of the four 2x2 phases, (phase phase tap tap, 9). Along a side output 2i sees inputs
+# (i-1, i) through taps (3, 1), output 2i+1 sees (i, i+1) through (2, 0).
+_SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+_TAPS = np.kron(_SUMS, _SUMS)
+_PHASE_TAPS = np.kron(_SUMS[[3, 1, 2, 0]], _SUMS[[3, 1, 2, 0]]).reshape(2, 2, 2, 2, 9)
+_PHASE_TAPS = _PHASE_TAPS.transpose(0, 2, 1, 3, 4).reshape(16, 9)
 
-    Output row 2i sees input rows (i-1, i) through taps (3, 1), row 2i+1 sees (i, i+1) through
-    (2, 0); columns likewise.
-    """
+
+def _phases(x: mx.array, weight: mx.array) -> mx.array:
+    """T for a weight (O, 3, 3, C) as one 2x2 convolution for all phases: (B, h, 2, w, 2, O)."""
     batch, height, width, channels = x.shape
-    kernel = _taps_of_phases(kernel).transpose(2, 4, 5, 1, 3, 0)
-    out_channels = kernel.shape[2]
-    both = mx.conv2d(x, kernel.reshape(-1, 2, 2, channels), padding=1)  # (B, h+1, w+1, 4 O)
-    both = both.reshape(batch, height + 1, width + 1, 2, 2, out_channels)
-    rows = [
-        mx.stack([both[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3)
-        for a in (0, 1)
-    ]
-    return mx.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, out_channels)
+    out_channels = len(weight)
+    taps = mx.array(_PHASE_TAPS) @ weight.reshape(out_channels, 9, channels)
+    both = mx.conv2d(x, taps.reshape(-1, 2, 2, channels), padding=1)  # (B, h+1, w+1, 4 O)
+    # Pixel (2i + a, 2j + b) is at (i + a, j + b), in channel 2a + b of each four.
+    column, row = 4 * out_channels, 4 * out_channels * (width + 1)
+    return mx.as_strided(
+        both,
+        (batch, height, 2, width, 2, out_channels),
+        (row * (height + 1), row, row + 2, column, column + 1, 4),
+        0,
+    )
+
+
+@mx.custom_function
+def _phases_with_gradient(x: mx.array, weight: mx.array) -> mx.array:
+    return _phases(x, weight)
+
+
+@_phases_with_gradient.vjp
+def _gradients_of_phases(primals, cotangent, output):  # type: ignore[no-untyped-def]
+    """By S, a strided convolution: MLX's own gradient would scatter pixel by pixel."""
+    x, weight = primals
+    out_channels, _, _, channels = weight.shape
+    cotangent, taps = _side_by_side(cotangent), mx.array(_TAPS)
+    kernel = (taps @ weight.reshape(out_channels, 9, channels)).transpose(2, 1, 0)
+
+    def adjoint(kernel: mx.array) -> mx.array:
+        return mx.conv2d(cotangent, kernel.reshape(channels, 4, 4, -1), stride=2, padding=1)
+
+    (dx,), (d_kernel,) = mx.vjp(adjoint, [kernel], [x])
+    return dx, (taps.T @ d_kernel).transpose(2, 1, 0).reshape(weight.shape)
+
+
+def _side_by_side(phases: mx.array) -> mx.array:
+    """(B, h, 2, w, 2, O) -> (B, 2h, 2w, O)."""
+    batch, height, _, width, _, out_channels = phases.shape
+    return phases.reshape(batch, 2 * height, 2 * width, out_channels)
 
 
 def _taps_of_phases(kernel: mx.array) -> mx.array:
@@ -118,6 +160,30 @@ def leaky_relu(x: mx.array) -> mx.array:
     return mx.maximum(x, SLOPE * x) if is_plain() else _leaky_relu()(x)
 
 
+def activated(layer: DownsampleConv2d | UpsampleConv2d, x: mx.array) -> mx.array:
+    """leaky_relu(layer(x)); on a GPU the bias is added in the same pass."""
+    if on_cpu() or is_plain():
+        return leaky_relu(layer(x))
+    active = _biased_leaky_relu(layer.without_bias(x), layer.bias)
+    return active if active.ndim == 4 else _side_by_side(active)
+
+
+@mx.custom_function
+def _biased_leaky_relu(x: mx.array, bias: mx.array) -> mx.array:
+    return mx.maximum(x + bias, SLOPE * (x + bias))
+
+
+@_biased_leaky_relu.vjp
+def _gradients_of_biased(primals, cotangent, output):  # type: ignore[no-untyped-def]
+    gradient = cotangent * _slopes(output)
+    return gradient, _sum(gradient)
+
+
+def _slopes(output: mx.array) -> mx.array:
+    """Of leaky relu, where it put out this."""
+    return (output > 0) * (1 - SLOPE) + SLOPE
+
+
 def _leaky_relu():  # type: ignore[no-untyped-def]
     stream = current_stream()
 
@@ -128,7 +194,7 @@ def _leaky_relu():  # type: ignore[no-untyped-def]
     @function.vjp
     def gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
         with mx.stream(stream):
-            return cotangent * ((output > 0) * (1 - SLOPE) + SLOPE)
+            return cotangent * _slopes(output)
 
     return function
 

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from ..config import ModelConfig
 from ..device.parallel import over_batch
 from .enlarge import enlarge, factor_for
-from .layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
+from .layers import DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
 from .patches import PatchEncoder
 
 SMALLEST_FILTERS = 16
@@ -87,7 +87,7 @@ class ConvEncoder(nn.Module):
     def _features(self, x: mx.array) -> mx.array:
         x = mx.pad(x, self._padding)
         for stage in self.stages:
-            x = leaky_relu(stage(x))
+            x = activated(stage, x)
         return x.flatten(1)
 
 
@@ -168,7 +168,7 @@ class ConvDecoder(nn.Module):
     def _images(self, z: mx.array) -> mx.array:
         x = leaky_relu(self.dense(z)).reshape(-1, *self._grid)
         for stage in self.stages[:-1]:
-            x = leaky_relu(stage(x))
+            x = activated(stage, x)
         x = self.stages[-1](x)
         height, width = self._size
         return x[:, self._top : self._top + height, self._left : self._left + width]

@@ -17,7 +17,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
-from .base import MixtureModel
+from .base import Decode, MixtureModel
 from .distributions import Normal
 from .mixture import GaussianMixture
 
@@ -40,12 +40,15 @@ class VaDE(MixtureModel):
     def log_cluster_probabilities(self, x: mx.array) -> mx.array:
         return self.mixture.log_responsibilities(self.encode(x).mean)
 
-    def elbo_terms(self, x: mx.array, q_z: Normal) -> dict[str, mx.array]:
+    def elbo_terms(
+        self, x: mx.array, q_z: Normal, decode: Decode | None = None
+    ) -> dict[str, mx.array]:
+        decode = decode or self.decode
         z = q_z.sample()
         log_q_y = self.mixture.log_responsibilities(z)  # (B, K)
         q_y = mx.exp(log_q_y)
         return {
-            "reconstruction": -self.likelihood.log_prob(self.decode(z), x),
+            "reconstruction": -self.likelihood.log_prob(decode(z), x),
             "kl_z": (q_y * self.mixture.kl(q_z)).sum(axis=-1),
             "kl_y": (q_y * (log_q_y - self.mixture.log_weights)).sum(axis=-1),
         }

@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import ModelConfig
-from .base import LatentVariableModel
+from .base import Decode, LatentVariableModel
 from .distributions import Normal, standard_normal_log_prob
 
 
@@ -21,9 +21,12 @@ class VAE(LatentVariableModel):
     def posterior(self, x: mx.array) -> Normal:
         return Normal.from_network(self.z_head(self.encoder(x)))
 
-    def elbo_terms(self, x: mx.array, q_z: Normal) -> dict[str, mx.array]:
+    def elbo_terms(
+        self, x: mx.array, q_z: Normal, decode: Decode | None = None
+    ) -> dict[str, mx.array]:
+        decode = decode or self.decode
         return {
-            "reconstruction": -self.likelihood.log_prob(self.decode(q_z.sample()), x),
+            "reconstruction": -self.likelihood.log_prob(decode(q_z.sample()), x),
             "kl_z": q_z.kl_standard(),
         }
 

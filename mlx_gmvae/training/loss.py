@@ -5,6 +5,7 @@ recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
 """
 
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,7 +16,7 @@ from ..clustering.parts import Grouping, Parts, Stage, groups_of_parts, num_part
 from ..config import TrainConfig
 from ..data.batches import as_float
 from ..device import distributed
-from ..device.parallel import side_by_side
+from ..device.parallel import on_cpu, side_by_side
 from ..models.base import LatentVariableModel, MixtureModel
 from .schedule import Weights
 
@@ -104,17 +105,41 @@ class Objective:
         if self.pairs:
             # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
             q = self.pairs.model.given_clusters(q)
-        terms = self.model.elbo(x, q).terms
+        judged = self.pairs.model if self.pairs and self.config.sample_weight else None
+        if judged is not None and judged.has_classifier:
+            terms = self._bound_and_samples(x, q, judged)
+        else:
+            terms = self.model.elbo(x, q).terms
         loss = mx.array(0.0)
         for name, value in terms.items():
-            is_reconstruction = name == "reconstruction"
-            loss = loss + (self.config.recon_weight if is_reconstruction else weights.kl) * value
-        if self.pairs and self.config.sample_weight and self.pairs.model.has_classifier:
-            num = max(1, len(x) // BATCH_PER_SAMPLE)
-            disagreement = self.pairs.model.sample_disagreement(num)
-            loss = loss + self.config.sample_weight * disagreement
-            terms = terms | {"sample": disagreement}
+            factor = {
+                "reconstruction": self.config.recon_weight,
+                "sample": self.config.sample_weight,
+            }
+            loss = loss + factor.get(name, weights.kl) * value
         return loss, terms
+
+    def _bound_and_samples(self, x: mx.array, q: Any, model: MixtureModel) -> dict[str, mx.array]:
+        """The terms of the bound, and how well samples are recognised."""
+        num = max(1, len(x) // BATCH_PER_SAMPLE)
+        if on_cpu():
+            terms = model.elbo(x, q).terms
+            y, z = model.draw_samples(num)
+            return terms | {"sample": model.disagreement(y, model.image(z))}
+        y, of_samples = model.draw_samples(num)
+        decoded: list[mx.array] = []
+
+        def decode(z: mx.array) -> mx.array:
+            """On a GPU with the samples in the same call, which launches fewer kernels."""
+            if decoded:
+                return model.decode(z)
+            of_images, rest = mx.split(model.decode(mx.concatenate([z, of_samples])), [len(z)])
+            decoded.append(rest)
+            return of_images
+
+        terms = model.elbo(x, q, decode).terms
+        images = model.likelihood.mean(decoded[0])
+        return terms | {"sample": model.disagreement(y, images)}
 
     def _pairs(
         self,

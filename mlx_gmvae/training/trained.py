@@ -29,6 +29,12 @@ class Trained(nn.Module):
         names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
         return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
 
+    def choose_heads(self) -> None:
+        """Choose by the running losses, when those are of all processes."""
+        for name in ("heads", "parts"):
+            if name in self:
+                self[name].choose()
+
     def use_chosen_head(self) -> None:
         """Let the model's classifier end in the best head."""
         if "heads" in self:

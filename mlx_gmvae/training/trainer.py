@@ -24,10 +24,12 @@ from ..clustering.objective import is_time_to_group
 from ..clustering.patches import learn_patches
 from ..config import TrainConfig
 from ..data.batches import over_batches
+from ..data.feed import Feed
 from ..data.images import as_uint8_images
 from ..data.splits import Dataset
 from ..device import distributed
 from ..device.backend import choose_fusing
+from ..device.flight import InFlight
 from ..device.progress import progress, silence
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
@@ -105,6 +107,11 @@ class Trainer:
             return None
         return neighbour_graph(self.images, self.config.neighbours, self.config.descriptor)
 
+    @cached_property
+    def feed(self) -> Feed:
+        """Where the images of each step come from."""
+        return Feed(self.images)
+
     @property
     def is_done(self) -> bool:
         """Whether the last epoch is finished, or the validation bound has stopped improving."""
@@ -138,34 +145,36 @@ class Trainer:
             if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
                 self.trained.heads.settle()
             order, partners = self._order()
+            in_flight, is_alone = InFlight(), distributed.size() == 1
             started = time.perf_counter() - self.seconds
             with progress(
                 total=self.steps_per_epoch, initial=self.step,
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
                 postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip
-                while self.step < self.steps_per_epoch:
-                    batch = slice(self.step * self.batchsize, (self.step + 1) * self.batchsize)
+                for x, *others in self.feed.batches(self._rows(order, partners)):
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
-                    rows, others = (distributed.share(each[batch]) for each in (order, partners))
-                    losses = step(
-                        mx.array(self.images[rows]),
-                        mx.array(self.images[others]) if self.objective.pairs else None,
-                        step_weights(self.config, self._epochs_done(), self.objective.lesson),
-                    )
+                    weights = step_weights(self.config, self._epochs_done(), self.objective.lesson)
+                    wish = mx.array(float(not is_alone and should_stop()))
+                    losses, wishes = step(x, others[0] if others else None, weights, wish)
                     self.totals = self.totals + losses
-                    mx.eval(self.totals, captured)
+                    finished = in_flight.start((wishes, self.totals), captured)
                     self.step += 1
-                    require_finite_losses(self.totals, self.term_names, self._when())
+                    if finished is not None:
+                        require_finite_losses(finished[1], self.term_names, self._when())
                     self.seconds = time.perf_counter() - started
                     bar.update()
                     if after_step is not None:
                         after_step()
-                    if distributed.any_of(should_stop()):
+                    # What another process wishes has come with its gradients.
+                    if should_stop() if is_alone else finished is not None and finished[0].item():
+                        in_flight.finish()
                         self.collect_random_keys()
                         return
+                in_flight.finish()
+                self.seconds = time.perf_counter() - started
             self.collect_random_keys()
             self._finish_epoch()
             yield self.history[-1]
@@ -180,29 +189,37 @@ class Trainer:
 
     @cached_property
     def compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
-        """A step, (images, partners, weights) -> losses, and the arrays that it changes."""
+        """A step and the arrays that it changes.
+
+        The step: (images, partners, weights, wish to stop) -> losses, the share of all processes
+        that wish to stop.
+        """
         choose_fusing()
         # The generator's state must be captured too, or every step repeats the first's noise.
         captured = [self.trained.state, self.optimizer.state, mx.random.state]
         loss_and_grad = nn.value_and_grad(self.trained, self.objective.losses)
 
         @partial(mx.compile, inputs=captured, outputs=captured)
-        def step(x: mx.array, partners: mx.array | None, weights: Weights) -> mx.array:
+        def step(
+            x: mx.array, partners: mx.array | None, weights: Weights, wish: mx.array
+        ) -> tuple[mx.array, mx.array]:
             (loss, terms), grads = loss_and_grad(x, partners, weights)
             losses = mx.stack([loss, *terms.values()])
             if distributed.size() > 1:
-                shared = {"gradients": grads, "losses": losses}
+                # All in one exchange, whose price is rather its number than its size.
+                shared = {"gradients": grads, "losses": losses, "wishes": wish}
                 shared["statistics"] = self.trained.running_statistics()
                 shared = distributed.average(shared)
-                grads, losses = shared["gradients"], shared["losses"]
+                grads, losses, wish = (shared[k] for k in ("gradients", "losses", "wishes"))
                 # A model without any has an empty tree, which no exchange gives back.
                 self.trained.update(shared.get("statistics", {}))
+                self.trained.choose_heads()
             if self.config.clip_grad is not None:
                 grads, _ = clip_grad_norm(grads, self.config.clip_grad)
             self.optimizer.update(self.trained, grads)
             if self.objective.heads_compete:
                 self.trained.use_chosen_head()
-            return losses
+            return losses, wish
 
         return step, captured
 
@@ -224,6 +241,13 @@ class Trainer:
         if self.neighbours is None:
             return order, order
         return order, draw_partners(self.neighbours, order, rng)
+
+    def _rows(self, order: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """For each step to come, which images this process takes, and which partners."""
+        both = (order, partners) if self.objective.pairs else (order,)
+        for step in range(self.step, self.steps_per_epoch):
+            batch = slice(step * self.batchsize, (step + 1) * self.batchsize)
+            yield tuple(distributed.share(each[batch]) for each in both)
 
     def _finish_epoch(self) -> None:
         loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))

@@ -1,0 +1,182 @@
+"""What is written for a GPU, tried on the CPU: the same numbers, and steps that do not wait."""
+
+import os
+import platform
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from mlx_gmvae.clustering.neighbours import nearest
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.data import batches
+from mlx_gmvae.data.feed import Feed, Place, best_place
+from mlx_gmvae.device import backend, parallel
+from mlx_gmvae.device.flight import InFlight
+from mlx_gmvae.errors import InputError
+from mlx_gmvae.models import build_model
+from mlx_gmvae.models.distributions import Bernoulli, Logistic
+from mlx_gmvae.training import trainer as training
+from mlx_gmvae.training.schedule import step_weights
+from mlx_gmvae.training.trainer import Trainer
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+SMALL = ModelConfig(
+    arch="mlp", image_size=(9, 6), channels=3, K=3, latent_dims=2, w_dims=2, hidden_dims=16
+)
+
+
+def make_trainer(images: np.ndarray) -> Trainer:
+    mx.random.seed(0)
+    options = TrainConfig(epochs=2, batchsize=16, neighbours=3, heads=3, augment="affine")
+    neighbours = (
+        np.random.default_rng(0).integers(0, len(images), (len(images), 3)).astype(np.int32)
+    )
+    return Trainer(build_model(SMALL), images, options, neighbours)
+
+
+@pytest.mark.parametrize("place", Place)
+def test_batches_are_the_same_wherever_images_wait(place: Place) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 2, 1), np.uint8)
+    rows = [(np.array([3, 1]), np.array([0, 39])), (np.array([5]), np.array([5]))]
+    found = list(Feed(images, place).batches(rows))
+    assert len(found) == 2
+    for arrays, each in zip(found, rows, strict=True):
+        for array, part in zip(arrays, each, strict=True):
+            assert array.dtype == mx.uint8
+            np.testing.assert_array_equal(array, images[part])
+
+
+def test_images_wait_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((10, 10, 10, 1), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    memory: int | None = None
+    monkeypatch.setattr("mlx_gmvae.data.feed.gpu_memory", lambda: memory)
+    assert (best_place(images), best_place(mapped)) == (Place.MEMORY, Place.AHEAD)
+    memory = 10_000
+    assert (best_place(images), best_place(mapped)) == (Place.GPU, Place.AHEAD)
+    memory = 9_999
+    assert best_place(images) == Place.AHEAD
+
+
+def test_a_step_in_flight_is_waited_for_when_the_next_has_started() -> None:
+    flight, results = InFlight(1), [mx.array(number) + 0 for number in range(3)]
+    assert flight.start(results[0]) is None
+    assert flight.start(results[1]) is results[0]
+    assert flight.start(results[2]) is results[1]
+    assert flight.finish() is results[2] and flight.finish() is None
+    assert InFlight().start(results[0]) is results[0]  # on the CPU nothing is left unfinished
+
+
+@pytest.mark.parametrize("place", [Place.GPU, Place.AHEAD])
+def test_weights_are_those_of_steps_one_by_one(
+    place: Place, small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a stop in the middle of an epoch, which comes with the step that asked."""
+    plain = make_trainer(small_images)
+    list(plain.run())
+    ahead = make_trainer(small_images)
+    ahead.feed = Feed(small_images, place)
+    monkeypatch.setattr(training, "InFlight", partial(InFlight, 1))
+    list(ahead.run(lambda: ahead.step == 2))
+    assert (ahead.epoch, ahead.step) == (0, 2)
+    list(ahead.run())
+    for name, value in plain.model.arrays().items():
+        np.testing.assert_array_equal(value, ahead.model.arrays()[name], err_msg=name)
+    for one, other in zip(plain.history, ahead.history, strict=True):
+        assert {**one, "seconds": 0, "throughput": 0} == {**other, "seconds": 0, "throughput": 0}
+
+
+def test_posterior_and_samples_are_decoded_in_one_call(
+    small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(small_images)
+    model, x = trainer.model, mx.array(small_images[:16])
+    decoded: list[int] = []
+    decode = type(model).decode
+
+    def counted(self: object, z: mx.array) -> mx.array:
+        decoded.append(len(z))
+        return decode(self, z)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model), "decode", counted)
+    means = []
+    for path in (backend.as_on_gpu, lambda: parallel.on_streams(1)):
+        with path():
+            losses = [
+                trainer.objective.losses(x, x, step_weights(trainer.config, 0))[1]["sample"].item()
+                for _ in range(20)
+            ]
+        means.append(np.mean(losses))
+    assert decoded == [20] * 20 + [16, 4] * 20
+    assert means[0] == pytest.approx(means[1], rel=0.1)
+
+
+@pytest.mark.parametrize("make", [Bernoulli, partial(Logistic, 3)])
+def test_likelihoods_and_their_gradients_are_the_same(
+    make: Callable[[], Bernoulli | Logistic],
+) -> None:
+    likelihood, x = make(), mx.random.uniform(shape=(5, 4, 3, 3))
+    logits = 20 * mx.random.normal(x.shape)
+    function = mx.value_and_grad(lambda logits: likelihood.log_prob(logits, x).sum())
+    expected = function(logits)
+    with backend.as_on_gpu():
+        found = function(logits)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num", [5, 2100])
+def test_neighbours_are_scikit_learns(num: int) -> None:
+    described = np.random.default_rng(0).normal(size=(num, 6)).astype(np.float32)
+    expected = nearest(described, 10)
+    with backend.as_on_gpu():
+        found = nearest(described, 10)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_function_over_batches_draws_anew_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BATCH_PIXELS", 8)
+    monkeypatch.setattr(batches, "choose_fusing", lambda: None)  # no kernels to be built
+    images = np.random.default_rng(0).integers(0, 256, (7, 2, 2, 1), np.uint8)
+
+    def function(x: mx.array) -> mx.array:
+        return x.mean(axis=(1, 2, 3)) + mx.random.normal((len(x),))
+
+    mx.random.seed(3)
+    expected = batches.over_batches(function, images)
+    mx.random.seed(3)
+    with backend.as_on_gpu():
+        found = batches.over_batches(function, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert len(set(found - images.mean(axis=(1, 2, 3)) / 255)) == 7
+
+
+def test_the_number_of_streams_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backend.STREAMS_VARIABLE, "3")
+    assert backend.cores() == len(parallel.streams_to_use()) == 3
+    for wrong in ("0", "many", ""):
+        monkeypatch.setenv(backend.STREAMS_VARIABLE, wrong)
+        with pytest.raises(InputError, match="a number from 1 on"):
+            backend.select_device()
+
+
+@pytest.mark.parametrize(("printed", "streams"), [("2", 2), ("12", 4), ("unknown", 1)])
+def test_on_a_mac_each_fast_core_has_a_stream(
+    printed: str, streams: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not the slow ones, and no more than four."""
+    stub = tmp_path / "sysctl"
+    stub.write_text(f'#!/bin/sh\n[ "$2" = hw.perflevel0.physicalcpu ] && echo {printed}\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(backend, "_loaded", backend.Blas())
+    backend._fast_cores.cache_clear()
+    try:
+        assert backend.cores() == streams
+    finally:
+        backend._fast_cores.cache_clear()
