@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mlx_gmvae.device import parallel
+from mlx_gmvae.device.backend import as_on_gpu
 from mlx_gmvae.device.parallel import over_batch
 from mlx_gmvae.models import layers
-from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
+from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -70,6 +71,28 @@ def test_the_formulation_for_gpus_is_the_same(
     down, up = DownsampleConv2d(3, 5), UpsampleConv2d(3, 5)
     np.testing.assert_allclose(down(x), strided_conv(down, x), atol=1e-5)
     np.testing.assert_allclose(up(x), nearest_then_conv(up, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [DownsampleConv2d, UpsampleConv2d])
+def test_a_bias_in_the_same_pass_as_leaky_relu(
+    make: Callable[[int, int], DownsampleConv2d | UpsampleConv2d],
+) -> None:
+    mx.random.seed(0)
+    layer, x = make(3, 5), mx.random.normal((2, 6, 7, 3))
+    layer.bias = mx.random.normal((5,))
+
+    def loss(parameters: dict[str, Any], x: mx.array) -> mx.array:
+        layer.update(parameters)
+        return (activated(layer, x) ** 2).sum()
+
+    function = mx.value_and_grad(loss, argnums=(0, 1))
+    value, (gradients, dx) = function(layer.trainable_parameters(), x)
+    with as_on_gpu():
+        other, (others, other_dx) = function(layer.trainable_parameters(), x)
+    np.testing.assert_allclose(value, other, rtol=1e-5)
+    np.testing.assert_allclose(dx, other_dx, atol=1e-4)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, others[name], rtol=1e-4, atol=1e-3)
 
 
 def test_upsample_is_mlx_nearest() -> None:

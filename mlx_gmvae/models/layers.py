@@ -8,8 +8,9 @@ convolutions, written so that few kernels are launched; no transposed convolutio
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -67,7 +68,8 @@ class UpsampleConv2d(nn.Module):
 
     def without_bias(self, x: mx.array) -> mx.array:
         """T(x) as on a GPU, with the phases of rows and columns apart: (B, h, 2, w, 2, O)."""
-        return _phases(x, self.weight) if is_plain() else _phases_with_gradient(x, self.weight)
+        function = _phases if is_plain() else _with_gradient(_phases, _gradients_of_phases)
+        return function(x, self.weight)
 
     def folded(self) -> mx.array:
         """The kernel of T, (C, 4, 4, O): what one low-resolution pixel adds to 4x4 output pixels.
@@ -121,12 +123,6 @@ def _phases(x: mx.array, weight: mx.array) -> mx.array:
     )
 
 
-@mx.custom_function
-def _phases_with_gradient(x: mx.array, weight: mx.array) -> mx.array:
-    return _phases(x, weight)
-
-
-@_phases_with_gradient.vjp
 def _gradients_of_phases(primals, cotangent, output):  # type: ignore[no-untyped-def]
     """By S, a strided convolution: MLX's own gradient would scatter pixel by pixel."""
     x, weight = primals
@@ -164,19 +160,27 @@ def activated(layer: DownsampleConv2d | UpsampleConv2d, x: mx.array) -> mx.array
     """leaky_relu(layer(x)); on a GPU the bias is added in the same pass."""
     if on_cpu() or is_plain():
         return leaky_relu(layer(x))
-    active = _biased_leaky_relu(layer.without_bias(x), layer.bias)
+    function = _with_gradient(_biased_leaky_relu, _gradients_of_biased)
+    active = function(layer.without_bias(x), layer.bias)
     return active if active.ndim == 4 else _side_by_side(active)
 
 
-@mx.custom_function
 def _biased_leaky_relu(x: mx.array, bias: mx.array) -> mx.array:
     return mx.maximum(x + bias, SLOPE * (x + bias))
 
 
-@_biased_leaky_relu.vjp
 def _gradients_of_biased(primals, cotangent, output):  # type: ignore[no-untyped-def]
     gradient = cotangent * _slopes(output)
     return gradient, _sum(gradient)
+
+
+def _with_gradient(
+    function: Callable[[mx.array, mx.array], mx.array], gradients: Callable[..., Any]
+) -> Callable[[mx.array, mx.array], mx.array]:
+    """`function` with gradients written by hand, on the stream in use."""
+    answer: Any = mx.custom_function(function)
+    answer.vjp(gradients)
+    return answer  # type: ignore[no-any-return]
 
 
 def _slopes(output: mx.array) -> mx.array:

@@ -188,7 +188,7 @@ class Trainer:
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
 
     @cached_property
-    def compiled_step(self) -> tuple[Callable[..., mx.array], list[Any]]:
+    def compiled_step(self) -> tuple[Callable[..., tuple[mx.array, mx.array]], list[Any]]:
         """A step and the arrays that it changes.
 
         The step: (images, partners, weights, wish to stop) -> losses, the share of all processes
