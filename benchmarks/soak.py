@@ -7,7 +7,8 @@
     python benchmarks/soak.py page                     names that want to be markup, in a browser
     python benchmarks/soak.py --table                  what is kept, as Markdown
 
-Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json.
+Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json, of which the table
+in docs/RELIABILITY.md is made.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
+SHOWN = ROOT / "docs" / "RELIABILITY.md"
+START, END = "<!-- soak -->", "<!-- /soak -->"
 MODULES = ("soak_files", "soak_fuzz", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
@@ -50,6 +53,13 @@ def kept_so_far() -> dict:
     return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
 
+def show(kept: dict) -> None:
+    """Put the table into the document that promises what it shows."""
+    before, _, rest = SHOWN.read_text().partition(START)
+    after = rest.partition(END)[2]
+    SHOWN.write_text(f"{before}{START}\n{table(kept)}\n{END}{after}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="*", metavar="PART")
@@ -76,6 +86,7 @@ def main() -> int:
         command = ["python", "benchmarks/soak.py", name, *options(args, name)]
         kept = kept_so_far() | {name: {"command": shlex.join(command), "rows": rows}}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        show(kept)
     print(f"{failed} failed" if failed else "all survived")
     return int(failed > 0)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from soak_files import judged, prepare
 from soak_kinds import KINDS
 
-EXAMPLES = 200  # between two looks at the clock
+EXAMPLES = 50  # between two looks at the clock
 MOST_FOUND = 3  # of one reader
 SEEDS = st.integers(0, 2**32)
 LIES = st.lists(st.tuples(st.integers(0, 15), SEEDS), max_size=3)

@@ -197,7 +197,7 @@ def _fetch_one(address: str, path: Path, name: str, largest_bytes: int) -> None:
         announced = int(answer.headers.get("Content-Length") or 0)
         received = 0
         with progress(total=announced or None, unit="B", unit_scale=True, desc=name) as bar:
-            while chunk := answer.read(CHUNK_BYTES):
+            while chunk := answer.read1(CHUNK_BYTES):  # what has come, however little
                 received += len(chunk)
                 if received > largest_bytes:
                     raise ValueError("the answer is far larger than the file")

@@ -250,12 +250,12 @@ class Trainer:
             yield tuple(distributed.share(each[batch]) for each in both)
 
     def _finish_epoch(self) -> None:
+        self.require_finite()
         loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))
         record: dict[str, float] = {"epoch": self.epoch + 1, "loss": loss}
         record |= dict(zip(self.term_names, terms, strict=True))
         record["throughput"] = self.steps_per_epoch * self.batchsize / self.seconds
         record["seconds"] = self.seconds
-        self.require_finite()
         self.trained.eval()
         if len(self.validation_rows):
             record["validation"] = self._validation_loss()
