@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.files import whole
+from ..device.files import remove_stale, whole
 from ..device.progress import progress
 from ..errors import InputError
 from .idx import gunzip, read_raw
@@ -135,6 +135,7 @@ def fetch(mirrors: list[str], path: Path, largest_bytes: int = 1 << 30) -> None:
     Raises DownloadError with the reason from the last mirror.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent)
     reason = "no mirror is known"
     for address in mirrors:
         try:
