@@ -63,8 +63,8 @@ RUNS = {
 TWO = "two processes"
 
 
-class Cast:
-    """A run that is cast into a folder: started, killed, resumed, and compared with `whole`."""
+class Trial:
+    """A run in a folder: started, killed, resumed, and compared with `whole`, which was not."""
 
     def __init__(self, name: str, place: Path):
         self.num = 2 if name == TWO else 1
@@ -205,18 +205,18 @@ def kills(args: argparse.Namespace) -> list[Row]:
                 continue
             started, failures, tried, survived = time.monotonic(), [], 0, 0
             place = Path(work) / name.replace(" ", "_")
-            cast = Cast(name, place)
+            trial = Trial(name, place)
             while tried < count:
                 folder, moments = place / f"run {tried}", []
                 try:
                     while True:
-                        moments.append(round(rng.uniform(0, cast.life), 2))
-                        was_running = cast.kill(folder, moments[-1])
+                        moments.append(round(rng.uniform(0, trial.life), 2))
+                        was_running = trial.kill(folder, moments[-1])
                         if not was_running or tried + len(moments) >= count or rng.random() < 0.5:
                             break
                     if was_running or not (folder / "metrics.json").exists():
-                        cast.finish(folder)
-                    cast.compare(folder)
+                        trial.finish(folder)
+                    trial.compare(folder)
                     survived += len(moments)
                 except Exception as error:
                     failures.append(f"{name}, killed after {moments} s: {error}")
@@ -238,23 +238,23 @@ def disk(args: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=args.workdir) as work, small_disk(Path(work)) as is_small:
         kind = "full disk" if is_small else "largest file"
         for name in ("training", "several seeds", "photographs"):
-            cast = Cast(name, Path(work) / name.replace(" ", "_"))
+            trial = Trial(name, Path(work) / name.replace(" ", "_"))
             started, failures, num = time.monotonic(), [], max(2, args.count // 10)
             for number in range(num):
-                folder = cast.place / f"run {number}"
-                files = [path.stat().st_size for path in cast.whole.rglob("*") if path.is_file()]
+                folder = trial.place / f"run {number}"
+                files = [path.stat().st_size for path in trial.whole.rglob("*") if path.is_file()]
                 room = rng.randrange(sum(files) if is_small else max(files))
                 try:
-                    cast.run_short_of(folder, room, is_small)
+                    trial.run_short_of(folder, room, is_small)
                     if not (folder / "metrics.json").exists():
-                        cast.finish(folder)
-                    cast.compare(folder)
+                        trial.finish(folder)
+                    trial.compare(folder)
                 except Exception as error:
                     failures.append(f"{name}, {room} bytes: {error}")
                 shutil.rmtree(folder, ignore_errors=True)
-                shutil.rmtree(cast.place / "kept", ignore_errors=True)
+                shutil.rmtree(trial.place / "kept", ignore_errors=True)
             rows.append(row(f"{kind}: {name}", num, num - len(failures), failures, started))
-            shutil.rmtree(cast.place)
+            shutil.rmtree(trial.place)
     return rows
 
 

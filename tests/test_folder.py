@@ -268,7 +268,7 @@ def test_default_batches_fit_the_image_size() -> None:
     ("side", "model", "classifier"),
     [(64, "gmvae", "conv"), (40, "gmvae", "patches"), (96, "vae", "conv")],
 )
-def test_estimated_memory_is_within_a_factor_two(side: int, model: str, classifier: str) -> None:
+def test_estimated_memory_is_that_of_a_step_within_thirty_percent(side: int, model: str, classifier: str) -> None:
     from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(model=model, classifier=classifier, image_size=(side, side), channels=3)
@@ -281,7 +281,7 @@ def test_estimated_memory_is_within_a_factor_two(side: int, model: str, classifi
     list(trainer.run())
     parameters = sum(value.size for value in network.arrays().values())
     estimate = memory.step_bytes(config, training, 32, parameters)
-    assert 0.5 < estimate / mx.get_peak_memory() < 2
+    assert 0.7 < mx.get_peak_memory() / estimate < 1.3
 
 
 def test_large_photographs_train_without_downsampling(

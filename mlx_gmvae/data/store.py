@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.files import put, temporary
+from ..device.files import put, remove_stale, temporary
 from ..device.progress import progress
 from ..errors import InputError
 from .idx import gunzip, read_raw
@@ -145,6 +145,8 @@ def fetch(
     in its place, so that `path` is right or absent. Raises DownloadError with the reason from the
     last mirror, OSError if nothing can be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent)
     reason, left = "no mirror is known", list(mirrors)
     with temporary(path) as written:
         for _ in range(ROUNDS):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .cache import cache_dir
-from .files import put, temporary
+from .files import put, remove_stale, temporary
 
 VARIABLE = "MLX_GMVAE_BLAS"
 PREFIX = "scipy_"
@@ -153,6 +153,7 @@ def _write_unprefixed(original: Path, name: str) -> Path:
     for entry in library.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicSharedObject):
             entry.name = f"{name}.so"
+    remove_stale(cache_dir() / PLACE)
     with temporary(cache_dir() / PLACE / f"{name}.so") as written:
         library.write(str(written))
         copy = written.with_name(f"{name}-{written.stat().st_size}.so")

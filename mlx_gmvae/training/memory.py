@@ -1,7 +1,8 @@
 """How much memory a training step takes, before it takes it, and batches that fit.
 
 An estimate: what the layers put out, times factors measured with `mx.get_peak_memory` on CPU for
-images of 28x28 to 427x640. They cover the copies that convolutions, gradients and Adam make.
+images of 28x28 to 512x512 (`python benchmarks/soak_runs.py memory`). They cover the copies that
+convolutions, gradients and Adam make.
 """
 
 import math
@@ -19,9 +20,9 @@ from ..models.networks import (
 from ..models.patches import KINDS, num_windows
 
 FLOAT_BYTES = 4
-FLOATS_PER_PARAMETER = 7.5
-FLOATS_PER_OUTPUT = 11.5  # of encoder and decoder
-FLOATS_PER_CLUSTER_OUTPUT = 17  # of the network of q(y|x), on images, partners and samples
+FLOATS_PER_PARAMETER = 4.5
+FLOATS_PER_OUTPUT = 10.5  # of encoder and decoder
+FLOATS_PER_CLUSTER_OUTPUT = 12  # of the network of q(y|x), on images, partners and samples
 SHARE_WITHOUT_PAIRS = 0.3  # of the latter
 SHARE_WITHOUT_GRADIENTS = 0.35  # of the latter, for layers that are not trained
 LARGEST_BATCH_PIXELS = 1 << 21
@@ -31,7 +32,7 @@ SMALLEST_BATCH = 2  # that can train components
 def step_bytes(
     config: ModelConfig, training: TrainConfig, batchsize: int, num_parameters: int
 ) -> int:
-    """Peak bytes of a training step of `batchsize` images, within a factor of about 1.5."""
+    """Peak bytes of a training step of `batchsize` images, within 30 %."""
     encoder = _outputs(config, stage_filters(config))
     decoder = encoder + math.prod(config.image_shape)
     floats = FLOATS_PER_OUTPUT * (encoder + config.mc_samples * decoder)

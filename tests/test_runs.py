@@ -1,9 +1,10 @@
-"""What a run says it was made with, and what is made of it when it goes on; one run at a time."""
+"""Runs: killed and resumed, one at a time in a folder, and what they say they were made with."""
 
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import train
@@ -14,6 +15,7 @@ from mlx_gmvae.runs.lock import locked
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
 
@@ -26,6 +28,33 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("a.npz", images=images)
     assert train.main(SMALL.split()) == 0
     return Path("run")
+
+
+def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    options = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 2"
+    command = [*options.split(), "--save_every", "2", "--outdir"]
+    folder = tmp_path / "killed"
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from mlx_gmvae.cli import train
+train.SECONDS_BETWEEN_SAVES = 0
+train.main(sys.argv[1:])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *command, str(folder)], stdout=subprocess.DEVNULL
+    ) as process:
+        while not (folder / "model.npz").exists():  # which is written after the first step
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+    progress = load_info(folder / "state.npz")["progress"]
+    assert progress["step"] > 0 and not (folder / "metrics.json").exists()
+    assert train.main(["--cpu", "--resume", str(folder)]) == 0
+    assert train.main([*command, str(tmp_path / "whole")]) == 0
+    for name, value in load_arrays(tmp_path / "whole/model.npz").items():
+        np.testing.assert_array_equal(load_arrays(folder / "model.npz")[name], value)
+    assert not list(folder.rglob(".*"))
 
 
 def resume(epochs: int) -> int:
