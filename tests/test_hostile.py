@@ -164,7 +164,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     trained = trainer()
     list(trained.run())
-    folder.save(trained, Source("digits"))
+    folder.save(trained, Source("digits"), {})
     folder.load_neighbours(IMAGES, trained.config)
     return folder
 
@@ -225,7 +225,7 @@ def test_weights_that_are_not_finite_are_never_saved_over_good_ones(
     spoilt = trainer()
     spoilt.model.update({"z_head": {"bias": spoilt.model.z_head.bias / 0}})
     with pytest.raises(InputError, match=r"z_head.bias became NaN or infinite in epoch 1, step 0"):
-        run.save(spoilt, Source("digits"))
+        run.save(spoilt, Source("digits"), {})
     assert (run.state.read_bytes(), run.model.read_bytes()) == before
     with pytest.raises(InputError, match=r"\w+ became NaN or infinite in epoch 1, step 3"):
         spoilt.step = 3

@@ -81,7 +81,13 @@ def test_the_same_seed_gives_the_same_weights(small_images: np.ndarray, arch: st
 def test_every_model_comes_out_the_same_twice(
     fields: dict[str, Any], small_images: np.ndarray
 ) -> None:
-    sizes = {"image_size": (9, 6), "channels": 3, "latent_dims": 2, "K": 3, "w_dims": 2}
+    sizes: dict[str, Any] = {
+        "image_size": (9, 6),
+        "channels": 3,
+        "latent_dims": 2,
+        "K": 3,
+        "w_dims": 2,
+    }
     config = ModelConfig(**fields, **sizes, hidden_dims=16, max_filters=8)
     training = TrainConfig(epochs=2, batchsize=32, neighbours=3, heads=2, parts=1)
     training = for_model(training, config, set())

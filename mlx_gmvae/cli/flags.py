@@ -147,13 +147,17 @@ PAIR_FIELDS: Fields = {
 }  # fmt: skip
 
 
-def add_model_flags(parser: Parser) -> None:
-    """The fields of ModelConfig; a flag that is not given does not appear in the namespace."""
+def add_model_flags(parser: Parser) -> Any:
+    """The fields of ModelConfig; a flag that is not given does not appear in the namespace.
+
+    Answers their group, for more.
+    """
     group = parser.add_argument_group("model")
     for name, (text, values) in MODEL_FIELDS.items():
         owners = owners_of(name)
         shown = f"{text} ({', '.join(owners)})" if owners else text
         _add_field(group, ModelConfig, name, shown, values)
+    return group
 
 
 def add_training_flags(parser: Parser) -> None:

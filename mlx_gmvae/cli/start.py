@@ -23,9 +23,11 @@ from ..report.plots import save_curves
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs import provenance
+from ..runs.checkpoint import ModelFile, load_model
 from ..runs.folder import RunFolder, SavedRun, run_name
 from ..runs.lock import locked
 from ..training.defaults import for_model, for_set_size
+from ..training.initial import start_from
 from ..training.number import Number, number_of_clusters, require_findable, steps_to_find
 from ..training.trainer import Trainer
 from . import options
@@ -59,33 +61,41 @@ class Plan(NamedTuple):
     training: TrainConfig
     graph: np.ndarray | None = None  # the neighbours, if they are known already
     number: Number | None = None  # what --K auto found
+    initial: ModelFile | None = None  # whose weights to start from
 
     def trainer(self) -> Trainer:
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
         mx.random.seed(self.training.seed)
-        return Trainer(build_model(self.model), self.splits.train.images, self.training)
+        trainer = Trainer(build_model(self.model), self.splits.train.images, self.training)
+        if self.initial is not None:
+            print(start_from(trainer, self.initial.model))
+        return trainer
 
 
 def planned(args: argparse.Namespace) -> Plan:
     """The images and options on the command line. Raises InputError if they cannot be used."""
     splits, source = options.load_or_fall_back(args)
     *image_size, channels = splits.train.image_shape
+    initial = load_model(args.init) if args.init else None
     given = options.given_fields(ModelConfig, args)
     is_auto = given.get("K") == AUTO
     if is_auto:
         given["K"] = 2  # as good as any to check the other options with
     shape = {"image_size": image_size, "channels": channels}
-    model_config = ModelConfig.from_dict(given | shape)
+    like = initial.model.config.to_dict() if initial else {}
+    if like.get("model") != given.get("model", like.get("model")):
+        like = {}  # another kind of model: what fits of it may still be taken over
+    model_config = ModelConfig.from_dict(like | given | shape)
     for name in given:
         require_effect(model_config, name)
-    if "classifier" not in given:
+    if "classifier" not in given and not like:
         model_config = fitted_model(model_config)
     if args.summary:
         require_tensorboard()
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = for_model(train_config, model_config, set(given))
-    plan = Plan(splits, source, model_config, train_config)
+    plan = Plan(splits, source, model_config, train_config, initial=initial)
     if train_config.features and train_config.neighbours:
         features = load_features(train_config.features, splits)
         plan = plan._replace(graph=nearest(features, train_config.neighbours))

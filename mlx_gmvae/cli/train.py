@@ -200,7 +200,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "bring images to H x W (default: their own, or, if they have several, one of at most 64)",
         "crop",
     )
-    flags.add_model_flags(parser)
+    flags.add_model_flags(parser).add_argument(
+        "--init", metavar="FILE",
+        help="start from the weights of this trained model, as far as they fit; its sizes become "
+        "the defaults of the flags above",
+    )  # fmt: skip
     flags.add_training_flags(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
@@ -238,6 +242,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                      "json", "log_every"):  # fmt: skip
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
+    if args.resume and args.init:
+        raise InputError("--init has no effect with --resume, which continues the run")
     if args.resume and args.overwrite:
         raise InputError("--overwrite has no effect with --resume, which continues the run")
     require_at_least("save_every", args.save_every, 1)

@@ -92,6 +92,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
+        self.has_patches = False  # of another model, so that none need be learned
         self.trained.eval()  # only to learn the names: batch statistics must not see this image
         first = mx.array(images[:1])
         _, terms = self.objective.losses(first, first, step_weights(config, 0))
@@ -136,7 +137,7 @@ class Trainer:
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
         again. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
-        if self.epoch == self.step == 0:
+        if self.epoch == self.step == 0 and not self.has_patches:
             learn_patches(self.model, self.images)
         while not self.is_done:
             self._put_parts_together()

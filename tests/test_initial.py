@@ -1,0 +1,57 @@
+"""--init: a training that starts from the weights of another model."""
+
+from pathlib import Path
+
+import train
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checkpoint import save_model
+from mlx_gmvae.training.initial import start_from
+from mlx_gmvae.training.trainer import Trainer
+
+import numpy as np
+import pytest
+
+SMALL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 16, "latent_dims": 2}
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+
+
+def trainer(**options: object) -> Trainer:
+    config = ModelConfig.from_dict({**SMALL, "K": 3, **options})
+    return Trainer(build_model(config), IMAGES, TrainConfig(neighbours=2, heads=4, parts=1))
+
+
+def test_all_that_fits_is_taken_over_and_the_first_head_is_the_other_models_own() -> None:
+    other, mine = build_model(ModelConfig.from_dict({**SMALL, "K": 3})), trainer()
+    number = len(other.arrays())
+    assert start_from(mine, other) == f"{number} of {number} arrays of the model taken over"
+    for name, value in other.arrays().items():
+        np.testing.assert_array_equal(mine.model.arrays()[name], value)
+    assert mine.objective.heads is not None
+    np.testing.assert_array_equal(mine.objective.heads.weight[0], other.classifier.out.weight)
+    assert (mine.objective.heads.weight[1] != other.classifier.out.weight).any()
+
+
+def test_what_does_not_fit_stays_and_is_named() -> None:
+    other, mine = build_model(ModelConfig.from_dict({**SMALL, "K": 5})), trainer()
+    before = dict(mine.model.arrays())
+    line = start_from(mine, other)
+    assert "left at their start: " in line and "classifier.out.bias (3, there 5)" in line
+    for name, value in mine.model.arrays().items():
+        fits = other.arrays()[name].shape == value.shape
+        np.testing.assert_array_equal(value, (other.arrays() if fits else before)[name])
+    wide = build_model(ModelConfig.from_dict({**SMALL, "K": 3, "image_size": (9, 9)}))
+    assert start_from(trainer(), wide).endswith("; its images are of --image_size 9 9")
+
+
+def test_a_run_has_the_sizes_of_what_it_starts_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(tmp_path / "m.npz", build_model(ModelConfig.from_dict({**SMALL, "K": 4})))
+    options = f"--dataset digits --init {tmp_path}/m.npz --epochs 1 --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    out = capsys.readouterr().out
+    number = len(build_model(ModelConfig.from_dict({**SMALL, "K": 4})).arrays())
+    assert f"{number} of {number} arrays of the model taken over" in out
+    assert train.main(["--resume", f"{tmp_path}/run", "--init", f"{tmp_path}/m.npz"]) == 2
+    assert "--init has no effect with --resume" in capsys.readouterr().err
