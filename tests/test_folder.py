@@ -268,7 +268,9 @@ def test_default_batches_fit_the_image_size() -> None:
     ("side", "model", "classifier"),
     [(64, "gmvae", "conv"), (40, "gmvae", "patches"), (96, "vae", "conv")],
 )
-def test_estimated_memory_is_that_of_a_step_within_thirty_percent(side: int, model: str, classifier: str) -> None:
+def test_estimated_memory_is_that_of_a_step_within_thirty_percent(
+    side: int, model: str, classifier: str
+) -> None:
     from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(model=model, classifier=classifier, image_size=(side, side), channels=3)
