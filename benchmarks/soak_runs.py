@@ -421,11 +421,48 @@ def memory(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
+# --------------------------------------------------------------------------------------- twice
+
+
+def twice(args: argparse.Namespace) -> list[Row]:
+    """Every model and network, trained twice with one seed: the same weights, bit for bit."""
+    from mlx_gmvae.config import ModelConfig, TrainConfig
+    from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.defaults import for_model
+    from mlx_gmvae.training.trainer import Trainer
+
+    import mlx.core as mx
+
+    mx.set_default_device(mx.cpu)
+    images = np.random.default_rng(args.seed).integers(0, 256, (64, 9, 6, 3), dtype=np.uint8)
+    kinds = [{"model": name, "arch": arch} for name in ("vae", "gmvae", "vade", "vae-gmm")
+             for arch in ("conv", "mlp")]  # fmt: skip
+    kinds += [{"model": "gmvae", "arch": arch, "posterior": "bayes"} for arch in ("conv", "mlp")]
+    kinds += [{"model": "gmvae", "arch": "conv", "classifier": "patches"}]
+    started, failures = time.monotonic(), []
+    for kind in kinds:
+        sizes: dict[str, Any] = {"image_size": (9, 6), "channels": 3, "latent_dims": 2, "K": 3}
+        config = ModelConfig(**kind, **sizes, hidden_dims=16, max_filters=8)
+        training = for_model(TrainConfig(epochs=2, batchsize=16), config, set())
+        results = []
+        for _ in range(2):
+            mx.random.seed(training.seed)
+            trainer = Trainer(build_model(config), images, training)
+            list(trainer.run())
+            results.append({k: np.array(value) for k, value in trainer.model.arrays().items()})
+        first, second = results
+        if not all(np.array_equal(value, second[name]) for name, value in first.items()):
+            failures.append(f"{kind} differs")
+    num = len(kinds)
+    return [row("the same seed twice", num, num - len(failures), failures, started)]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "kills": kills,
     "disk": disk,
     "leaks": leaks,
     "memory": memory,
+    "twice": twice,
 }
 
 

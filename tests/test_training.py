@@ -67,38 +67,18 @@ def test_the_same_seed_gives_the_same_weights(small_images: np.ndarray, arch: st
     assert any(not np.array_equal(a, weights(other)[n]) for n, a in weights(first).items())
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"model": model, "arch": arch, **more}
-        for arch in ("conv", "mlp")
-        for model in ("vae", "gmvae", "vade", "vae-gmm")
-        for more in ({}, {"posterior": "bayes"}, {"classifier": "patches"})
-        if not more or (model == "gmvae" and (arch == "conv" or "classifier" not in more))
-    ],
-    ids=lambda fields: "-".join(fields.values()),
-)
-def test_every_model_comes_out_the_same_twice(
-    fields: dict[str, Any], small_images: np.ndarray
-) -> None:
-    sizes: dict[str, Any] = {
-        "image_size": (9, 6),
-        "channels": 3,
-        "latent_dims": 2,
-        "K": 3,
-        "w_dims": 2,
-    }
-    config = ModelConfig(**fields, **sizes, hidden_dims=16, max_filters=8)
-    training = TrainConfig(epochs=2, batchsize=32, neighbours=3, heads=2, parts=1)
+@pytest.mark.parametrize("model", ["vae", "vade", "vae-gmm"])
+def test_every_model_comes_out_the_same_twice(small_images: np.ndarray, model: str) -> None:
+    """Convolutional ones too, but that takes a while: benchmarks/soak_runs.py."""
+    config = ModelConfig(
+        model=model, arch="mlp", image_size=(9, 6), channels=3, latent_dims=2, K=3, hidden_dims=16
+    )
+    training = TrainConfig(epochs=2, batchsize=32, pair_weight=0)  # pairs are above
     training = for_model(training, config, set())
     results = []
-    mx.disable_compile()  # to compile takes time, and the test above does
-    try:
-        for _ in range(2):
-            mx.random.seed(training.seed)
-            results.append(finish(Trainer(build_model(config), small_images, training)))
-    finally:
-        mx.enable_compile()
+    for _ in range(2):
+        mx.random.seed(training.seed)
+        results.append(finish(Trainer(build_model(config), small_images, training)))
     assert_same(*map(weights, results))
 
 
