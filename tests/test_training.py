@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights(small_images: np.ndarray, arch: st
 
 @pytest.mark.parametrize("model", ["vae", "vade", "vae-gmm"])
 def test_every_model_comes_out_the_same_twice(small_images: np.ndarray, model: str) -> None:
-    """Convolutional ones too, but that takes a while: benchmarks/soak_runs.py."""
+    """Convolutional ones too, but that takes a while: benchmarks/soak.py twice."""
     config = ModelConfig(
         model=model, arch="mlp", image_size=(9, 6), channels=3, latent_dims=2, K=3, hidden_dims=16
     )

@@ -20,6 +20,7 @@ from ..evaluation.assignments import TABLE, Assignments, earlier_results
 from ..evaluation.explore import save_explorer
 from ..evaluation.scores import (
     anomaly_scores,
+    bits_per_dim,
     component_gaussians,
     latents,
     responsibilities,
@@ -35,6 +36,7 @@ from .script import Parser, emit, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
+FAR = 1.25  # times the bits per dimension of a model's own test images
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
     "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --explorer --anomalies 20",
@@ -68,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, data.splits, dataset)
     scores = save_results(args, loaded, found, gaussians)
+    if not data.is_own:
+        say_how_far(loaded, dataset)
     if args.sort_into:
         sorting.sort_into(found, Path(args.sort_into), args.hard_links)
         print(f"saved {len(dataset)} images in folders of {args.sort_into}")
@@ -206,6 +210,17 @@ def save_results(
     pattern = "class_*.png" if found.class_names else "cluster_*.png"
     print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
     return scores
+
+
+def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
+    """How well the model knows images that are not those it was trained with."""
+    usual = loaded.metrics.get("generative", {}).get("bits_per_dim")
+    if usual is None:
+        return
+    found = bits_per_dim(loaded.model, dataset.images)
+    line = f"bits per dimension: {found:.3g}, of its own test images {usual:.3g}"
+    strange = "; these are unlike what it was trained on" if found > FAR * usual else ""
+    print(line + strange)
 
 
 def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:

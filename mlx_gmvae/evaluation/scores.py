@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..data.batches import batch_size, in_batches, over_batches, with_progress
-from ..data.images import Images
+from ..data.images import Images, Rows
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
@@ -20,6 +20,7 @@ IMPORTANCE_IMAGES = 128
 IMPORTANCE_PIXELS = 1 << 20
 ANOMALY_SAMPLES = 5
 GAUSSIAN_SAMPLES = 2000
+SURVEYED_IMAGES = 1000
 
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
@@ -79,7 +80,7 @@ def _finite(answers: np.ndarray) -> np.ndarray:
 
 
 def anomaly_scores(
-    model: LatentVariableModel, images: np.ndarray, kind: str, seed: int = 0
+    model: LatentVariableModel, images: Images, kind: str, seed: int = 0
 ) -> np.ndarray:
     """How unlikely each image is, (N,), nats: higher is stranger.
 
@@ -93,7 +94,7 @@ def anomaly_scores(
 
 
 def _importance_bounds(
-    model: LatentVariableModel, images: np.ndarray, draws: int, what: str
+    model: LatentVariableModel, images: Images, draws: int, what: str
 ) -> np.ndarray:
     return over_batches(lambda x: model.importance_bound(x, draws), images, draws, what)
 
@@ -127,9 +128,20 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     scores["elbo"] = float(elbos.mean())
     scores["importance_bound"] = scores["elbo"] + float((bounds - elbos[: len(some)]).mean())
     scores["importance_images"] = len(some)
-    scores["bits_per_dim"] = -scores["elbo"] / math.log(2) / math.prod(images.shape[1:])
+    scores["bits_per_dim"] = _bits_per_dim(-scores["elbo"], images)
     scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     return scores
+
+
+def bits_per_dim(model: LatentVariableModel, images: np.ndarray) -> float:
+    """The negative ELBO in bits per pixel and channel, by at most a thousand of the images."""
+    some = np.random.default_rng(0).permutation(len(images))[:SURVEYED_IMAGES]
+    surveyed = Rows(images, np.sort(some))
+    return _bits_per_dim(float(anomaly_scores(model, surveyed, "elbo").mean()), images)
+
+
+def _bits_per_dim(nats: float, images: np.ndarray) -> float:
+    return nats / math.log(2) / math.prod(images.shape[1:])
 
 
 def _bound_and_reconstructions(

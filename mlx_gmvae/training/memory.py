@@ -1,7 +1,7 @@
 """How much memory a training step takes, before it takes it, and batches that fit.
 
 An estimate: what the layers put out, times factors measured with `mx.get_peak_memory` on CPU for
-images of 28x28 to 512x512 (`python benchmarks/soak_runs.py memory`). They cover the copies that
+images of 28x28 to 512x512 (`python benchmarks/soak.py memory`). They cover the copies that
 convolutions, gradients and Adam make.
 """
 
