@@ -40,7 +40,7 @@ soak, soak_downloads, soak_files, soak_mutations, soak_page = (
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
 CONFIG = ModelConfig(arch="mlp", image_size=(8, 8), hidden_dims=8, K=3, latent_dims=2)
-FILES_EACH = 6
+FILES_EACH = 20
 FAULTS = ("cut", "trickles", "resets half way", "redirects to itself", "a page of HTML", "404",
           "500", "one byte wrong", "a length that is none")  # fmt: skip
 
@@ -98,6 +98,13 @@ def test_arrays_that_lie_are_refused_before_memory_is_taken(
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_dataset(str(path))
+
+
+def test_labels_of_a_byte_may_be_the_largest(tmp_path: Path) -> None:
+    labels = np.array([255, 0, 7] * 8, np.uint8)
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=labels)
+    found = load_dataset(str(tmp_path / "a.npz")).named("all")
+    assert found.label_names.tolist() == labels[found.index].astype(str).tolist()
 
 
 def test_of_an_npz_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
