@@ -156,12 +156,14 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
             stdout=log, stderr=subprocess.STDOUT, env=environment, check=True,
         )  # fmt: skip
     seconds = time.perf_counter() - started
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics.pop("made_with")  # which names paths of this machine
     return {
         "command": f"python train.py {EXPERIMENTS[name][0]} --seed {seed}",
         "version": __version__,
         "jobs": args.jobs,
         "seconds": round(seconds, 1),
-        **json.loads((folder / "metrics.json").read_text()),
+        **metrics,
     }
 
 

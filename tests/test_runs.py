@@ -65,12 +65,12 @@ def resume(epochs: int) -> int:
 
 
 def test_a_run_says_with_what_it_was_made(run: Path) -> None:
-    metrics = json.loads((run / "metrics.json").read_text())
-    (session,) = metrics["sessions"]
+    made_with = json.loads((run / "metrics.json").read_text())["made_with"]
+    (session,) = made_with["sessions"]
     assert session["command"] == f"python train.py {SMALL}"
     assert session | provenance.environment() == session
     card = (run / "README.md").read_text()
-    assert f"| crc32 of the training images | {metrics['images']['crc32']} |" in card
+    assert f"| crc32 of the training images | {made_with['images']['crc32']} |" in card
     assert f"| device | {session['device']} |" in card and f"| mlx | {session['mlx']} |" in card
     assert load_info(run / "state.npz")["record"]["sessions"] == [session]
 

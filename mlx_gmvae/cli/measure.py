@@ -66,9 +66,9 @@ def measure(run: Run) -> None:
     plots.save_curves(folder / "curves.png", training_curves(history), "epoch", "nats per image")
     save_summary(run, found, metrics)
     save_card(run, metrics)
+    metrics["made_with"] = {"seed": config.seed, **run.record}
     emit("result", {"folder": str(folder), **metrics})
-    made_with = {"seed": config.seed, **run.record}
-    write_json(run.folder.metrics, metrics | made_with)  # last: where it lies, all is done
+    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
 
 
