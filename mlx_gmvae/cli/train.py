@@ -27,6 +27,7 @@ from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
 
 SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
+STEPS_BETWEEN_VOTES = 16
 PICTURES_PER_RUN = 10
 PICTURED_IMAGES = 64
 SAMPLES_PER_COMPONENT = 10
@@ -101,7 +102,9 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
         nonlocal saved
         if log_every and trainer.step % log_every == 0 and distributed.is_first():
             print(step_line(trainer), flush=True)
-        if distributed.any_of(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
+        # Several processes must agree, which costs an exchange: they ask now and then.
+        may_ask = distributed.size() == 1 or trainer.step % STEPS_BETWEEN_VOTES == 0
+        if may_ask and distributed.any_of(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
             trainer.collect_random_keys()
             if distributed.is_first():
                 run.save()
