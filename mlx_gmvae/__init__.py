@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what `__getattr__` answers
     from .runs.checkpoint import load_model as load_model
     from .runs.checkpoint import save_model as save_model
     from .runs.loaded import load as load
-    from .training.trainer import train as train
+    from .training.train import train as train
 
 __version__ = "0.2.0"
 
@@ -47,7 +47,7 @@ _PUBLIC = {
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
     "save_model": "runs.checkpoint",
-    "train": "training.trainer",
+    "train": "training.train",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

@@ -35,7 +35,8 @@ from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
 from .training.defaults import for_model, for_set_size
 from .training.number import number_of_clusters
-from .training.trainer import History, Trainer
+from .training.train import History
+from .training.trainer import Trainer
 
 CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations fit into [0, 1]
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}

@@ -11,7 +11,8 @@ from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import Weights, step_weights
-from mlx_gmvae.training.trainer import Trainer, train
+from mlx_gmvae.training.train import train
+from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import numpy as np
