@@ -45,6 +45,7 @@ def test_train_writes_a_whole_run(digits_run: Path) -> None:
     assert metrics["generative"]["importance_bound"] > metrics["generative"]["elbo"]
     assert {"mse", "ssim", "kl_z", "kl_w", "kl_y"} <= metrics["generative"].keys()
     assert {"accuracy", "nmi", "ari"} <= metrics["clustering"].keys()
+    assert metrics.pop("made_with")["seed"] == 0  # whose commands name paths of this machine
     assert load_model(digits_run / "model.npz").metrics == metrics
 
 
