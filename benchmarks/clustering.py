@@ -76,6 +76,7 @@ EXPERIMENTS = {
     ),
     "photos, K=10": (f"{PHOTOS} --K 10", range(2)),
     "photos, K=10, 12 epochs": (f"{PHOTOS} --K 10 --epochs 12", range(2)),
+    "photos, K auto, 12 epochs": (f"{PHOTOS} --K auto --epochs 12", [0]),
     "photos, K=10, 105 epochs": (f"{PHOTOS} --K 10 --epochs 105", [0]),
     "photos, K=10, 190 epochs": (f"{PHOTOS} --K 10 --epochs 190", [0]),
     "photos, K=10, 12 epochs, own features": (
