@@ -124,7 +124,8 @@ LOCK = Lock()
 
 
 def kept() -> dict:
-    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    with LOCK:  # while one run's result is written, the next is being looked for
+        return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
 
 def keep(name: str, result: dict, seed: int | None = None) -> None:
@@ -134,7 +135,8 @@ def keep(name: str, result: dict, seed: int | None = None) -> None:
     else:
         results.setdefault(name, {})[str(seed)] = result
     KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps(results, indent=1) + "\n")
+    with LOCK:
+        KEPT.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
