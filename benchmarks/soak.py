@@ -6,7 +6,8 @@
     python benchmarks/soak.py downloads                a server that does everything wrong
     python benchmarks/soak.py page                     names that want to be markup, in a browser
     python benchmarks/soak.py kills --count 200        runs that are killed and resumed
-    python benchmarks/soak.py disk leaks memory twice  full disks, long runs, memory, seeds
+    python benchmarks/soak.py disk leaks memory twice --count 200
+                                                       full disks, long runs, memory, seeds
     python benchmarks/soak.py --table                  what is kept, as Markdown
 
 Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json, of which the table
@@ -27,6 +28,7 @@ import pages
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
 SHOWN = ROOT / "docs" / "RELIABILITY.md"
+COUNTED = ("files", "kills", "disk", "leaks", "memory")  # parts that --count makes longer
 MODULES = ("soak_files", "soak_fuzz", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
@@ -49,7 +51,9 @@ def kept_so_far() -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="*", metavar="PART")
-    parser.add_argument("--count", type=int, default=2000, help="files to mutate")
+    parser.add_argument(
+        "--count", type=int, default=2000, help="files to mutate, runs to kill, ..."
+    )
     parser.add_argument("--minutes", type=float, default=10, help="of fuzzing, for each reader")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data_dir", help="a folder with published sets")
@@ -79,7 +83,7 @@ def main() -> int:
 
 def options(args: argparse.Namespace, name: str) -> list[str]:
     """The flags that say how much of a part was done."""
-    own = {"files": "count", "kills": "count", "fuzz": "minutes"}.get(name)
+    own = {"fuzz": "minutes"}.get(name, "count" if name in COUNTED else None)
     return [f"--{own}", f"{getattr(args, own):g}"] if own else []
 
 
