@@ -29,7 +29,7 @@ from .data.splits import Dataset
 from .device.progress import silence
 from .device.randomness import preserved_random_state
 from .errors import InputError
-from .evaluation.scores import anomaly_scores, latents, responsibilities
+from .evaluation.scores import anomaly_scores, decode, latents, responsibilities
 from .models import MixtureModel, build_model, kind_of
 from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
@@ -157,8 +157,8 @@ class GMVAEClusterer(
             self.labels_ = responsibilities(self.model_, images).argmax(axis=1)
             bounds = -anomaly_scores(self.model_, images, "elbo")
             self.lower_bound_ = float(bounds.mean()) + self._log_volume()
-            centres = self.model_.component_latents()
-            self.cluster_centers_ = self._outside(np.array(self.model_.image(centres)))
+            centres = np.array(self.model_.component_latents())
+            self.cluster_centers_ = self._outside(decode(self.model_, centres))
         self._n_features_out = config.latent_dims
         return self
 
@@ -183,7 +183,7 @@ class GMVAEClusterer(
                 f"latents have shape {z.shape}; they must be (n, {self.model_.config.latent_dims})"
             )
         with self._settings():
-            return self._outside(np.array(self.model_.image(mx.array(z))))
+            return self._outside(decode(self.model_, z))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Samples of the mixture as the training data was, (n, ...), and their components, (n,).

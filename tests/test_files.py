@@ -45,7 +45,7 @@ def test_a_file_may_be_named_after_what_was_written(tmp_path: Path) -> None:
 def test_what_killed_processes_left_is_removed_but_not_what_is_being_written(
     tmp_path: Path,
 ) -> None:
-    for name in (f"{PREFIX}left.npz", "other"):
+    for name in (f"{PREFIX}0123456789ab.npz", "other"):
         (tmp_path / name).touch()
     with whole(tmp_path / "new.txt") as written:
         remove_stale(tmp_path)

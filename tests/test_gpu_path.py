@@ -15,6 +15,7 @@ from mlx_gmvae.device.flight import InFlight
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.distributions import Bernoulli, Logistic
+from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.training import trainer as training
 from mlx_gmvae.training.schedule import step_weights
 from mlx_gmvae.training.trainer import Trainer
@@ -180,3 +181,14 @@ def test_on_a_mac_each_fast_core_has_a_stream(
         assert backend.cores() == streams
     finally:
         backend._fast_cores.cache_clear()
+
+
+def test_bounds_of_a_loaded_model_are_those_of_the_cpu(small_images: np.ndarray) -> None:
+    mx.random.seed(0)
+    model, images = LoadedModel(build_model(SMALL)), small_images[:20]
+    before = np.array(mx.random.state[0])  # type: ignore[index]
+    elbo, likelihood = model.elbo(images), model.log_likelihood(images, draws=3)
+    with backend.as_on_gpu():
+        np.testing.assert_allclose(model.elbo(images), elbo, rtol=1e-4)
+        np.testing.assert_allclose(model.log_likelihood(images, draws=3), likelihood, rtol=1e-4)
+    np.testing.assert_array_equal(np.array(mx.random.state[0]), before)  # type: ignore[index]

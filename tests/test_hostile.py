@@ -1,5 +1,6 @@
 """What comes in from outside is used rightly or refused in one line: short forms of the soaks."""
 
+import contextlib
 import gzip
 import importlib
 import io
@@ -24,6 +25,7 @@ from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from mlx_gmvae.runs.folder import RunFolder
 from mlx_gmvae.runs.loaded import LoadedModel
+from mlx_gmvae.training.checks import require_like
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
@@ -283,6 +285,16 @@ def test_nothing_in_a_name_runs_in_a_real_browser(tmp_path: Path) -> None:
     assert browser.ask("typeof window.owned") == "undefined" and browser.errors
     browser.close()
     assert problems == ["", ""]
+
+
+@pytest.mark.parametrize("own", [(2,), (2, 2)])
+@pytest.mark.parametrize(("given", "fits"), [((2,), True), ((3, 2), True), ((0, 2), False)])
+def test_random_keys_may_be_those_of_other_processes(
+    own: tuple[int, ...], given: tuple[int, ...], fits: bool
+) -> None:
+    saved = {"random_key": mx.zeros(given, mx.uint32), "w": mx.zeros(3)}
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="random_key is"):
+        require_like(saved, {"random_key": mx.zeros(own, mx.uint32), "w": mx.zeros(3)})
 
 
 def test_nothing_that_was_tried_failed() -> None:

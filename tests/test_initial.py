@@ -4,6 +4,7 @@ from pathlib import Path
 
 import train
 from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import save_model
 from mlx_gmvae.training.initial import start_from
@@ -42,6 +43,26 @@ def test_what_does_not_fit_stays_and_is_named() -> None:
         np.testing.assert_array_equal(value, (other.arrays() if fits else before)[name])
     wide = build_model(ModelConfig.from_dict({**SMALL, "K": 3, "image_size": (9, 9)}))
     assert start_from(trainer(), wide).endswith("; its images are of --image_size 9 9")
+
+
+def test_patches_are_learned_anew_unless_all_of_them_fit() -> None:
+    options = {"classifier": "patches", "arch": "conv", "max_filters": 8, "K": 3}
+    grey = {**SMALL, **options}
+    images = np.repeat(IMAGES, 3, axis=-1)
+    for channels, fits in ((1, False), (3, True)):
+        other = build_model(ModelConfig.from_dict({**grey, "channels": channels}))
+        config = TrainConfig(neighbours=2, heads=2, parts=1)
+        mine = Trainer(build_model(ModelConfig.from_dict({**grey, "channels": 3})), images, config)
+        start_from(mine, other)
+        assert mine.has_patches is fits and mine.state()[1]["has_patches"] is fits
+
+
+def test_a_model_of_which_nothing_fits_is_refused() -> None:
+    sizes = {"hidden_dims": 17, "latent_dims": 3, "image_size": (9, 9)}
+    other = build_model(ModelConfig.from_dict({**SMALL, **sizes, "model": "vae"}))
+    mine = build_model(ModelConfig.from_dict({**SMALL, "model": "vae"}))
+    with pytest.raises(InputError, match="nothing of the model to start from fits"):
+        start_from(Trainer(mine, IMAGES, TrainConfig(pair_weight=0.0)), other)
 
 
 def test_a_run_has_the_sizes_of_what_it_starts_from(

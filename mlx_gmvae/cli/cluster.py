@@ -36,7 +36,7 @@ from .script import Parser, emit, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
-FAR = 1.25  # times the bits per dimension of a model's own test images
+FAR = 0.25  # more than of a model's own test images, in parts of their bits per dimension
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
     "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --explorer --anomalies 20",
@@ -214,12 +214,15 @@ def save_results(
 
 def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     """How well the model knows images that are not those it was trained with."""
-    usual = loaded.metrics.get("generative", {}).get("bits_per_dim")
-    if usual is None:
+    scores = loaded.metrics.get("generative")
+    usual = scores.get("bits_per_dim") if isinstance(scores, dict) else None
+    if not isinstance(usual, float):
         return
     found = bits_per_dim(loaded.model, dataset.images)
     line = f"bits per dimension: {found:.3g}, of its own test images {usual:.3g}"
-    strange = "; these are unlike what it was trained on" if found > FAR * usual else ""
+    strange = (
+        "; these are unlike what it was trained on" if found > usual + FAR * abs(usual) else ""
+    )
     print(line + strange)
 
 

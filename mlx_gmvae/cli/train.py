@@ -103,7 +103,8 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
         if log_every and trainer.step % log_every == 0 and distributed.is_first():
             print(step_line(trainer), flush=True)
         # Several processes must agree, which costs an exchange: they ask now and then.
-        may_ask = distributed.size() == 1 or trainer.step % STEPS_BETWEEN_VOTES == 0
+        done = trainer.epoch * trainer.steps_per_epoch + trainer.step
+        may_ask = distributed.size() == 1 or done % STEPS_BETWEEN_VOTES == 0
         if may_ask and distributed.any_of(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
             trainer.collect_random_keys()
             if distributed.is_first():
@@ -245,6 +246,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                      "json", "log_every"):  # fmt: skip
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
+    if args.seeds and args.init:
+        raise InputError("--seeds begins anew with each seed; it has no effect with --init")
     if args.resume and args.init:
         raise InputError("--init has no effect with --resume, which continues the run")
     if args.resume and args.overwrite:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = ".saving-"  # of files that are being written
+PREFIX, NAME_DIGITS = ".saving-", 12  # of files that are being written
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def temporary(path: Path) -> Iterator[Path]:
     """Within, an empty file beside `path`; what is not `put` elsewhere by the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Named before it is made, so that an interrupt at any moment removes it.
-    written = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{path.suffix}")
+    written = path.with_name(f"{PREFIX}{secrets.token_hex(NAME_DIGITS // 2)}{path.suffix}")
     try:
         with written.open("xb") as held:
             lock(held.fileno())  # which says to `remove_stale` that somebody is writing
@@ -41,6 +41,9 @@ def put(written: Path, path: Path) -> None:
     """Let a finished file take the place of `path`, when its content has reached the disk."""
     with written.open("r+b") as file:
         os.fsync(file.fileno())
+        if hasattr(fcntl, "F_FULLFSYNC"):  # on a Mac, where fsync ends in the disk's own memory
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(file, fcntl.F_FULLFSYNC)
     os.replace(written, path)
 
 
@@ -60,7 +63,7 @@ def lock(handle: int) -> bool:
 
 def remove_stale(folder: Path) -> None:
     """Remove what processes that were killed left half written."""
-    for path in folder.glob(f"{PREFIX}*"):
+    for path in folder.glob(f"{PREFIX}{'[0-9a-f]' * NAME_DIGITS}*"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is being written
             path.unlink()

@@ -28,6 +28,12 @@ def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
     return _finite(over_batches(model.reconstruct, images, what="reconstructing"))
 
 
+def decode(model: LatentVariableModel, z: np.ndarray) -> np.ndarray:
+    """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
+    copies = math.prod(model.config.image_shape) // model.config.latent_dims  # of their memory
+    return over_batches(model.image, np.asarray(z, np.float32), max(1, copies))
+
+
 def reconstruction_scores(
     model: LatentVariableModel, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -77,7 +77,7 @@ class UpsampleConv2d(nn.Module):
         A low-resolution row i reaches rows 2i-1 to 2i+2: the first and last through one tap of
         the 3x3 kernel, the two between through two.
         """
-        fold = mx.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=self.weight.dtype)
+        fold = mx.array(_SUMS, dtype=self.weight.dtype)
         out_channels, _, _, in_channels = self.weight.shape
         rows = fold @ self.weight.reshape(out_channels, 3, 3 * in_channels)
         rows = rows.reshape(4 * out_channels, 3, in_channels)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..device.files import whole
+
 PICTURES = {
     "samples.png": "samples, a row per component",
     "latent.png": "the latent space",
@@ -53,4 +55,5 @@ def write_card(
         "\n## Configuration\n",
         f"```json\n{json.dumps(configuration, indent=1)}\n```",
     ]
-    path.write_text("\n".join(lines) + "\n")
+    with whole(path) as written:
+        written.write_text("\n".join(lines) + "\n", encoding="utf-8")

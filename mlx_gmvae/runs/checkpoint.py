@@ -109,7 +109,7 @@ def load_arrays(path: str | Path) -> dict[str, mx.array]:
     try:
         arrays = read_arrays(Path(path))
         return {name: _to_mlx(array) for name, array in arrays.items() if name != CONFIG_KEY}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error}); copy or train it again") from None
 
 

@@ -101,7 +101,9 @@ class RunFolder:
         for pattern in (self.seeds.name, self.state.name, *WRITTEN):
             for stale in self.path.glob(pattern):
                 if stale.is_dir():
-                    shutil.rmtree(stale)
+                    is_run = stale.name.startswith("seed_")
+                    with locked(stale) if is_run else contextlib.nullcontext():
+                        shutil.rmtree(stale)
                 else:
                     stale.unlink()
 
@@ -114,13 +116,14 @@ class RunFolder:
         info = load_info(folder.state)
         if info.get("kind") != "state":
             raise InputError(f"{folder.state} is not the state of a run")
+        record = info.get("record")
         try:
             saved = SavedRun(
                 ModelConfig.from_dict(info["model"]),
                 TrainConfig.from_dict(info["training"]),
                 Source.from_dict(info["data"], folder.state),
                 info["progress"],
-                dict(info.get("record") or {}),
+                record if isinstance(record, dict) else {},
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder.state} does not describe a run ({error})") from None

@@ -1,6 +1,5 @@
 """A trained model as one uses it in a notebook: arrays in, arrays out."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +13,7 @@ from ..data.images import value_range
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
-from ..evaluation.scores import samples
+from ..evaluation.scores import decode, samples
 from ..models import LatentVariableModel, MixtureModel
 from .checkpoint import load_model, save_model
 
@@ -53,11 +52,9 @@ class LoadedModel:
     def decode(self, z: Array) -> Array:
         """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
         dims = self.config.latent_dims
-        if z.ndim != 2 or z.shape[1] != dims or not len(z):
-            raise InputError(f"latents have shape {tuple(z.shape)}; the model's are (N, {dims})")
-        copies = math.prod(self.config.image_shape) // dims  # of the memory that latents take
-        found = over_batches(self.network.image, np.asarray(z, np.float32), max(1, copies))
-        return _like(z, found)
+        if np.ndim(z) != 2 or np.shape(z)[1] != dims or not len(z):
+            raise InputError(f"latents have shape {np.shape(z)}; the model's are (N, {dims})")
+        return _like(z, decode(self.network, np.asarray(z)))
 
     def reconstruct(self, images: Array) -> Array:
         """Expected pixels at the mean of q(z|x), (N, H, W, C)."""
@@ -69,6 +66,8 @@ class LoadedModel:
 
     def sample(self, num: int, component: int | None = None, seed: int | None = None) -> np.ndarray:
         """`num` images of expected pixels, (num, H, W, C), from the prior or from a component."""
+        if num < 1:
+            raise InputError(f"num is {num}; it must be at least 1")
         if component is not None and not 0 <= component < self._mixture().config.K:
             raise InputError(f"component is {component}; there are 0 to {self.config.K - 1}")
         if seed is None:
@@ -79,12 +78,14 @@ class LoadedModel:
 
     def elbo(self, images: Array) -> Array:
         """The evidence lower bound of each image at one draw, (N,), nats; always the same draw."""
-        return self._over(images, _always_alike(lambda x: -self.network.negative_elbo(x, True)))
+        with preserved_random_state():
+            return self._over(images, _always_alike(lambda x: -self.network.negative_elbo(x, True)))
 
     def log_likelihood(self, images: Array, draws: int = LIKELIHOOD_DRAWS) -> Array:
         """A lower bound on log p(x), (N,), nats, by so many draws (Burda et al. 2016, eq. 8)."""
         bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
-        return self._over(images, bound, draws)
+        with preserved_random_state():
+            return self._over(images, bound, draws)
 
     def export(self, folder: str | Path, *batch_sizes: int) -> list[Path]:
         """Write encode, decode and, of a mixture, responsibilities as functions for MLX alone.
@@ -163,12 +164,11 @@ def load(path: str | Path) -> LoadedModel:
 
 
 def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
-    """`function` of a batch with the same draws in every call."""
+    """`function` of a batch with the same draws in every call; it leaves the generator seeded."""
 
     def seeded(x: mx.array) -> mx.array:
-        with preserved_random_state():
-            mx.random.seed(0)
-            return function(x)
+        mx.random.seed(0)
+        return function(x)
 
     return seeded
 

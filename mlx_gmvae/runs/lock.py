@@ -7,12 +7,16 @@ holds nobody up: the next one takes it over, and removes what is half written.
 import contextlib
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ..device.files import lock, remove_stale
 from ..errors import InputError
 
 NAME = ".training"
+# Of a run, below its folder.
+BELOW = ("progress", "iterations", "reconstructions", "reconstructions/*", "summary")
+FOLDERS = (*BELOW, "seed_*", *(f"seed_*/{name}" for name in BELOW))
 
 
 class Occupied(InputError):
@@ -27,13 +31,13 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         os.truncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
-        for place, folders, _ in os.walk(folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            remove_stale(Path(place))
+        for place in [folder, *chain.from_iterable(map(folder.glob, FOLDERS))]:
+            remove_stale(place)
         yield
     finally:
-        with contextlib.suppress(OSError):  # where the whole folder is gone
-            path.unlink()
+        with contextlib.suppress(OSError):  # where the whole folder is gone, or made anew
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                path.unlink()
         os.close(handle)
 
 

@@ -45,14 +45,16 @@ def resumed(
 ) -> dict[str, Any]:
     """`record` when `command` goes on from there; one of the first version's runs has none."""
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
-    sessions = [*(record.get("sessions") or []), session]
+    before = record.get("sessions")
+    before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
+    sessions = [*before, session]
     return {"images": images_of(dataset), "sessions": sessions}
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:
     """The checksum of the images, and each part of the environment, also what it became later."""
     sessions = record["sessions"]
-    names = [name for name in environment() if any(name in session for session in sessions)]
+    names = [name for name in sessions[-1] if name not in ("command", "epoch", "step")]
     values = {name: dict.fromkeys(str(each.get(name)) for each in sessions) for name in names}
     words = {name: ", then ".join(several) for name, several in values.items()}
     return {"crc32 of the training images": record["images"]["crc32"]} | words

@@ -1,5 +1,6 @@
 """Starting from the weights of a trained model, as far as they fit: fine-tuning on other images."""
 
+from ..errors import InputError
 from ..models.base import LatentVariableModel
 from .trainer import Trainer
 
@@ -15,8 +16,11 @@ def start_from(trainer: Trainer, other: LatentVariableModel) -> str:
     """
     own, theirs = trainer.model.arrays(), other.arrays()
     fitting = {n: value for n, value in theirs.items() if n in own and own[n].shape == value.shape}
+    if not fitting:
+        raise InputError("nothing of the model to start from fits this one; leave --init away")
     trainer.model.load_weights(list(fitting.items()), strict=False)
-    trainer.has_patches = any(".patches." in name for name in fitting)
+    patches = {name for name in own if ".patches." in name}
+    trainer.has_patches = bool(patches) and patches <= set(fitting)
     heads = trainer.objective.heads
     if heads is not None and {f"{OUT}.weight", f"{OUT}.bias"} <= set(fitting):
         heads.weight[0] = fitting[f"{OUT}.weight"]

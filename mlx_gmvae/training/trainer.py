@@ -166,6 +166,7 @@ class Trainer:
                     bar.update()
                     if after_step is not None:
                         after_step()
+                        started = time.perf_counter() - self.seconds  # saving is no training
                     # What another process wishes has come with its gradients.
                     if should_stop() if is_alone else finished is not None and finished[0].item():
                         in_flight.finish()
@@ -248,6 +249,7 @@ class Trainer:
             yield tuple(distributed.share(each[batch]) for each in both)
 
     def _finish_epoch(self) -> None:
+        require_finite_losses(self.totals, self.term_names, self._when())
         self.require_finite()
         loss, *terms = (float(mean) for mean in np.array(self.totals / self.steps_per_epoch))
         record: dict[str, float] = {"epoch": self.epoch + 1, "loss": loss}
@@ -292,6 +294,7 @@ class Trainer:
         # Of all processes, and so collected while all are here; alone, as it is now.
         arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        progress |= {"has_patches": self.has_patches}
         return arrays, progress | {"history": self.history}
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
@@ -314,6 +317,7 @@ class Trainer:
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
+        self.has_patches = progress.get("has_patches") is True  # the first version does not say
 
 
 def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
