@@ -33,6 +33,8 @@ def test_the_number_is_the_largest_without_a_leak() -> None:
     line = Number(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
     assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
     assert line.endswith("of 4 clusters 20.0%")
+    alone = Number(1, {3: 0.6, 2: 0.5}).describe()
+    assert alone.startswith("K = 1: even of two clusters the smaller shares 50.0%")
 
 
 def blobs(num: int, kinds: int) -> tuple[np.ndarray, np.ndarray]:

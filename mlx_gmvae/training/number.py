@@ -40,6 +40,11 @@ class Number(NamedTuple):
 
     def describe(self) -> str:
         """A line on how sure it is."""
+        if self.clusters == 1:
+            return (
+                f"K = 1: even of two clusters the smaller shares {self.leaks[2]:.1%} of its "
+                "neighbours with the other; give --K if there are to be more"
+            )
         last = self.leaks.get(self.clusters, 0.0)
         line = f"K = {self.clusters}: of {self.clusters} clusters "
         line += f"the two most alike share {last:.1%} of the neighbours of the smaller one"
