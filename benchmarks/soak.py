@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data_dir", help="a folder with published sets")
     parser.add_argument("--workdir", help="where files are written (default: a temporary folder)")
+    parser.add_argument("--only", metavar="FAULT", help="of runs that are killed, those of a kind")
     parser.add_argument("--table", action="store_true", help="print what is kept and run nothing")
     args = parser.parse_args()
     if args.table:
@@ -74,7 +75,11 @@ def main() -> int:
             rows = known[name](own)
         failed += sum(row["tried"] - row["survived"] for row in rows)
         command = ["python", "benchmarks/soak.py", name, *options(args, name)]
-        kept = kept_so_far() | {name: {"command": shlex.join(command), "rows": rows}}
+        kept = kept_so_far()
+        if args.only:  # the others stay as they were measured
+            known_rows = {row["fault"]: row for row in [*kept[name]["rows"], *rows]}
+            rows = list(known_rows.values())
+        kept |= {name: {"command": shlex.join(command), "rows": rows}}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
         pages.update(SHOWN)
     print(f"{failed} failed" if failed else "all survived")
