@@ -45,7 +45,6 @@ EXPERIMENTS = {
     "digits, K=16, free balance": "digits, K = 16, `--balance free` (*)",
     "photos, K=10": "12,000 photographs (10 kinds), K = 10, `--latent_dims 32` (44 epochs)",
     "photos, K=10, 12 epochs": "photographs, 12 epochs",
-    "photos, K auto, 12 epochs": "photographs, `--K auto`, 12 epochs",
     "photos, K=10, 105 epochs": "photographs, 105 epochs",
     "photos, K=10, 190 epochs": "photographs, 190 epochs",
     "photos, K=10, 12 epochs, own features": (

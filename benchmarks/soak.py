@@ -77,7 +77,9 @@ def main() -> int:
         command = ["python", "benchmarks/soak.py", name, *options(args, name)]
         kept = kept_so_far()
         if args.only:  # the others stay as they were measured
-            known_rows = {row["fault"]: row for row in [*kept[name]["rows"], *rows]}
+            known_rows = {
+                row["fault"]: row for row in [*kept.get(name, {"rows": []})["rows"], *rows]
+            }
             rows = list(known_rows.values())
         kept |= {name: {"command": shlex.join(command), "rows": rows}}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
