@@ -1,5 +1,7 @@
 """--init: a training that starts from the weights of another model."""
 
+import json
+import zlib
 from pathlib import Path
 
 import train
@@ -74,5 +76,16 @@ def test_a_run_has_the_sizes_of_what_it_starts_from(
     out = capsys.readouterr().out
     number = len(build_model(ModelConfig.from_dict({**SMALL, "K": 4})).arrays())
     assert f"{number} of {number} arrays of the model taken over" in out
+    card = (tmp_path / "run/README.md").read_text()
+    assert " --init m.npz" in card
+    assert (
+        f"| started from | m.npz, crc32 {zlib.crc32((tmp_path / 'm.npz').read_bytes()):08x} |"
+        in card
+    )
+    assert train.main(["--resume", f"{tmp_path}/run", "--epochs", "2"]) == 0
+    assert (
+        json.loads((tmp_path / "run/metrics.json").read_text())["made_with"]["init"]["name"]
+        == "m.npz"
+    )
     assert train.main(["--resume", f"{tmp_path}/run", "--init", f"{tmp_path}/m.npz"]) == 2
     assert "--init has no effect with --resume" in capsys.readouterr().err

@@ -81,13 +81,15 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
         given["classes"] = tuple(run.source.classes)
     if training.features:
         given["features"] = Path(training.features).name
+    if "init" in run.record:
+        given["init"] = run.record["init"]["name"]
     given.pop("channels", None)
     words = ["python", "train.py"]
     for name, value in given.items():
         words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
     text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data}, "
     text += f"{trainer.epoch} epochs, {metrics['training_seconds']:.0f} seconds, by mlx_gmvae "
-    text += f"{__version__} on {backend.describe().removeprefix('device: ')}:"
+    text += f"{__version__} on {backend.describe_device()}:"
     configuration = {"model": model.to_dict(), "training": training.effective()}
     configuration["training"] |= {"features": given["features"]} if training.features else {}
     made_with = {"seed": training.seed} | provenance.in_words(run.record)

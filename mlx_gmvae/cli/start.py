@@ -138,7 +138,7 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
 
 def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trainer) -> Run:
     """A run that can be resumed before its first step."""
-    record = provenance.started(plan.splits.train, args.command)
+    record = provenance.started(plan.splits.train, args.command, args.init)
     folder.save_state(trainer, plan.source, record)
     summary = make_summary(args, folder)
     return Run(folder, plan.splits, plan.source, trainer, summary, record)

@@ -203,7 +203,12 @@ def _why_eager() -> str:
 
 
 def describe() -> str:
-    """One line: device, chip, BLAS, compiled or eager, and the remedy for what is slow."""
+    """One line: device, chip, BLAS, compiled or eager, MLX, and the remedy for what is slow."""
+    return f"device: {describe_device()}, mlx {version('mlx')}"
+
+
+def describe_device() -> str:
+    """Device, chip, BLAS, compiled or eager."""
     import mlx.core as mx
 
     mode = "compiled"
@@ -211,11 +216,8 @@ def describe() -> str:
         mode = f"eager, somewhat slower ({_why_eager()})"
     if mx.default_device().type != mx.cpu:
         chip = mx.device_info().get("device_name", "GPU")
-        return f"device: gpu, {chip}, {mode}, mlx {version('mlx')}"
-    return (
-        f"device: cpu, {_processor()}, {os.cpu_count()} cores, {_blas()}, {mode}, "
-        f"mlx {version('mlx')}"
-    )
+        return f"gpu, {chip}, {mode}"
+    return f"cpu, {_processor()}, {os.cpu_count()} cores, {_blas()}, {mode}"
 
 
 def _blas() -> str:

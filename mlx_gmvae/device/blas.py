@@ -37,12 +37,16 @@ class Blas:
     threads: int = 0
     problem: str = ""
     refused: bool = False
-    library: ctypes.CDLL | None = None
+    handle: ctypes.CDLL | None = None
 
     def use_threads(self, num: int) -> None:
         """Let the library's products take `num` threads, if it can be told so."""
-        if self.threads and self.library:
-            self.library.openblas_set_num_threads(num)
+        if self.threads and self.handle:
+            self.handle.openblas_set_num_threads(num)
+
+    def threads_in_use(self) -> int:
+        """How many threads its products take now; 0 where it does not say."""
+        return int(self.handle.openblas_get_num_threads()) if self.threads and self.handle else 0
 
     def require_usable(self) -> None:
         """Raise InputError if the library that was asked for cannot be used."""
@@ -93,7 +97,7 @@ def _loaded(path: str) -> Blas:
         threads = int(library.openblas_get_num_threads())
     except AttributeError:
         threads = 0
-    found = Blas(_name_of(library, path), threads, library=library)
+    found = Blas(_name_of(library, path), threads, handle=library)
     found.use_threads(1)  # `parallel` shares the cores
     return found
 

@@ -63,12 +63,13 @@ def streams_to_use() -> Sequence[mx.Stream]:
 def on_streams(num: int) -> Iterator[None]:
     """Within, work on the CPU takes so many streams, whatever is set; with one, BLAS's threads."""
     blas = fast_blas()
+    before = blas.threads_in_use()
     blas.use_threads(max(1, blas.threads // num))
     try:
         with _only(_streams(num)):
             yield
     finally:
-        blas.use_threads(max(1, blas.threads // cores()))
+        blas.use_threads(before)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ With the same of all this the same weights come out, bit for bit.
 """
 
 import platform
+import zlib
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -23,7 +25,7 @@ def environment() -> dict[str, Any]:
         **{name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": backend.describe().removeprefix("device: "),
+        "device": backend.describe_device(),
         "threads": backend.cores(),
         "processes": distributed.size(),
     }
@@ -34,10 +36,17 @@ def images_of(dataset: Dataset) -> dict[str, Any]:
     return {"number": len(dataset), "crc32": f"{dataset.crc32:08x}"}
 
 
-def started(dataset: Dataset, command: str) -> dict[str, Any]:
-    """The record of a run on the training images `dataset` that `command` starts."""
+def started(dataset: Dataset, command: str, initial: str | None = None) -> dict[str, Any]:
+    """The record of a run on the training images `dataset` that `command` starts.
+
+    `initial` is the model file whose weights it starts from, if it does not start from noise.
+    """
     session = {"command": command, "epoch": 0, "step": 0, **environment()}
-    return {"images": images_of(dataset), "sessions": [session]}
+    record: dict[str, Any] = {"images": images_of(dataset), "sessions": [session]}
+    if initial is not None:
+        path = Path(initial)
+        record["init"] = {"name": path.name, "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
+    return record
 
 
 def resumed(
@@ -48,7 +57,7 @@ def resumed(
     before = record.get("sessions")
     before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
     sessions = [*before, session]
-    return {"images": images_of(dataset), "sessions": sessions}
+    return record | {"images": images_of(dataset), "sessions": sessions}
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:
@@ -57,7 +66,10 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
     names = [name for name in sessions[-1] if name not in ("command", "epoch", "step")]
     values = {name: dict.fromkeys(str(each.get(name)) for each in sessions) for name in names}
     words = {name: ", then ".join(several) for name, several in values.items()}
-    return {"crc32 of the training images": record["images"]["crc32"]} | words
+    made_of = {"crc32 of the training images": record["images"]["crc32"]}
+    if "init" in record:
+        made_of["started from"] = "{name}, crc32 {crc32}".format(**record["init"])
+    return made_of | words
 
 
 def require_same_images(record: dict[str, Any], dataset: Dataset, place: str) -> None:

@@ -111,12 +111,12 @@ class Objective:
         else:
             terms = self.model.elbo(x, q).terms
         loss = mx.array(0.0)
+        factors = {
+            "reconstruction": self.config.recon_weight,
+            "sample": self.config.sample_weight,
+        }
         for name, value in terms.items():
-            factor = {
-                "reconstruction": self.config.recon_weight,
-                "sample": self.config.sample_weight,
-            }
-            loss = loss + factor.get(name, weights.kl) * value
+            loss = loss + factors.get(name, weights.kl) * value
         return loss, terms
 
     def _bound_and_samples(self, x: mx.array, q: Any, model: MixtureModel) -> dict[str, mx.array]:
