@@ -71,6 +71,9 @@ def test_options_without_effect_are_refused_and_not_shown() -> None:
         with pytest.raises(InputError, match=f"{name} has no effect"):
             require_effect(vae, name)
     require_effect(vae, "hidden_dims")
+    require_effect(ModelConfig(classifier="patches"), "hidden_dims")
+    with pytest.raises(InputError, match="arch conv; it is for mlp, or classifier patches"):
+        require_effect(ModelConfig(), "hidden_dims")
     assert effective_options(vae)["num_layers"] == 2
 
 

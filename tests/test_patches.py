@@ -161,6 +161,13 @@ def test_a_choice_without_effect_is_refused(
     assert f"classifier has no effect with {reason}" in capsys.readouterr().err
 
 
+def test_the_layer_after_them_is_as_wide_as_asked() -> None:
+    config = ModelConfig(classifier="patches", image_size=(16, 16), channels=3, hidden_dims=7)
+    model = build_model(config)
+    assert model.arrays()["classifier.encoder.dense.weight"].shape[0] == 7
+    assert model.responsibilities(mx.zeros((2, 16, 16, 3))).shape == (2, config.K)
+
+
 def test_a_given_choice_is_kept(photographs: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=photographs[0][:40])
     for given, expected in (("", "patches"), ("--classifier conv", "conv")):

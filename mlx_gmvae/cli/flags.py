@@ -96,7 +96,7 @@ MODEL_FIELDS: Fields = {
     "likelihood": ("of the pixels given z", LIKELIHOODS),
     "sigma": ("of the gaussian likelihood", "SIGMA"),
     "max_filters": ("channels of the coarsest conv stage; finer ones halve it, down to 16", "N"),
-    "hidden_dims": ("width of the mlp layers", "N"),
+    "hidden_dims": ("width of the mlp layers, or of the one after counts of patches", "N"),
     "num_layers": ("conv stages (default: by image size) or mlp hidden layers (default: 2)", "N"),
     "mc_samples": ("draws of the latents per image", "N"),
 }

@@ -86,10 +86,10 @@ def planned(args: argparse.Namespace) -> Plan:
     if like.get("model") != given.get("model", like.get("model")):
         like = {}  # another kind of model: what fits of it may still be taken over
     model_config = ModelConfig.from_dict(like | given | shape)
-    for name in given:
-        require_effect(model_config, name)
     if "classifier" not in given and not like:
         model_config = fitted_model(model_config)
+    for name in given:
+        require_effect(model_config, name)
     if args.summary:
         require_tensorboard()
     given = options.given_fields(TrainConfig, args)

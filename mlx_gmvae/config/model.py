@@ -14,12 +14,13 @@ CLASSIFIERS = ("conv", "patches")
 
 
 # Options that mean something only for some networks or likelihoods, and the values which other
-# fields have there. Which mean something only for some models, the models say themselves.
-NEEDS = {
-    "max_filters": {"arch": "conv"},
-    "hidden_dims": {"arch": "mlp"},
-    "classifier": {"arch": "conv", "posterior": "amortised"},
-    "sigma": {"likelihood": "gaussian"},
+# fields have there, in one way or another. Which mean something only for some models, the models
+# say themselves.
+NEEDS: dict[str, list[dict[str, str]]] = {
+    "max_filters": [{"arch": "conv"}],
+    "hidden_dims": [{"arch": "mlp"}, {"classifier": "patches"}],
+    "classifier": [{"arch": "conv", "posterior": "amortised"}],
+    "sigma": [{"likelihood": "gaussian"}],
 }
 
 # Limits that no real use reaches, so that a damaged or hostile file cannot ask for
@@ -88,20 +89,24 @@ class ModelConfig(Record):
 
     def require_effect(self, name: str) -> None:
         """Raise InputError if the option `name` means nothing for these networks and likelihood."""
-        for field, value in NEEDS.get(name, {}).items():
-            if getattr(self, field) != value:
-                raise InputError(
-                    f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
-                )
+        if self._has_effect(name):
+            return
+        needs, *others = NEEDS[name]
+        field, value = next(each for each in needs.items() if getattr(self, each[0]) != each[1])
+        for other in others:
+            value += "".join(f", or {field} {value}" for field, value in other.items())
+        raise InputError(
+            f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+        )
 
     def effective(self) -> dict[str, Any]:
         """The options that mean something for them, with `num_layers` resolved."""
         values = self.to_dict() | {"num_layers": self.layers}
-        return {
-            name: value
-            for name, value in values.items()
-            if all(getattr(self, field) == need for field, need in NEEDS.get(name, {}).items())
-        }
+        return {name: value for name, value in values.items() if self._has_effect(name)}
+
+    def _has_effect(self, name: str) -> bool:
+        ways = NEEDS.get(name, [{}])
+        return any(all(getattr(self, field) == v for field, v in way.items()) for way in ways)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -125,7 +125,7 @@ class Classifier(nn.Module):
         self._height = config.image_size[0]
         self._factor = seen.image_size[0] // self._height
         if config.arch == "conv" and config.classifier == "patches":
-            self.encoder = PatchEncoder(config.channels)
+            self.encoder = PatchEncoder(config.channels, config.hidden_dims)
         elif config.arch == "conv":
             self.encoder = ConvEncoder(seen, classifier_filters(seen))
         else:

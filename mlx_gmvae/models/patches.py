@@ -21,7 +21,6 @@ WORKING_SIDE = 32  # of which images are copied if they are at least twice as la
 CONTRAST_FLOOR = 10 / 255**2  # added to the variance of a patch
 LENGTH_FLOOR = 1e-3
 THRESHOLD = 1.0
-HIDDEN_DIMS = 512
 
 
 class PatchLayer(nn.Module):
@@ -55,13 +54,13 @@ class PatchLayer(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """A dense layer on the amounts of patches: (B, H, W, C) -> (B, 512)."""
+    """A dense layer on the amounts of patches: (B, H, W, C) -> (B, hidden_dims)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, hidden_dims: int):
         super().__init__()
         self.patches = PatchLayer(channels)
-        self.dense = nn.Linear(GRID * GRID * KINDS, HIDDEN_DIMS)
-        self.out_dims = HIDDEN_DIMS
+        self.dense = nn.Linear(GRID * GRID * KINDS, hidden_dims)
+        self.out_dims = hidden_dims
 
     def __call__(self, x: mx.array) -> mx.array:
         return leaky_relu(self.dense(self.patches(x)))
