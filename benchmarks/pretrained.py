@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--card", action="store_true", help="write the card and train nothing")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in MODELS]
-    if unknown or not (args.card or args.names and args.data_dir):
+    if unknown or not (args.card or (args.names and args.data_dir)):
         parser.error(f"give --card, or --data_dir and some of {', '.join(MODELS)}")
     for name in args.names:
         train(name, args.data_dir, args.workdir)
