@@ -29,7 +29,15 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
 SHOWN = ROOT / "docs" / "RELIABILITY.md"
 COUNTED = ("files", "kills", "disk", "leaks", "memory")  # parts that --count makes longer
-MODULES = ("soak_files", "soak_fuzz", "soak_numbers", "soak_downloads", "soak_page", "soak_runs")
+MODULES = (
+    "soak_files",
+    "soak_fuzz",
+    "soak_numbers",
+    "soak_downloads",
+    "soak_page",
+    "soak_kills",
+    "soak_runs",
+)
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 Part = Callable[[argparse.Namespace], list[dict]]

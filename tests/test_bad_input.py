@@ -62,6 +62,7 @@ WRONG = [
     ("train", "--dataset digits --nonsense", "unrecognized arguments"),
     ("train", "--resume {}/empty", "no state.npz"),
     ("cluster", "--model {}/none.npz", "cannot read"),
+    ("cluster", "--model {}/empty", "is a folder; give the model.npz in it"),
     ("cluster", "--model {}/text.npz", "damaged or not an .npz"),
     ("cluster", "--model {}/theirs.npz", "not an mlx_gmvae model"),
     ("cluster", "--model {}/vae.npz --dataset digits", "needs a model with components"),

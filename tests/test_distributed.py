@@ -225,24 +225,51 @@ for configuration in sys.argv[1:]:
 """
 
 
-@pytest.fixture(scope="module")
-def trained_in_two(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What two processes print that train every model, one after the other.
-
-    They are given what mlx.launch gives them; itself it keeps half a core busy.
-    """
-    hosts = tmp_path_factory.mktemp("ring") / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{PORT + 5 + rank}"] for rank in range(2)]))
-    # To build ten models' kernels takes minutes.
-    ring = ENVIRONMENT | {"MLX_DISABLE_COMPILE": "1", "MLX_HOSTFILE": str(hosts)}
-    processes = [
+def in_a_ring(
+    words: list[str], folder: Path, first_port: int, **environment: str
+) -> list[subprocess.Popen[str]]:
+    """Two processes with what mlx.launch gives them; itself it keeps half a core busy."""
+    hosts = folder / "hosts.json"
+    hosts.write_text(json.dumps([[f"127.0.0.1:{first_port + rank}"] for rank in range(2)]))
+    ring = ENVIRONMENT | environment | {"MLX_HOSTFILE": str(hosts)}
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", TRAIN_ALL, *CONFIGURATIONS],
-            cwd=ROOT, env=ring | {"MLX_RANK": str(rank)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, *words], cwd=ROOT, env=ring | {"MLX_RANK": str(rank)}, text=True,
+            stdin=SILENCE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         for rank in range(2)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_if_one_of_two_is_killed_the_other_ends_in_one_line(victim: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [str(ROOT / "train.py"), *OPTIONS, "--epochs", "5000", "--outdir", str(folder)]
+    processes = in_a_ring(words, tmp_path, PORT + 7)
+    try:
+        first = processes[0].stdout
+        assert first is not None
+        before = next(line for line in first if "Epoch    2 |" in line or "train.py:" in line)
+        processes[victim].kill()
+        out, _ = processes[1 - victim].communicate(timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert "Epoch" in before
+    assert processes[1 - victim].returncode == 2 and "Traceback" not in out
+    *_, last = out.splitlines()
+    assert last.startswith("train.py: another process of this training is gone")
+    assert f"--resume {folder}" in last
+    assert main(["--cpu", "--resume", str(folder), "--epochs", "3"]) == 0
+
+
+@pytest.fixture(scope="module")
+def trained_in_two(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What two processes print that train every model, one after the other."""
+    # To build ten models' kernels takes minutes.
+    words, folder = ["-c", TRAIN_ALL, *CONFIGURATIONS], tmp_path_factory.mktemp("ring")
+    processes = in_a_ring(words, folder, PORT + 5, MLX_DISABLE_COMPILE="1")
     return "".join(process.communicate(timeout=300)[0] for process in processes)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from .. import __version__
-from ..device import interrupts
+from ..device import distributed, interrupts
 from ..errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -106,10 +106,17 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         except OSError as error:
             place = f"cannot use {error.filename}: " if error.filename else ""
             message = f"{place}{error.strerror or error}"
+            if error.errno == errno.EROFS:
+                message += "; choose a folder that can be written"
             if error.errno in FULL:
                 message += f" (make room for it); {interrupts.how_to_go_on()}"
                 if not _can_print():
                     _discard_stdout()
+        except RuntimeError as error:
+            if not distributed.has_lost_another(error):
+                raise
+            message = f"another process of this training is gone ({error}); "
+            message += interrupts.how_to_go_on()
         except KeyboardInterrupt:
             message = ""  # said below, when no frame keeps a progress bar on the screen
         finally:

@@ -123,9 +123,10 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
     """
     plan = planned(args)
     trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
-    if not distributed.is_first():  # only the first process writes
-        find_neighbours(trainer, RunFolder(Path()), plan)
-        return Run(RunFolder(Path()), plan.splits, plan.source, trainer)
+    if not distributed.is_first():  # only the first process writes, and knows where
+        folder = RunFolder(Path(args.outdir or "RUN"))
+        find_neighbours(trainer, folder, plan)
+        return Run(folder, plan.splits, plan.source, trainer)
     name = run_name(plan.model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         find_neighbours(trainer, folder, plan)

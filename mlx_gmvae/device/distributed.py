@@ -89,6 +89,11 @@ def rank() -> int:
     return group.rank() if group else 0
 
 
+def has_lost_another(error: RuntimeError) -> bool:
+    """Whether an error of MLX says that another process of this training is gone."""
+    return "[ring]" in str(error)
+
+
 def is_first() -> bool:
     return rank() == 0
 

@@ -59,6 +59,8 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     damaged, not ours, from a newer format, or does not fit its configuration.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot read {path}: it is a folder; give the model.npz in it")
     if path.suffix == safetensors.SUFFIX:
         shapes, encoded = safetensors.header(path)
         info = _parsed(path, encoded) if encoded is not None else {}
