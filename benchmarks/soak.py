@@ -6,6 +6,7 @@
     python benchmarks/soak.py downloads                a server that does everything wrong
     python benchmarks/soak.py page                     names that want to be markup, in a browser
     python benchmarks/soak.py kills --count 200        runs that are killed and resumed
+    python benchmarks/soak.py partners                 one of two processes is killed
     python benchmarks/soak.py disk leaks memory twice --count 200
                                                        full disks, long runs, memory, seeds
     python benchmarks/soak.py --table                  what is kept, as Markdown
