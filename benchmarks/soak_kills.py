@@ -333,12 +333,12 @@ def partners(args: argparse.Namespace) -> list[Row]:
 def kill_partner(name: str, victim: str, folder: Path, port: int) -> None:
     """Raise AssertionError unless all have ended soon after, and the run can be resumed."""
     launch = [word.format(port=port) for word in LAUNCHERS[name]]
-    options = [*TINY.split(), "--dataset", "digits", "--K", "3", "--batchsize", "256", "--save_every", "2"]
+    options = f"{TINY} --dataset digits --K 3 --batchsize 256 --epochs 100000 --save_every 2"
     silence, end = os.pipe()  # a terminal at which nobody types
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     launcher = subprocess.Popen(
-        [*launch, sys.executable, "train.py", *options, "--epochs", "100000", "--outdir",
-         str(folder)], cwd=ROOT, env=os.environ | allowed | {"OPENBLAS_NUM_THREADS": "1"},
+        [*launch, sys.executable, "train.py", *options.split(), "--outdir", str(folder)],
+        cwd=ROOT, env=os.environ | allowed | {"OPENBLAS_NUM_THREADS": "1"},
         stdin=silence, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -1,10 +1,7 @@
 """Runs where they cannot be written: no room, no permission; and in folders with odd names."""
 
 import os
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import train
@@ -14,20 +11,10 @@ from mlx_gmvae.runs.checkpoint import load_arrays
 
 import numpy as np
 import pytest
+from conftest import largest_file
 from PIL import Image
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --model vae --dataset a.npz --save_every 1"
-
-
-@contextmanager
-def largest_file(num_bytes: int) -> Iterator[None]:
-    """Within, no file may become larger, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

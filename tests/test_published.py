@@ -13,6 +13,7 @@ from mlx_gmvae.errors import InputError
 
 import numpy as np
 import pytest
+from conftest import largest_file
 from sklearn.datasets import load_sample_images
 
 NOWHERE = "http://127.0.0.1:9"  # a closed port: no download can succeed
@@ -76,6 +77,23 @@ def test_cifar_is_downloaded_verified_and_cached(
     dogs, _ = load_dataset("cifar-10", tmp_path / "cache", (16, 16), ["airplane", "dog"])
     assert dogs.image_shape == (16, 16, 3)
     assert dogs.labels is not None and set(dogs.labels) == {0, 5}
+
+
+def test_a_download_without_room_leaves_nothing_and_succeeds_when_there_is_some(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    address, served = server
+    archive = archive_of(cifar_files())
+    (served / CIFAR_ARCHIVE).write_bytes(archive)
+    publish(monkeypatch, archive, (address,))
+    command = f"--dataset cifar-10 --data_dir {tmp_path}/kept --model vae --arch mlp --epochs 1"
+    with largest_file(len(archive) // 2):
+        assert train.main([*command.split(), "--outdir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "File too large" in error, error
+    assert not list((tmp_path / "kept").rglob("*.*")) and not (tmp_path / "run").exists()
+    assert len(load_dataset("cifar-10", tmp_path / "kept").train) == 20
 
 
 def test_a_wrong_cifar_archive_is_refused(
