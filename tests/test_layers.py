@@ -6,7 +6,7 @@ from typing import Any
 from mlx_gmvae.device import parallel
 from mlx_gmvae.device.backend import as_on_gpu
 from mlx_gmvae.device.parallel import over_batch
-from mlx_gmvae.models import layers
+from mlx_gmvae.models import layers, products
 from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
 
 import mlx.core as mx
@@ -26,7 +26,7 @@ def nearest_then_conv(layer: UpsampleConv2d, x: mx.array) -> mx.array:
     return mx.conv2d(big, layer.weight, padding=1) + layer.bias
 
 
-@pytest.mark.parametrize("on_cpu", [True, False], ids=["for the CPU", "for a GPU"])
+@pytest.mark.parametrize("form", ["windows", "blocks", "for a GPU"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("make", "plain"),
@@ -36,10 +36,13 @@ def test_layer_equals_its_plain_form(
     make: Callable[[int, int], nn.Module],
     plain: Callable[[Any, mx.array], mx.array],
     size: tuple[int, int],
-    on_cpu: bool,
+    form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(layers, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(layers, "on_cpu", lambda: form != "for a GPU")
+    if form == "blocks":
+        monkeypatch.setattr(products, "SMALLEST_GRID", 1)
+        monkeypatch.setattr(products, "FEWEST_CHANNELS", 1)
     mx.random.seed(0)
     layer = make(3, 5)
     layer.bias = mx.random.normal((5,))

@@ -3,8 +3,8 @@
 With S the 4x4 convolution of stride 2 and T its adjoint, downsampling is S, and nearest-neighbour
 upsampling followed by a 3x3 convolution equals T with a folded kernel. Each is the other's
 gradient. MLX's own gradients of both are scalar loops on the CPU, 20 to 70 times slower than a
-matrix product, so there S and T are products with 4x4 and 2x2 windows. On a GPU both are ordinary
-convolutions, written so that few kernels are launched; no transposed convolution is used anywhere.
+matrix product, so there S and T are such (`products`). On a GPU both are ordinary convolutions,
+written so that few kernels are launched; no transposed convolution is used anywhere.
 """
 
 import math
@@ -18,6 +18,7 @@ import numpy as np
 from mlx.utils import tree_map
 
 from ..device.parallel import current_stream, is_plain, on_cpu
+from .products import columns, transposed
 
 SLOPE = 0.01
 
@@ -143,14 +144,6 @@ def _side_by_side(phases: mx.array) -> mx.array:
     return phases.reshape(batch, 2 * height, 2 * width, out_channels)
 
 
-def _taps_of_phases(kernel: mx.array) -> mx.array:
-    """The kernel (C, 4, 4, O) of T as (C, tap, phase, tap, phase, O): rows, then columns.
-
-    Along each, tap t of phase p is number 3 - 2t - p.
-    """
-    return kernel[:, ::-1, ::-1].reshape(len(kernel), 2, 2, 2, 2, -1)
-
-
 def leaky_relu(x: mx.array) -> mx.array:
     """max(x, x / 100), with a gradient that takes one pass instead of five."""
     return mx.maximum(x, SLOPE * x) if is_plain() else _leaky_relu()(x)
@@ -209,14 +202,14 @@ def _downsample():  # type: ignore[no-untyped-def]
 
     @mx.custom_function
     def function(x: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
-        return _strided(_windows(x, 4, 2), kernel, bias)
+        return columns(x).strided(kernel, bias)
 
     @function.vjp
     def gradients(primals, cotangent, output):  # type: ignore[no-untyped-def]
         x, kernel, _ = primals
         with mx.stream(stream):
-            dx = _transposed(cotangent, kernel, mx.zeros_like(x[0, 0, 0]), x.shape[1:3])
-            return dx, _kernel_gradient(cotangent, _windows(x, 4, 2), kernel), _sum(cotangent)
+            dx = transposed(cotangent, kernel, mx.zeros_like(x[0, 0, 0]), x.shape[1:3])
+            return dx, columns(x).kernel_gradient(cotangent, kernel), _sum(cotangent)
 
     return function
 
@@ -227,64 +220,17 @@ def _upsample():  # type: ignore[no-untyped-def]
 
     @mx.custom_function
     def function(x: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
-        return _transposed(x, kernel, bias, (2 * x.shape[1], 2 * x.shape[2]))
+        return transposed(x, kernel, bias, (2 * x.shape[1], 2 * x.shape[2]))
 
     @function.vjp
     def gradients(primals, cotangent, output):  # type: ignore[no-untyped-def]
         x, kernel, _ = primals
         with mx.stream(stream):
-            windows = _windows(cotangent, 4, 2)
-            dx = _strided(windows, kernel, mx.zeros((len(kernel),)))
-            return dx, _kernel_gradient(x, windows, kernel), _sum(cotangent)
+            large = columns(cotangent)
+            dx = large.strided(kernel, mx.zeros((len(kernel),)))
+            return dx, large.kernel_gradient(x, kernel), _sum(cotangent)
 
     return function
-
-
-def _strided(windows: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
-    """S as a product: (B, h, w, 16 C) with a kernel (O, 4, 4, C) -> (B, h, w, O)."""
-    flat = windows.reshape(-1, kernel[0].size)
-    return mx.addmm(bias, flat, kernel.reshape(len(kernel), -1).T).reshape(*windows.shape[:3], -1)
-
-
-def _kernel_gradient(small: mx.array, windows: mx.array, kernel: mx.array) -> mx.array:
-    """Of sum(small * S(large, kernel)), given the windows of `large`."""
-    flat = windows.reshape(-1, kernel[0].size)
-    return (small.reshape(-1, len(kernel)).T @ flat).reshape(kernel.shape)
-
-
-def _transposed(x: mx.array, kernel: mx.array, bias: mx.array, size: tuple[int, ...]) -> mx.array:
-    """T as a product: (B, h, w, C) with a kernel (C, 4, 4, O) -> (B, *size, O).
-
-    Every 2x2 window of the input makes a 2x2 block of output that begins one pixel before it.
-    """
-    batch, out_channels = len(x), kernel.shape[-1]
-    odd = [side % 2 for side in size]
-    windows = _windows(mx.pad(x, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)]), 2, 1)
-    _, h, w, inputs = windows.shape
-    phases_last_first = _taps_of_phases(kernel)[:, :, ::-1, :, ::-1]
-    matrix = phases_last_first.transpose(1, 3, 0, 2, 4, 5).reshape(inputs, 4 * out_channels)
-    blocks = mx.addmm(mx.tile(bias, 4), windows.reshape(-1, inputs), matrix)
-    # Pixel (2p + a, 2q + b) is in block (p + a, q + b) at (1 - a, 1 - b).
-    column, row = 4 * out_channels, 4 * out_channels * w
-    image = mx.as_strided(
-        blocks,
-        (batch, h - 1, 2, w - 1, 2, out_channels),
-        (row * h, row, row - 2 * out_channels, column, column - out_channels, 1),
-        3 * out_channels,
-    )
-    image = image.reshape(batch, 2 * (h - 1), 2 * (w - 1), out_channels)
-    return image[:, : size[0], : size[1]] if any(odd) else image
-
-
-def _windows(x: mx.array, side: int, stride: int) -> mx.array:
-    """Square windows of images with a border of zeros: (B, H, W, C) -> (B, h, w, side side C)."""
-    x = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    batch, height, width, channels = x.shape
-    h, w = (height - side) // stride + 1, (width - side) // stride + 1
-    row = width * channels
-    shape = (batch, h, w, side, side * channels)
-    view = mx.as_strided(x, shape, (height * row, stride * row, stride * channels, row, 1))
-    return view.reshape(batch, h, w, -1)
 
 
 def _sum(x: mx.array) -> mx.array:

@@ -1,0 +1,161 @@
+"""4x4 convolution of stride 2 (S), its adjoint (T) and their kernel's gradient as matrix products.
+
+MLX has no fast ones for the CPU. With a border of one pixel, S reads windows of 4x4 that overlap
+by half. Two ways to write it as products, chosen by `columns`:
+
+- a row for each window: one product, but every pixel is copied four times;
+- a row for each block of 2x2 pixels, of which every window has four, always at the same distances
+  in the flat order of rows: four products that add up, and no pixel is copied twice. A row of
+  blocks at the border belongs to no window, so this pays only on larger grids, and OpenBLAS wants
+  rows that are not too short (benchmarks/convolutions.py).
+"""
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+SMALLEST_GRID = 16 * 16  # of windows, from which on blocks are faster
+FEWEST_CHANNELS = 8
+
+
+class Windows(NamedTuple):
+    """4x4 windows of images, (B, h, w, 16 C)."""
+
+    rows: mx.array
+
+    def strided(self, kernel: mx.array, bias: mx.array) -> mx.array:
+        """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
+        flat = self.rows.reshape(-1, kernel[0].size)
+        answer = mx.addmm(bias, flat, kernel.reshape(len(kernel), -1).T)
+        return answer.reshape(*self.rows.shape[:3], -1)
+
+    def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
+        """Of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
+        flat = self.rows.reshape(-1, kernel[0].size)
+        return (small.reshape(-1, len(kernel)).T @ flat).reshape(kernel.shape)
+
+
+class Blocks(NamedTuple):
+    """2x2 blocks of images in a grid of h+1 x w+1, row by row, (B (h+1) (w+1), 4 C)."""
+
+    rows: mx.array
+    size: tuple[int, int, int]  # B, h, w
+
+    def strided(self, kernel: mx.array, bias: mx.array) -> mx.array:
+        """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
+        batch, height, width = self.size
+        num = len(self.rows) - width - 2
+        total = bias
+        for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
+            total = mx.addmm(total, self.rows[distance : distance + num], matrix)
+        column, row = len(kernel), len(kernel) * (width + 1)
+        view = mx.as_strided(
+            total, (batch, height, width, column), (row * (height + 1), row, column, 1)
+        )
+        return mx.contiguous(view)
+
+    def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
+        """Of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
+        _, _, width = self.size
+        num = len(self.rows) - width - 2
+        of_blocks = _with_border(small)[:num]
+        parts = [
+            self.rows[distance : distance + num].T @ of_blocks for distance in _distances(width)
+        ]
+        out_channels, _, _, channels = kernel.shape
+        taps = mx.stack(parts).reshape(2, 2, 2, 2, channels, out_channels)
+        return taps.transpose(5, 0, 2, 1, 3, 4).reshape(kernel.shape)
+
+
+def columns(x: mx.array) -> Windows | Blocks:
+    """What the rows of products are, for images (B, H, W, C)."""
+    batch, height, width, channels = x.shape
+    if not _in_blocks(height, width, channels):
+        return Windows(_windows(x, 4, 2))
+    h, w = height // 2, width // 2
+    x = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])[:, : 2 * h + 2, : 2 * w + 2]
+    blocks = x.reshape(batch, h + 1, 2, w + 1, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return Blocks(blocks.reshape(-1, 4 * channels), (batch, h, w))
+
+
+def transposed(x: mx.array, kernel: mx.array, bias: mx.array, size: tuple[int, int]) -> mx.array:
+    """T for a kernel (C, 4, 4, O): (B, h, w, C) -> (B, *size, O), where h, w are half of `size`.
+
+    Every 2x2 window of the input makes a 2x2 block of output that begins one pixel before it.
+    """
+    odd = [side % 2 for side in size]
+    padded = mx.pad(x, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)])
+    batch, height, width, _ = padded.shape
+    out_channels = kernel.shape[-1]
+    if _in_blocks(*size, out_channels):
+        blocks = _summed_blocks(padded, kernel, bias)
+    else:
+        matrix = _window_kernel(kernel)
+        windows = _windows(padded, 2, 1).reshape(-1, len(matrix))
+        blocks = mx.addmm(mx.tile(bias, 4), windows, matrix)
+    # Pixel (2p + a, 2q + b) is in block (p + a, q + b) at (1 - a, 1 - b).
+    column, row = 4 * out_channels, 4 * out_channels * (width + 1)
+    image = mx.as_strided(
+        blocks,
+        (batch, height, 2, width, 2, out_channels),
+        (row * (height + 1), row, row - 2 * out_channels, column, column - out_channels, 1),
+        3 * out_channels,
+    )
+    image = image.reshape(batch, 2 * height, 2 * width, out_channels)
+    return image[:, : size[0], : size[1]] if any(odd) else image
+
+
+def _in_blocks(height: int, width: int, channels: int) -> bool:
+    return (height // 2) * (width // 2) >= SMALLEST_GRID and channels >= FEWEST_CHANNELS
+
+
+def _windows(x: mx.array, side: int, stride: int) -> mx.array:
+    """Square windows of images with a border of zeros: (B, H, W, C) -> (B, h, w, side side C)."""
+    x = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    batch, height, width, channels = x.shape
+    h, w = (height - side) // stride + 1, (width - side) // stride + 1
+    row = width * channels
+    shape = (batch, h, w, side, side * channels)
+    view = mx.as_strided(x, shape, (height * row, stride * row, stride * channels, row, 1))
+    return view.reshape(batch, h, w, -1)
+
+
+def _window_kernel(kernel: mx.array) -> mx.array:
+    """A kernel (C, 4, 4, O) as from a 2x2 window to a 2x2 block, (4 C, 4 O).
+
+    Along each side, tap t of phase p is number 3 - 2t - p.
+    """
+    channels, _, _, out_channels = kernel.shape
+    taps = kernel[:, ::-1, ::-1].reshape(channels, 2, 2, 2, 2, out_channels)
+    phases_last_first = taps[:, :, ::-1, :, ::-1].transpose(1, 3, 0, 2, 4, 5)
+    return phases_last_first.reshape(4 * channels, 4 * out_channels)
+
+
+def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
+    """The same blocks by four products with x itself, (B (h+1) (w+1), 4 O)."""
+    width = x.shape[2]
+    flat = _with_border(x)
+    num, channels = flat.shape
+    before = mx.concatenate([mx.zeros((width + 2, channels)), flat])
+    total = mx.tile(bias, 4)
+    for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
+        start = width + 2 - distance
+        total = mx.addmm(total, before[start : start + num], matrix.T)
+    return total
+
+
+def _with_border(x: mx.array) -> mx.array:
+    """(B, h, w, C) with a row and a column of zeros after it, (B (h+1) (w+1), C)."""
+    return mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)]).reshape(-1, x.shape[-1])
+
+
+def _distances(width: int) -> tuple[int, int, int, int]:
+    """From a window's first block to each of its four, among flat rows of w+1 blocks."""
+    return 0, 1, width + 1, width + 2
+
+
+def _block_kernels(kernel: mx.array) -> list[mx.array]:
+    """A kernel (O, 4, 4, C) for each block of a window, four of (4 C, O)."""
+    out_channels, _, _, channels = kernel.shape
+    blocks = kernel.reshape(out_channels, 2, 2, 2, 2, channels).transpose(1, 3, 2, 4, 5, 0)
+    return list(blocks.reshape(4, 4 * channels, out_channels))
