@@ -208,7 +208,7 @@ def _downsample():  # type: ignore[no-untyped-def]
     def gradients(primals, cotangent, output):  # type: ignore[no-untyped-def]
         x, kernel, _ = primals
         with mx.stream(stream):
-            dx = transposed(cotangent, kernel, mx.zeros_like(x[0, 0, 0]), x.shape[1:3])
+            dx = transposed(cotangent, kernel, x.shape[1:3])
             return dx, columns(x).kernel_gradient(cotangent, kernel), _sum(cotangent)
 
     return function
@@ -220,15 +220,14 @@ def _upsample():  # type: ignore[no-untyped-def]
 
     @mx.custom_function
     def function(x: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
-        return transposed(x, kernel, bias, (2 * x.shape[1], 2 * x.shape[2]))
+        return transposed(x, kernel, (2 * x.shape[1], 2 * x.shape[2]), bias)
 
     @function.vjp
     def gradients(primals, cotangent, output):  # type: ignore[no-untyped-def]
         x, kernel, _ = primals
         with mx.stream(stream):
             large = columns(cotangent)
-            dx = large.strided(kernel, mx.zeros((len(kernel),)))
-            return dx, large.kernel_gradient(x, kernel), _sum(cotangent)
+            return large.strided(kernel), large.kernel_gradient(x, kernel), _sum(cotangent)
 
     return function
 

@@ -23,10 +23,10 @@ class Windows(NamedTuple):
 
     rows: mx.array
 
-    def strided(self, kernel: mx.array, bias: mx.array) -> mx.array:
+    def strided(self, kernel: mx.array, bias: mx.array | None = None) -> mx.array:
         """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
         flat = self.rows.reshape(-1, kernel[0].size)
-        answer = mx.addmm(bias, flat, kernel.reshape(len(kernel), -1).T)
+        answer = _added(bias, flat, kernel.reshape(len(kernel), -1).T)
         return answer.reshape(*self.rows.shape[:3], -1)
 
     def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
@@ -41,13 +41,14 @@ class Blocks(NamedTuple):
     rows: mx.array
     size: tuple[int, int, int]  # B, h, w
 
-    def strided(self, kernel: mx.array, bias: mx.array) -> mx.array:
+    def strided(self, kernel: mx.array, bias: mx.array | None = None) -> mx.array:
         """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
         batch, height, width = self.size
         num = len(self.rows) - width - 2
         total = bias
         for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
-            total = mx.addmm(total, self.rows[distance : distance + num], matrix)
+            total = _added(total, self.rows[distance : distance + num], matrix)
+        assert total is not None
         column, row = len(kernel), len(kernel) * (width + 1)
         view = mx.as_strided(
             total, (batch, height, width, column), (row * (height + 1), row, column, 1)
@@ -78,7 +79,9 @@ def columns(x: mx.array) -> Windows | Blocks:
     return Blocks(blocks.reshape(-1, 4 * channels), (batch, h, w))
 
 
-def transposed(x: mx.array, kernel: mx.array, bias: mx.array, size: tuple[int, int]) -> mx.array:
+def transposed(
+    x: mx.array, kernel: mx.array, size: tuple[int, int], bias: mx.array | None = None
+) -> mx.array:
     """T for a kernel (C, 4, 4, O): (B, h, w, C) -> (B, *size, O), where h, w are half of `size`.
 
     Every 2x2 window of the input makes a 2x2 block of output that begins one pixel before it.
@@ -87,12 +90,13 @@ def transposed(x: mx.array, kernel: mx.array, bias: mx.array, size: tuple[int, i
     padded = mx.pad(x, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)])
     batch, height, width, _ = padded.shape
     out_channels = kernel.shape[-1]
+    bias = None if bias is None else mx.tile(bias, 4)
     if _in_blocks(*size, out_channels):
         blocks = _summed_blocks(padded, kernel, bias)
     else:
         matrix = _window_kernel(kernel)
         windows = _windows(padded, 2, 1).reshape(-1, len(matrix))
-        blocks = mx.addmm(mx.tile(bias, 4), windows, matrix)
+        blocks = _added(bias, windows, matrix)
     # Pixel (2p + a, 2q + b) is in block (p + a, q + b) at (1 - a, 1 - b).
     column, row = 4 * out_channels, 4 * out_channels * (width + 1)
     image = mx.as_strided(
@@ -131,17 +135,22 @@ def _window_kernel(kernel: mx.array) -> mx.array:
     return phases_last_first.reshape(4 * channels, 4 * out_channels)
 
 
-def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array) -> mx.array:
+def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array | None) -> mx.array:
     """The same blocks by four products with x itself, (B (h+1) (w+1), 4 O)."""
     width = x.shape[2]
     flat = _with_border(x)
     num, channels = flat.shape
     before = mx.concatenate([mx.zeros((width + 2, channels)), flat])
-    total = mx.tile(bias, 4)
+    total = bias
     for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
         start = width + 2 - distance
-        total = mx.addmm(total, before[start : start + num], matrix.T)
+        total = _added(total, before[start : start + num], matrix.T)
+    assert total is not None
     return total
+
+
+def _added(total: mx.array | None, a: mx.array, b: mx.array) -> mx.array:
+    return a @ b if total is None else mx.addmm(total, a, b)
 
 
 def _with_border(x: mx.array) -> mx.array:
