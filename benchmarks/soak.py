@@ -67,9 +67,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data_dir", help="a folder with published sets")
     parser.add_argument("--workdir", help="where files are written (default: a temporary folder)")
-    parser.add_argument(
-        "--only", metavar="FAULT", help="of kills and readers, those of a kind"
-    )
+    parser.add_argument("--only", metavar="FAULT", help="of kills and readers, those of a kind")
     parser.add_argument("--table", action="store_true", help="print what is kept and run nothing")
     args = parser.parse_args()
     if args.table:

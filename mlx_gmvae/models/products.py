@@ -109,6 +109,15 @@ def transposed(
     return image[:, : size[0], : size[1]] if any(odd) else image
 
 
+def num_values(height: int, width: int, channels: int, out_channels: int) -> int:
+    """In the rows of both S and T between images (H, W, C) and (H/2, W/2, O), for each image."""
+    h, w = height // 2, width // 2
+    blocks = 4 * channels * (h + 1) * (w + 1)
+    if _in_blocks(height, width, channels):
+        return blocks
+    return 16 * channels * h * w + 4 * out_channels * (h + 1) * (w + 1)
+
+
 def _in_blocks(height: int, width: int, channels: int) -> bool:
     return (height // 2) * (width // 2) >= SMALLEST_GRID and channels >= FEWEST_CHANNELS
 

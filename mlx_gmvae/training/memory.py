@@ -1,11 +1,12 @@
 """How much memory a training step takes, before it takes it, and batches that fit.
 
-An estimate: what the layers put out, times factors measured with `mx.get_peak_memory` on CPU for
-images of 28x28 to 512x512 (`python benchmarks/soak.py memory`). They cover the copies that
-convolutions, gradients and Adam make.
+An estimate: what the layers put out and what their products are made of, times factors measured
+with `mx.get_peak_memory` on CPU for images of 28x28 to 512x512 (`benchmarks/soak.py memory`). They
+cover the copies that gradients and Adam make.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from ..models.networks import (
     stage_filters,
 )
 from ..models.patches import KINDS, num_windows
+from ..models.products import num_values
 
 FLOAT_BYTES = 4
 FLOATS_PER_PARAMETER = 4.5
-FLOATS_PER_OUTPUT = 10.5  # of encoder and decoder
-FLOATS_PER_CLUSTER_OUTPUT = 12  # of the network of q(y|x), on images, partners and samples
-SHARE_WITHOUT_PAIRS = 0.3  # of the latter
-SHARE_WITHOUT_GRADIENTS = 0.35  # of the latter, for layers that are not trained
+FLOATS_PER_OUTPUT = {"mlp": 10.5, "conv": 2.2}
+FLOATS_PER_ROW_VALUE = 0.9  # of products
+FLOATS_PER_PATCH = 2.3  # of counts of patches, which are not trained
+SHARE_OF_CLASSIFIER = 1.5  # on images, partners and samples
+SHARE_WITHOUT_PAIRS = 0.3  # of that
+SHARE_OF_SAMPLES = 0.25  # which the decoder makes for the classifier to judge
 LARGEST_BATCH_PIXELS = 1 << 21
 SMALLEST_BATCH = 2  # that can train components
 
@@ -33,15 +37,17 @@ def step_bytes(
     config: ModelConfig, training: TrainConfig, batchsize: int, num_parameters: int
 ) -> int:
     """Peak bytes of a training step of `batchsize` images, within 30 %."""
-    encoder = _outputs(config, stage_filters(config))
-    decoder = encoder + math.prod(config.image_shape)
-    floats = FLOATS_PER_OUTPUT * (encoder + config.mc_samples * decoder)
+    encoder = _floats(config, stage_filters(config))
+    decoder = encoder + FLOATS_PER_OUTPUT[config.arch] * math.prod(config.image_shape)
+    decoded: float = config.mc_samples
+    clusters = 0.0
     kind = kind_of(config)
     if issubclass(kind, MixtureModel):
         is_own = kind.classifies(config)
-        clusters = _classifier_outputs(config) if is_own else encoder
-        share = 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
-        floats += FLOATS_PER_CLUSTER_OUTPUT * share * clusters
+        decoded += SHARE_OF_SAMPLES * bool(training.sample_weight)
+        clusters = SHARE_OF_CLASSIFIER * (_classifier_floats(config) if is_own else encoder)
+        clusters *= 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
+    floats = encoder + decoded * decoder + clusters
     return round(FLOAT_BYTES * (FLOATS_PER_PARAMETER * num_parameters + batchsize * floats))
 
 
@@ -68,16 +74,21 @@ def in_words(num_bytes: int) -> str:
     return f"{round(megabytes, -1):.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"
 
 
-def _classifier_outputs(config: ModelConfig) -> int:
+def _classifier_floats(config: ModelConfig) -> float:
     if config.arch == "conv" and config.classifier == "patches":
-        return round(SHARE_WITHOUT_GRADIENTS * KINDS * num_windows(config.image_size))
+        return FLOATS_PER_PATCH * KINDS * num_windows(config.image_size)
     seen = as_classifier_sees(config)
-    return _outputs(seen, classifier_filters(seen))
+    return _floats(seen, classifier_filters(seen))
 
 
-def _outputs(config: ModelConfig, filters: list[int]) -> int:
-    """Numbers that a network's layers put out for one image."""
+def _floats(config: ModelConfig, filters: list[int]) -> float:
+    """Numbers that a network's layers hold for one image and its gradients."""
     if config.arch == "mlp":
-        return config.hidden_dims * config.layers
-    grids = (coarsest_grid(config, stage + 1) for stage in range(len(filters)))
-    return sum(math.prod(grid) * num for grid, num in zip(grids, filters, strict=True))
+        return FLOATS_PER_OUTPUT["mlp"] * config.hidden_dims * config.layers
+    outputs, values = 0, 0
+    height, width = (side << len(filters) for side in coarsest_grid(config, len(filters)))
+    for before, after in pairwise([config.channels, *filters]):
+        values += num_values(height, width, before, after)
+        height, width = height // 2, width // 2
+        outputs += height * width * after
+    return FLOATS_PER_OUTPUT["conv"] * outputs + FLOATS_PER_ROW_VALUE * values
