@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import struct
+import tracemalloc
 import sys
 import warnings
 import zipfile
@@ -129,6 +130,20 @@ def test_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match="this machine has 0"):
         read_idx(tmp_path / "idx.gz")
     assert backend.memory_bytes() > 1 << 28
+
+
+def test_a_gzipped_file_that_announces_more_than_it_has_is_not_kept(tmp_path: Path) -> None:
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (1 << 26, 8, 8))
+    (tmp_path / "idx.gz").write_bytes(gzip.compress(header + bytes(300 << 20), 1))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="announces 4294967296 bytes, 314572800 are there"):
+        read_idx(tmp_path / "idx.gz")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100 << 20
+    header = header[:4] + b"".join(n.to_bytes(4, "big") for n in (20480, 8, 8))
+    (tmp_path / "black.gz").write_bytes(gzip.compress(header + bytes(20480 * 64)))
+    assert read_idx(tmp_path / "black.gz").shape == (20480, 8, 8)  # compressed well, in earnest
 
 
 @pytest.mark.parametrize("start", [-(1 << 40), 4, 1 << 40])

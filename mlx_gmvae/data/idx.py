@@ -14,6 +14,7 @@ from .arrays import require_memory
 UNSIGNED_BYTE = 0x08
 LARGEST_HEADER_BYTES = 20
 CHUNK_BYTES = 1 << 24
+MOST_COMPRESSED = 20  # times, that images are in earnest
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -42,6 +43,8 @@ def gunzip(content: bytes, path: Path) -> bytes:
             start, shape = _header(head, str(path))
             missing = start + math.prod(shape) + 1 - len(head)
             require_memory(missing)
+            if missing > MOST_COMPRESSED * len(content):  # a bomb? Then first see what is there
+                _require_length(_length(content, start + math.prod(shape)), shape, start, str(path))
             # Read as it comes: what is announced may not be there.
             parts = [head]
             while missing > 0 and (part := file.read(min(missing, CHUNK_BYTES))):
@@ -59,13 +62,26 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
     a length that does not match the sizes in the header.
     """
     start, shape = _header(content, name)
+    _require_length(len(content), shape, start, name)
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _length(content: bytes, most: int) -> int:
+    """How many bytes there are when decompressed, or one more than `most`; none is kept."""
+    total = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while total <= most and (part := file.read(CHUNK_BYTES)):
+            total += len(part)
+    return min(total, most + 1)
+
+
+def _require_length(length: int, shape: list[int], start: int, name: str) -> None:
     expected = math.prod(shape)
-    if len(content) - start != expected:
+    if length - start != expected:
         raise InputError(
             f"{name} is truncated or too long: its header announces {expected} bytes, "
-            f"{max(0, len(content) - start)} are there; download it again"
+            f"{max(0, length - start)} are there; download it again"
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
 def _header(content: bytes, name: str) -> tuple[int, list[int]]:
