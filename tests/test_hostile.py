@@ -6,8 +6,8 @@ import importlib
 import io
 import json
 import struct
-import tracemalloc
 import sys
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
