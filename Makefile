@@ -1,6 +1,8 @@
 PYTHON ?= python3
 
-.PHONY: check fix notebook dist docs
+DATA_DIR ?= data
+
+.PHONY: check fix notebook dist docs pretrained FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -26,3 +28,9 @@ docs:  ## the tables in docs/ anew, and the reference of all public names, in bu
 	$(PYTHON) -m pip install --quiet pdoc
 	$(PYTHON) benchmarks/pages.py
 	$(PYTHON) benchmarks/reference.py build/reference
+
+pretrained:  ## all pretrained models anew, of the data in DATA_DIR (hours); or pretrained/NAME.npz
+	$(PYTHON) benchmarks/pretrained.py --data_dir $(DATA_DIR)
+
+pretrained/%.npz: FORCE
+	$(PYTHON) benchmarks/pretrained.py $* --data_dir $(DATA_DIR)

@@ -99,12 +99,13 @@ def update(path: Path, write: bool = True) -> bool:
     return fresh != text
 
 
-def updated(text: str) -> str:
+def updated(text: str, tables: dict[str, Callable[[], str]] | None = None) -> str:
     """A page with each of its tables as the results have it."""
+    tables = tables or TABLES
 
     def table(found: re.Match[str]) -> str:
         name = found[1]
-        return f"<!-- {name} -->\n{TABLES[name]()}\n<!-- /{name} -->"
+        return f"<!-- {name} -->\n{tables[name]()}\n<!-- /{name} -->"
 
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", table, text, flags=re.DOTALL)
 

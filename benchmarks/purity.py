@@ -16,6 +16,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     from mlx_gmvae.data.source import Source
     from mlx_gmvae.evaluation.metrics import confusion
     from mlx_gmvae.evaluation.scores import responsibilities
+    from mlx_gmvae.models import MixtureModel
     from mlx_gmvae.runs.checkpoint import load_model
 
     import mlx.core as mx
@@ -23,6 +24,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     loaded = load_model(model_path)
     source, config = Source.from_dict(loaded.data, model_path), loaded.model.config
     test = source.load(str(data_dir), config.image_size).test
+    assert isinstance(loaded.model, MixtureModel) and test.labels is not None
     clusters = responsibilities(loaded.model, test.images).argmax(axis=1)
     counts = confusion(test.labels, clusters)
     mx.random.seed(0)

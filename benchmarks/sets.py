@@ -88,6 +88,7 @@ def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:
     train = train.take(np.sort(np.concatenate(kept)))
     folder.mkdir()
     for split, dataset in (("train", train), ("t10k", test)):
+        assert dataset.labels is not None
         write_idx(folder / f"{split}-images-idx3-ubyte", dataset.images[..., 0])
         write_idx(folder / f"{split}-labels-idx1-ubyte", dataset.labels)
     return folder

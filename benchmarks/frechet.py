@@ -1,0 +1,97 @@
+"""How much samples look like real images: a Frechet distance (Heusel et al. 2017, eq. 6).
+
+    python benchmarks/frechet.py OLD.npz NEW.npz --data_dir DIR
+
+Between Gaussians over the features of the test images and of as many samples: the 128 hidden
+activations of a dense network that scikit-learn trains on the labelled training images, and that
+the models never see. Printed beside the bound, purity and accuracy of each, with 0 for what the
+training images have in place of samples; kept in benchmarks/results/frechet.json.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mlx_gmvae.data.source import Source  # noqa: E402
+from mlx_gmvae.data.splits import Splits  # noqa: E402
+from mlx_gmvae.evaluation.assignments import Assignments  # noqa: E402
+from mlx_gmvae.evaluation.scores import generative_scores, responsibilities  # noqa: E402
+from mlx_gmvae.models import MixtureModel  # noqa: E402
+from mlx_gmvae.runs.checkpoint import load_model  # noqa: E402
+
+import mlx.core as mx  # noqa: E402
+import numpy as np  # noqa: E402
+from purity import sample_purity  # noqa: E402
+from scipy.linalg import sqrtm  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+from sklearn.neural_network import MLPClassifier  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "frechet.json"
+DECODED_AT_ONCE = 500
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--data_dir", type=Path, required=True)
+    args = parser.parse_args()
+    results, judge = {}, None
+    for path in args.models:
+        loaded = load_model(path)
+        source = Source.from_dict(loaded.data, path)
+        splits = source.load(str(args.data_dir), loaded.model.config.image_size)
+        judge = judge or trained_judge(splits)
+        mx.random.seed(0)
+        num = len(splits.test)
+        drawn = [loaded.model.sample(DECODED_AT_ONCE) for _ in range(num // DECODED_AT_ONCE)]
+        samples = np.concatenate([np.array(some) for some in drawn])
+        found = {"epochs": loaded.training["epochs"], "samples": len(samples)}
+        found["distance"] = distance(judge, splits.test.images / 255, samples)
+        found |= generative_scores(loaded.model, splits.test.images)
+        if isinstance(loaded.model, MixtureModel):
+            found |= Assignments(
+                splits.test, responsibilities(loaded.model, splits.test.images)
+            ).scores()["clustering"]
+            found["sample_purity"] = sample_purity(path, args.data_dir)
+        results[f"{path.stem}, {found['epochs']} epochs"] = found
+        print(f"{path.stem}: {found}")
+    assert judge is not None
+    some = splits.train.images[: len(splits.test)] / 255
+    results["training images"] = {"distance": distance(judge, splits.test.images / 255, some)}
+    print(f"training images: {results['training images']}")
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def trained_judge(splits: Splits) -> MLPClassifier:
+    """A network of one hidden layer on the labelled training images."""
+    judge = MLPClassifier(128, batch_size=256, max_iter=10, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten epochs were asked for
+        judge.fit(rows(splits.train.images / 255), splits.train.labels)
+    right = judge.score(rows(splits.test.images / 255), splits.test.labels)
+    print(f"the judge is right for {100 * right:.2f} % of the test images")
+    return judge
+
+
+def distance(judge: MLPClassifier, real: np.ndarray, made: np.ndarray) -> float:
+    """Of two sets of images in [0, 1] as the judge's hidden layer sees them."""
+    gaussians = []
+    for images in (real, made):
+        features = np.maximum(rows(images) @ judge.coefs_[0] + judge.intercepts_[0], 0)
+        gaussians.append((features.mean(axis=0), np.cov(features, rowvar=False)))
+    (mean, covariance), (other_mean, other) = gaussians
+    root = sqrtm(covariance @ other).real
+    return float(np.square(mean - other_mean).sum() + np.trace(covariance + other - 2 * root))
+
+
+def rows(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
+
+
+if __name__ == "__main__":
+    main()
