@@ -2,7 +2,7 @@ PYTHON ?= python3
 
 DATA_DIR ?= data
 
-.PHONY: check fix notebook dist docs pretrained FORCE
+.PHONY: check fix notebook dist docs pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -34,3 +34,6 @@ pretrained:  ## all pretrained models anew, of the data in DATA_DIR (hours); or 
 
 pretrained/%.npz: FORCE
 	$(PYTHON) benchmarks/pretrained.py $* --data_dir $(DATA_DIR)
+
+assets:  ## the pictures in assets/ anew, by the pretrained models and small trainings
+	$(PYTHON) benchmarks/assets.py --data_dir $(DATA_DIR)

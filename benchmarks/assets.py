@@ -1,0 +1,109 @@
+"""The pictures in assets/, each by the command that a reader would type; `make assets`.
+
+    python benchmarks/assets.py --data_dir DIR [--only NAME ...]
+
+With the pretrained models a few minutes; the plane and the animation train small models first.
+Screenshots need Chromium. mutual_learning.png and numbers.png are drawn by the benchmarks of those
+names (mutual_learning.py, decoders.py --numbers), of runs that take hours.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+FLAGSHIP = "pretrained/gmvae_mnist_K10_dims_0008.npz"
+PLANE = "pretrained/vae_mnist_mlp_dims_0002.npz"
+CLUSTERS = f"cluster.py --model {FLAGSHIP} --split test --anomalies 18 --tsne --explorer"
+LABELLED = (
+    "train.py --model vae --arch mlp --latent_dims 2 --dataset mnist --classes 1 4 8 --epochs 40 "
+    "--lr 3e-3"
+)
+COLOURS = 256
+# What makes each picture: commands, whose last writes into {out}, and the file that is taken.
+MADE = {
+    "samples.png": ([f"generate.py --model {FLAGSHIP} --outfile {{out}}/samples.png"], "samples"),
+    "interpolation.png": (
+        [f"generate.py --model {FLAGSHIP} --interpolate 0 8 --outfile {{out}}/path.png"], "path",
+    ),
+    "manifold.png": (
+        [f"generate.py --model {PLANE} --manifold --num 16 --outfile {{out}}/plane.png"], "plane",
+    ),
+    "reconstructions.png": (
+        [f"reconstruct.py --model {FLAGSHIP} --rec_testdata --num 40 --outdir {{out}}"],
+        "test_reconstructions",
+    ),
+    "plane.png": (
+        [f"{LABELLED} --outdir {{out}}/run",
+         "cluster.py --model {out}/run/model.npz --labelled 10 --outdir {out}"], "latent",
+    ),
+    "training.gif": (
+        ["train.py --dataset digits --latent_dims 8 --K 10 --outdir {out}"], "progress",
+    ),
+    "latent.png": ([f"{CLUSTERS} --outdir {{out}}"], "latent"),
+    "sheet.png": ([f"{CLUSTERS} --outdir {{out}}"], "cluster_5"),
+}  # fmt: skip
+PAGES = {  # screenshots of what CLUSTERS writes: page, width, height, dark
+    "explorer.png": ("explorer.html", 1200, 713, False),
+    "explorer_dark.png": ("explorer.html", 1200, 713, True),
+    "summary.png": ("summary.html", 1250, 1470, False),
+    "summary_dark.png": ("summary.html", 1250, 1470, True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_dir", help="where MNIST lies, or is downloaded to")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*MADE, *PAGES])
+    args = parser.parse_args()
+    wanted = args.only or [*MADE, *PAGES]
+    with tempfile.TemporaryDirectory() as work:
+        done: dict[str, Path] = {}  # folders by commands: one call for all that it writes
+        for name in wanted:
+            commands, stem = MADE.get(name, ([f"{CLUSTERS} --outdir {{out}}"], ""))
+            folder = done.setdefault(" ".join(commands), Path(work) / str(len(done)))
+            if not folder.exists():
+                folder.mkdir()
+                for command in commands:
+                    run(command.format(out=folder), args.data_dir)
+            if name in PAGES:
+                screenshot(*PAGES[name], folder, ASSETS / name)
+            else:
+                shutil.copyfile(folder / f"{stem}{Path(name).suffix}", ASSETS / name)
+            print(f"assets/{name}", flush=True)
+
+
+def run(command: str, data_dir: str | None) -> None:
+    script, *options = command.split()
+    if data_dir and script != "generate.py":
+        options += ["--data_dir", data_dir]
+    subprocess.run([sys.executable, script, *options], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
+    """Of a page in Chromium, in few colours, as people with a light or a dark screen see it."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), "")
+    if not browser:
+        sys.exit("screenshots need Chromium; install it, or choose others with --only")
+    dark = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--hide-scrollbars", "--virtual-time-budget=5000", *(dark if is_dark else []),
+             f"--user-data-dir={profile}", f"--window-size={width},{height}",
+             f"--screenshot={path}", (folder / page).resolve().as_uri()],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
