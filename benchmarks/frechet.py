@@ -4,8 +4,8 @@
 
 Between Gaussians over the features of the test images and of as many samples: the 128 hidden
 activations of a dense network that scikit-learn trains on the labelled training images, and that
-the models never see. Printed beside the bound, purity and accuracy of each, with 0 for what the
-training images have in place of samples; kept in benchmarks/results/frechet.json.
+the models never see. Printed beside the bound, purity and accuracy of each, and for training images
+in place of samples; kept in benchmarks/results/frechet.json.
 """
 
 import argparse

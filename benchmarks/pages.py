@@ -238,6 +238,20 @@ def decoders() -> str:
     return markdown(["", "likelihood", "epochs", *names.values()], rows)
 
 
+def frechet() -> str:
+    titles = {
+        "distance": ("distance", 1, 2), "sample_purity": ("purity %", 100, 1),
+        "elbo": ("ELBO", 1, 1), "importance_bound": ("bound, 100 samples", 1, 1),
+        "ssim": ("SSIM", 1, 3), "accuracy": ("ACC %", 100, 2),
+    }  # fmt: skip
+    rows = [
+        [name, *(f"{factor * found[key]:.{digits}f}" if key in found else ""
+                 for key, (_, factor, digits) in titles.items())]
+        for name, found in kept("frechet").items()
+    ]  # fmt: skip
+    return markdown(["", *(title for title, _, _ in titles.values())], rows)
+
+
 def soak() -> str:
     rows = [
         [row["fault"], f"{row['tried']:,}", f"{row['survived']:,}", f"`{part['command']}`"]
@@ -255,6 +269,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tables": tables,
     "throughput": throughput,
     "decoders": decoders,
+    "frechet": frechet,
     "soak": soak,
 }
 
