@@ -117,7 +117,7 @@ def kept(name: str) -> Any:
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(header)
     lines = [columns, ["---"] * len(columns), *map(list, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |")
+    return "\n".join(re.sub(r"\|  (?=\|)", "| ", "| " + " | ".join(line) + " |") for line in lines)
 
 
 def spread(values: list[float], digits: int) -> str:
