@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gmvae.data.decode import decode, read_header
-from mlx_gmvae.data.fitting import FITS, fit_images
+from mlx_gmvae.data.fitting import FITS, fit, fit_images
 
 import numpy as np
 import pytest
@@ -98,3 +98,27 @@ def test_fitting_at_decode_time_is_that_of_arrays(tmp_path: Path, how: str) -> N
     large = write(tmp_path, "large.jpg", FLOWER, quality=95)  # read at an eighth, then fitted
     exact = fit_images(np.asarray(FLOWER)[None], (10, 15), how)[0].astype(int)
     assert np.abs(decode(str(large), 3, (10, 15), how) - exact).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_white_in_parts_as_in_whole(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 4), dtype=np.uint8)
+    picture = Image.fromarray(pixels, "RGBA")
+    picture = picture.quantize(16) if mode == "P" else picture.convert(mode)
+    picture.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == mode and image.has_transparency_data
+    whole = decode(str(tmp_path / "a.png"), 3, (9, 11), "crop")
+    monkeypatch.setattr("mlx_gmvae.data.decode.PIXELS_AT_ONCE", 5)
+    np.testing.assert_array_equal(decode(str(tmp_path / "a.png"), 3, (9, 11), "crop"), whole)
+    assert len(np.unique(whole)) > 10
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (4, 4), (13, 9, 3), (40, 31, 3)])
+def test_a_picture_is_padded_by_the_median_of_its_border(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    padded = np.asarray(fit(Image.fromarray(pixels), (200, 20), "pad"))
+    np.testing.assert_array_equal(padded[0, 0], np.median(border, axis=0).astype(int))

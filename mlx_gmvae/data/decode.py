@@ -20,6 +20,7 @@ from .fitting import Size, fit
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
 DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that is wanted
+PIXELS_AT_ONCE = 1 << 20
 AHEAD = 4  # images in the queue for each thread
 
 Result = TypeVar("Result")
@@ -57,12 +58,12 @@ def decode(path: str, channels: int, size: Size, how: str) -> np.ndarray:
         opened.load()
         with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
             ImageOps.exif_transpose(opened, in_place=True)
-        image = _in_eight_bits(opened)
+        image, mode = _in_eight_bits(opened), "L" if channels == 1 else "RGB"
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = fit(image.convert("L" if channels == 1 else "RGB"), size, how)
-        return np.asarray(image).reshape(*size, channels)
+            image = _on_white(image, mode)
+        elif image.mode != mode:
+            image = image.convert(mode)
+        return np.asarray(fit(image, size, how)).reshape(*size, channels)
 
 
 def in_threads(
@@ -109,6 +110,21 @@ def _is_grey(image: Image.Image) -> bool:
         palette = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)
         return bool((np.ptp(palette, axis=1) == 0).all())
     return image.mode in GREY_MODES or image.mode.startswith("I;16")
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """What shows of a picture with transparent parts on white paper; some pixels at a time, for the
+    memory's sake."""
+    whole, (width, height) = Image.new(mode, image.size), image.size
+    columns = min(width, PIXELS_AT_ONCE)
+    rows = max(1, PIXELS_AT_ONCE // columns)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            box = (left, top, min(left + columns, width), min(top + rows, height))
+            part = image.crop(box).convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
+            whole.paste(part.convert(mode), box)
+    return whole
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
