@@ -98,7 +98,7 @@ def main() -> None:
         phases = in_own_process(workload, PHASES, args.quick)
         results[workload]["milliseconds_of_ours"] = phases
         print("ours, ms: " + ", ".join(f"{name} {value}" for name, value in phases.items()))
-    if not (args.quick or args.only or args.rows):
+    if not args.quick:
         keep(results, args)
 
 
@@ -276,7 +276,7 @@ def summary(rounds: list[dict], rows: list[str]) -> dict:
             answer[row][f"ours_over_row_{name}"] = round(statistics.median(ratios), 2)
             answer[row][f"range_{name}"] = [round(min(ratios), 2), round(max(ratios), 2)]
     for row in rows:
-        answer[row]["device"] = rounds[0][row]["device"]
+        answer[row] |= {"device": rounds[0][row]["device"], "rounds": len(rounds)}
     return answer
 
 
@@ -296,9 +296,13 @@ def keep(results: dict, args: argparse.Namespace) -> None:
     path = ROOT / "benchmarks" / "results" / f"throughput{threads}.json"
     path.parent.mkdir(exist_ok=True)
     option = f" --threads {args.threads}" if args.threads else ""
-    content = {"command": "python benchmarks/throughput.py" + option, "rounds": args.rounds}
+    content = {"command": "python benchmarks/throughput.py" + option}
     content["load_average_at_the_end"] = [round(load, 1) for load in os.getloadavg()]
-    path.write_text(json.dumps(content | {"results": results}, indent=2) + "\n")
+    kept = json.loads(path.read_text())["results"] if path.exists() else {}
+    for workload, result in results.items():  # rows that were not asked for stay
+        rows = kept.get(workload, {"rows": {}})["rows"] | result["rows"]
+        kept[workload] = result | {"rows": rows}
+    path.write_text(json.dumps(content | {"results": kept}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
