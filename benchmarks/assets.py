@@ -8,15 +8,21 @@ names (mutual_learning.py, decoders.py --numbers), of runs that take hours.
 """
 
 import argparse
+import base64
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))
+
+from browser import CHROMIUM, Browser  # noqa: E402
+
 ASSETS = ROOT / "assets"
 FLAGSHIP = "pretrained/gmvae_mnist_K10_dims_0008.npz"
 PLANE = "pretrained/vae_mnist_mlp_dims_0002.npz"
@@ -26,6 +32,14 @@ LABELLED = (
     "--lr 3e-3"
 )
 COLOURS = 256
+SECONDS_TO_DRAW = 2
+LAST_MAP = """(() => {
+    const map = document.getElementById("map");
+    if (!map) return;
+    map.value = map.options[map.options.length - 1].value;
+    map.dispatchEvent(new Event("input"));
+    map.dispatchEvent(new Event("change"));
+})()"""  # of the explorer: t-SNE
 # What makes each picture: commands, whose last writes into {out}, and the file that is taken.
 MADE = {
     "samples.png": ([f"generate.py --model {FLAGSHIP} --outfile {{out}}/samples.png"], "samples"),
@@ -47,7 +61,7 @@ MADE = {
         ["train.py --dataset digits --latent_dims 8 --K 10 --outdir {out}"], "progress",
     ),
     "latent.png": ([f"{CLUSTERS} --outdir {{out}}"], "latent"),
-    "sheet.png": ([f"{CLUSTERS} --outdir {{out}}"], "cluster_5"),
+    "sheet.png": ([f"{CLUSTERS} --outdir {{out}}"], "cluster_05"),
 }  # fmt: skip
 PAGES = {  # screenshots of what CLUSTERS writes: page, width, height, dark
     "explorer.png": ("explorer.html", 1200, 713, False),
@@ -89,19 +103,21 @@ def run(command: str, data_dir: str | None) -> None:
 
 def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
     """Of a page in Chromium, in few colours, as people with a light or a dark screen see it."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), "")
-    if not browser:
+    if CHROMIUM is None:
         sys.exit("screenshots need Chromium; install it, or choose others with --only")
-    dark = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]
-    with tempfile.TemporaryDirectory() as profile:
-        subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--hide-scrollbars", "--virtual-time-budget=5000", *(dark if is_dark else []),
-             f"--user-data-dir={profile}", f"--window-size={width},{height}",
-             f"--screenshot={path}", (folder / page).resolve().as_uri()],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = Browser(Path(profile), width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        browser.send("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        browser.send("Emulation.setDeviceMetricsOverride", **size)
+        browser.send("Emulation.setScrollbarsHidden", hidden=True)
+        browser.open(folder / page)
+        browser.ask(LAST_MAP)
+        time.sleep(SECONDS_TO_DRAW)
+        picture = browser.send("Page.captureScreenshot")["data"]
+        browser.close()
+    path.write_bytes(base64.b64decode(picture))
     Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 
