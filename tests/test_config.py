@@ -34,6 +34,7 @@ def test_json_round_trip(config: ModelConfig | TrainConfig) -> None:
         ({"image_size": "28x28"}, "2 whole numbers"),
         ({"sigma": 0.0}, "sigma is 0"),
         ({"sigma": float("nan")}, "sigma is nan"),
+        ({"sigma": 10**400}, r"sigma is 10+\.\.\.0+; it must be a number"),
         ({"num_layers": 0}, "num_layers is 0"),
         ({"mc_samples": 0}, "mc_samples is 0"),
         ({"arch": None}, "text"),

@@ -1,7 +1,9 @@
 """A frozen record whose fields are type-checked, whether they come from flags or from a file."""
 
+import contextlib
 import dataclasses
 import math
+import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import UnionType
@@ -89,11 +91,12 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
     if kind is int and _is_int(value):
         return int(value)
     if kind is float and (_is_int(value) or isinstance(value, float)):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # of a whole number of hundreds of digits
+            return float(value)
     if kind is str and isinstance(value, str):
         return value
     wanted = {int: "a whole number", float: "a number", str: "text"}[kind]
-    raise InputError(f"{field.name} is {value!r}; it must be {wanted}")
+    raise InputError(f"{field.name} is {reprlib.repr(value)}; it must be {wanted}")
 
 
 def _is_int(value: Any) -> bool:
