@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageSequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))
@@ -90,6 +90,8 @@ def main() -> None:
                 screenshot(*PAGES[name], folder, ASSETS / name)
             else:
                 shutil.copyfile(folder / f"{stem}{Path(name).suffix}", ASSETS / name)
+            if name.endswith(".gif"):
+                halve(ASSETS / name)
             print(f"assets/{name}", flush=True)
 
 
@@ -99,6 +101,17 @@ def run(command: str, data_dir: str | None) -> None:
         options += ["--data_dir", data_dir]
     subprocess.run([sys.executable, script, *options], cwd=ROOT, check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def halve(path: Path) -> None:
+    """An animation at half its width and height."""
+    with Image.open(path) as animation:
+        frames, durations = [], []
+        for frame in ImageSequence.Iterator(animation):
+            durations.append(frame.info["duration"])
+            frames.append(frame.convert("L").reduce(2))
+    first, *others = frames
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
 
 
 def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
