@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def loads_beside(workload: str) -> bool:
-    """Whether PyTorch survives an OpenBLAS that was loaded before it, which not every build does."""
+    """Whether PyTorch survives an OpenBLAS loaded before it, which not every build does."""
     command = [sys.executable, __file__, "--one", workload, "PyTorch, OpenBLAS", "--quick"]
     return subprocess.run(command, capture_output=True).returncode == 0
 

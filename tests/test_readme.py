@@ -6,7 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import mlx_gmvae as mg
+from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.training import defaults
+
+import numpy as np
 import pages
 import pytest
 from conftest import ROOT
@@ -44,6 +50,23 @@ def test_there_is_a_command_for_each_script() -> None:
 
 def test_a_visitor_finishes_it() -> None:
     assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/PYTHON.md"])
+def test_python_runs_as_written(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Splits
+) -> None:
+    """On a hundred of the digits, for as few steps as can be."""
+    blocks = re.findall(r"```python\n(.*?)```", TEXTS[ROOT / page], flags=re.DOTALL)
+    few = Splits(digits.train.take(np.arange(100)), digits.test.take(np.arange(20)))
+    monkeypatch.setattr(mg, "load_dataset", lambda name: few)
+    monkeypatch.setattr(defaults, "FEWEST_STEPS", 1)
+    monkeypatch.chdir(tmp_path)
+    Path("pretrained").symlink_to(ROOT / "pretrained")
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert blocks and len(names["clusterer"].labels_) == 100
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
