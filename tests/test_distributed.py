@@ -241,8 +241,8 @@ def in_a_ring(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_if_one_of_two_is_killed_the_other_ends_in_one_line(victim: int, tmp_path: Path) -> None:
+def test_if_one_of_two_is_killed_the_other_ends_in_one_line(tmp_path: Path) -> None:
+    victim = 0  # the one that knows most; `benchmarks/soak.py partners` kills either
     folder = tmp_path / "run"
     words = [str(ROOT / "train.py"), *OPTIONS, "--epochs", "5000", "--outdir", str(folder)]
     processes = in_a_ring(words, tmp_path, PORT + 7)
