@@ -26,7 +26,7 @@ class Windows(NamedTuple):
     def strided(self, kernel: mx.array, bias: mx.array | None = None) -> mx.array:
         """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
         flat = self.rows.reshape(-1, kernel[0].size)
-        answer = _added(bias, flat, kernel.reshape(len(kernel), -1).T)
+        answer = _sum_of_products([(flat, kernel.reshape(len(kernel), -1).T)], bias)
         return answer.reshape(*self.rows.shape[:3], -1)
 
     def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
@@ -45,10 +45,8 @@ class Blocks(NamedTuple):
         """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
         batch, height, width = self.size
         num = len(self.rows) - width - 2
-        total = bias
-        for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
-            total = _added(total, self.rows[distance : distance + num], matrix)
-        assert total is not None
+        starts = zip(_distances(width), _block_kernels(kernel), strict=True)
+        total = _sum_of_products([(self.rows[s : s + num], matrix) for s, matrix in starts], bias)
         column, row = len(kernel), len(kernel) * (width + 1)
         view = mx.as_strided(
             total, (batch, height, width, column), (row * (height + 1), row, column, 1)
@@ -96,7 +94,7 @@ def transposed(
     else:
         matrix = _window_kernel(kernel)
         windows = _windows(padded, 2, 1).reshape(-1, len(matrix))
-        blocks = _added(bias, windows, matrix)
+        blocks = _sum_of_products([(windows, matrix)], bias)
     # Pixel (2p + a, 2q + b) is in block (p + a, q + b) at (1 - a, 1 - b).
     column, row = 4 * out_channels, 4 * out_channels * (width + 1)
     image = mx.as_strided(
@@ -150,16 +148,18 @@ def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array | None) -> mx.a
     flat = _with_border(x)
     num, channels = flat.shape
     before = mx.concatenate([mx.zeros((width + 2, channels)), flat])
-    total = bias
-    for distance, matrix in zip(_distances(width), _block_kernels(kernel), strict=True):
-        start = width + 2 - distance
-        total = _added(total, before[start : start + num], matrix.T)
-    assert total is not None
+    starts = (width + 2 - distance for distance in _distances(width))
+    factors = zip(starts, _block_kernels(kernel), strict=True)
+    return _sum_of_products([(before[s : s + num], matrix.T) for s, matrix in factors], bias)
+
+
+def _sum_of_products(factors: list[tuple[mx.array, mx.array]], bias: mx.array | None) -> mx.array:
+    """Sum of a @ b over `factors`, and the bias if there is one."""
+    (a, b), *others = factors
+    total = a @ b if bias is None else mx.addmm(bias, a, b)
+    for a, b in others:
+        total = mx.addmm(total, a, b)
     return total
-
-
-def _added(total: mx.array | None, a: mx.array, b: mx.array) -> mx.array:
-    return a @ b if total is None else mx.addmm(total, a, b)
 
 
 def _with_border(x: mx.array) -> mx.array:
