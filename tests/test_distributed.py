@@ -280,11 +280,12 @@ def test_every_model_stays_the_same_in_all_processes(
     assert f"trained {configuration} 2 0.0 False" in trained_in_two, trained_in_two
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: 2)
-    assert distributed.shared_batchsize(32) == 16
-    with pytest.raises(InputError, match="use --batchsize 32"):
-        distributed.shared_batchsize(33)
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    words = [str(ROOT / "train.py"), *OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r")]
+    for process in in_a_ring(words, tmp_path, PORT + 3):
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 2 and "Traceback" not in out
+        assert out.splitlines()[-1].endswith("use --batchsize 32")
 
 
 def test_processes_of_mpirun_without_its_library_are_told_so(tmp_path: Path) -> None:

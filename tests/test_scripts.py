@@ -321,11 +321,11 @@ def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str
 
 
 def test_training_on_real_mnist(data_dir: str, tmp_path: Path) -> None:
-    """An epoch on all 60,000 images: the loss falls by more than half of the untrained one."""
+    """Two epochs on all 60,000 images: the loss falls by more than half of the untrained one."""
     started = time.monotonic()
     options = f"--dataset mnist --data_dir {data_dir} --arch mlp --latent_dims 8 --K 10"
     options += " --hidden_dims 256 --lr 3e-3 --pair_weight 0"
-    options += f" --epochs 1 --outdir {tmp_path}/run"
+    options += f" --epochs 2 --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
     history = read_csv(tmp_path / "run/history.csv")
     untrained = 784 * np.log(2)  # a decoder that answers 1/2 for every pixel
@@ -333,5 +333,5 @@ def test_training_on_real_mnist(data_dir: str, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["images"] == 10000
     assert -metrics["generative"]["elbo"] < untrained / 2
-    assert metrics["generative"]["ssim"] > 0.5
+    assert metrics["generative"]["ssim"] > 0.6
     assert time.monotonic() - started < 300
