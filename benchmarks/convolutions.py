@@ -7,10 +7,7 @@ function, as a training step does; the answers are compared first. Median millis
 time by layer; kept in benchmarks/results/convolutions.json.
 """
 
-import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -21,10 +18,10 @@ sys.path.insert(0, str(ROOT))
 from mlx_gmvae.device import backend  # noqa: E402
 from mlx_gmvae.models import products  # noqa: E402
 
+import layers  # noqa: E402
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
-REPEATS = 15
 LAYERS = {  # batch, side, channels in, channels out
     "28x28 classifier: 14x14, 32 -> 64": (512, 14, 32, 64),
     "28x28 encoder: 8x8, 32 -> 64": (256, 8, 32, 64),
@@ -45,13 +42,7 @@ def main() -> None:
     for layer, sizes in LAYERS.items():
         results[layer] = milliseconds(*sizes)
         print(layer, *(f"{way}: {value}" for way, value in results[layer].items()), sep="\n  ")
-    content = {
-        "command": "OPENBLAS_NUM_THREADS=1 python benchmarks/convolutions.py",
-        "device": backend.describe(),
-        "milliseconds": results,
-    }
-    path = ROOT / "benchmarks" / "results" / "convolutions.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    layers.keep("convolutions", results)
 
 
 def milliseconds(batch: int, side: int, channels: int, out_channels: int) -> dict[str, float]:
@@ -65,16 +56,10 @@ def milliseconds(batch: int, side: int, channels: int, out_channels: int) -> dic
         for ours, theirs in zip(function(x, kernel, cotangent), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-2)
     del expected, ours, theirs
-    return {way: median(function, x, kernel, cotangent) for way, function in compiled.items()}
-
-
-def median(function: Callable[..., Answers], *inputs: mx.array) -> float:
-    times = []
-    for _ in range(3 + REPEATS):
-        started = time.process_time()
-        mx.eval(function(*inputs))
-        times.append(time.process_time() - started)
-    return round(1e3 * statistics.median(times[3:]), 1)
+    return {
+        way: round(layers.milliseconds(function, x, kernel, cotangent), 1)
+        for way, function in compiled.items()
+    }
 
 
 def by_products(smallest_grid: int) -> Callable[..., Answers]:

@@ -19,10 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from mlx_gmvae.data.source import Source  # noqa: E402
 from mlx_gmvae.data.splits import Splits  # noqa: E402
-from mlx_gmvae.evaluation.assignments import Assignments  # noqa: E402
-from mlx_gmvae.evaluation.scores import generative_scores, responsibilities  # noqa: E402
-from mlx_gmvae.models import MixtureModel  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_model  # noqa: E402
+from pretrained import measured  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
@@ -52,11 +50,10 @@ def main() -> None:
         samples = np.concatenate([np.array(some) for some in drawn])
         found = {"epochs": loaded.training["epochs"], "samples": len(samples)}
         found["distance"] = distance(judge, splits.test.images / 255, samples)
-        found |= generative_scores(loaded.model, splits.test.images)
-        if isinstance(loaded.model, MixtureModel):
-            found |= Assignments(
-                splits.test, responsibilities(loaded.model, splits.test.images)
-            ).scores()["clustering"]
+        scores = measured(loaded.model, splits.test)
+        found |= scores["generative"]
+        if "clustering" in scores:
+            found |= scores["clustering"]
             found["sample_purity"] = sample_purity(path, args.data_dir)
         results[f"{path.stem}, {found['epochs']} epochs"] = found
         print(f"{path.stem}: {found}")

@@ -52,13 +52,7 @@ def main() -> None:
                 f"{row['layer']:<44}{row['forward']:>8}{row['forward_product']:>8}"
                 f"{row['backward']:>9}{row['backward_products']:>8}"
             )
-    content = {
-        "command": "OPENBLAS_NUM_THREADS=1 python benchmarks/layers.py",
-        "device": backend.describe(),
-        "milliseconds": results,
-    }
-    path = ROOT / "benchmarks" / "results" / "layers.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    keep("layers", results)
 
 
 def table(config: ModelConfig, images: dict[str, int]) -> list[dict]:
@@ -182,6 +176,17 @@ def milliseconds(function: Callable, *inputs) -> float:
         mx.eval(function(*inputs))
         times.append(time.process_time() - started)
     return 1e3 * statistics.median(times[3:])
+
+
+def keep(name: str, results: dict) -> None:
+    """Milliseconds that the benchmark `name` has measured, and where."""
+    content = {
+        "command": f"OPENBLAS_NUM_THREADS=1 python benchmarks/{name}.py",
+        "device": backend.describe(),
+        "milliseconds": results,
+    }
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

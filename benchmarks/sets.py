@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -25,13 +26,22 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
     }
 
 
+def only(data_dir: Path, pattern: str) -> Path:
+    """The one file of that name anywhere below; ends the program where it is not."""
+    found = sorted(data_dir.rglob(pattern))
+    if len(found) != 1:
+        number = f"{len(found)} files" if found else "no file"
+        sys.exit(f"{data_dir} has {number} {pattern}; one is needed for this set of images")
+    return found[0]
+
+
 def frey(data_dir: Path, workdir: Path) -> Path:
     """1,965 faces of 28x20, from frey_rawface.mat."""
     path = workdir / "frey.npz"
     if not path.exists():
         from scipy.io import loadmat
 
-        (source,) = data_dir.rglob("frey_rawface.mat")
+        source = only(data_dir, "frey_rawface.mat")
         np.savez(path, images=loadmat(source)["ff"].T.reshape(-1, 28, 20))
     return path
 
@@ -42,8 +52,7 @@ def photos(data_dir: Path, workdir: Path) -> Path:
     if not path.exists():
         from PIL import Image
 
-        (source,) = data_dir.rglob("*jpg*.zip")
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(only(data_dir, "*jpg*.zip")) as archive:
             names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))
             images = [
                 np.array(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names
@@ -66,8 +75,7 @@ def photo_features(data_dir: Path, workdir: Path) -> Path:
 
 def letters(data_dir: Path, workdir: Path) -> Path:
     """Glyphs K to T of many typefaces, 28x28, as they are."""
-    (source,) = data_dir.rglob("letters.npz")
-    return source
+    return only(data_dir, "letters.npz")
 
 
 def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:

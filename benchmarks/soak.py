@@ -37,6 +37,7 @@ MODULES = (
     "soak_downloads",
     "soak_page",
     "soak_kills",
+    "soak_partners",
     "soak_runs",
 )
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
