@@ -52,7 +52,17 @@ WRONG = [
     ("train", "--dataset digits --latent_dims -3", "latent_dims is -3"),
     ("train", "--dataset digits --model vae --K 3", "K has no effect with model vae"),
     ("train", "--dataset digits --sigma 0.2", "sigma has no effect with likelihood bernoulli"),
-    ("train", "--dataset digits --hidden_dims 9", "hidden_dims has no effect with arch conv"),
+    (
+        "train",
+        "--dataset digits --hidden_dims 9",
+        "hidden_dims has no effect with arch conv; it "
+        "is for mlp, or classifier patches and arch conv and posterior amortised",
+    ),
+    (
+        "train",
+        "--dataset digits --classifier patches --posterior bayes",
+        "no effect with posterior",
+    ),
     ("train", "--dataset digits --arch mlp --max_filters 9", "max_filters has no effect"),
     ("train", "--dataset digits --epochs 0", "epochs is 0"),
     ("train", "--dataset digits --save_every 0", "--save_every is 0"),

@@ -8,7 +8,7 @@ import train
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
-from mlx_gmvae.runs.checkpoint import save_model
+from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays, save_model
 from mlx_gmvae.training.initial import start_from
 from mlx_gmvae.training.trainer import Trainer
 
@@ -89,3 +89,18 @@ def test_a_run_has_the_sizes_of_what_it_starts_from(
     )
     assert train.main(["--resume", f"{tmp_path}/run", "--init", f"{tmp_path}/m.npz"]) == 2
     assert "--init has no effect with --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("init", [{"name": "m.npz"}, {"name": 3, "crc32": "0"}, "m.npz", [1]])
+def test_a_state_that_says_nonsense_of_where_it_started_goes_on_without(
+    tmp_path: Path, init: object
+) -> None:
+    run = tmp_path / "run"
+    small = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 2"
+    options = f"--dataset digits --epochs 1 {small} --outdir {run}"
+    assert train.main(options.split()) == 0
+    arrays, info = load_arrays(run / "state.npz"), load_info(run / "state.npz")
+    info["record"]["init"] = init
+    save_arrays(run / "state.npz", arrays, info)
+    assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
+    assert "init" not in json.loads((run / "metrics.json").read_text())["made_with"]

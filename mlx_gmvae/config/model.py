@@ -18,7 +18,10 @@ CLASSIFIERS = ("conv", "patches")
 # say themselves.
 NEEDS: dict[str, list[dict[str, str]]] = {
     "max_filters": [{"arch": "conv"}],
-    "hidden_dims": [{"arch": "mlp"}, {"classifier": "patches"}],
+    "hidden_dims": [
+        {"arch": "mlp"},
+        {"classifier": "patches", "arch": "conv", "posterior": "amortised"},
+    ],
     "classifier": [{"arch": "conv", "posterior": "amortised"}],
     "sigma": [{"likelihood": "gaussian"}],
 }
@@ -93,10 +96,10 @@ class ModelConfig(Record):
             return
         needs, *others = NEEDS[name]
         field, value = next(each for each in needs.items() if getattr(self, each[0]) != each[1])
-        for other in others:
-            value += "".join(f", or {field} {value}" for field, value in other.items())
+        ways = [value, *(" and ".join(map(" ".join, other.items())) for other in others)]
         raise InputError(
-            f"{name} has no effect with {field} {getattr(self, field)}; it is for {value}"
+            f"{name} has no effect with {field} {getattr(self, field)}; "
+            f"it is for {', or '.join(ways)}"
         )
 
     def effective(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..errors import InputError
 
 PACKAGES = ("mlx", "numpy", "pillow", "scikit-learn")
 DECISIVE = ("mlx_gmvae", "mlx", "device", "threads", "processes")  # for the bits of weights
+INITIAL = ("name", "crc32")  # of a model file that a run starts from
 
 
 def environment() -> dict[str, Any]:
@@ -56,8 +57,11 @@ def resumed(
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
     before = record.get("sessions")
     before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
-    sessions = [*before, session]
-    return record | {"images": images_of(dataset), "sessions": sessions}
+    known: dict[str, Any] = {"images": images_of(dataset), "sessions": [*before, session]}
+    initial = record.get("init")
+    if isinstance(initial, dict) and all(isinstance(initial.get(k), str) for k in INITIAL):
+        known["init"] = {name: initial[name] for name in INITIAL}
+    return known
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:
