@@ -16,7 +16,6 @@ from sklearn.base import (
     ClusterMixin,
     TransformerMixin,
 )
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -26,10 +25,11 @@ from .config import ModelConfig, TrainConfig
 from .data.batches import over_batches
 from .data.images import as_uint8_images
 from .data.splits import Dataset
+from .data.units import UNIT, ImageUnits, TableUnits
 from .device.progress import silence
 from .device.randomness import preserved_random_state
 from .errors import InputError
-from .evaluation.scores import anomaly_scores, decode, latents, responsibilities
+from .evaluation.scores import anomaly_scores, decode, latents, responsibilities, samples
 from .models import MixtureModel, build_model, kind_of
 from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
@@ -38,7 +38,6 @@ from .training.number import number_of_clusters
 from .training.train import History
 from .training.trainer import Trainer
 
-CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations fit into [0, 1]
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
 MOST_TABLE_EPOCHS = 100  # more change the clusters no further
 LIKELIHOOD_DRAWS = 50
@@ -104,6 +103,8 @@ class GMVAEClusterer(
     [30, 30, 30]
     """
 
+    _units: ImageUnits | TableUnits
+
     def __init__(
         self,
         n_components: int | str = 10,
@@ -156,9 +157,9 @@ class GMVAEClusterer(
             self.n_components_ = config.K
             self.labels_ = responsibilities(self.model_, images).argmax(axis=1)
             bounds = -anomaly_scores(self.model_, images, "elbo")
-            self.lower_bound_ = float(bounds.mean()) + self._log_volume()
+            self.lower_bound_ = float(bounds.mean()) + self._units.log_volume
             centres = np.array(self.model_.component_latents())
-            self.cluster_centers_ = self._outside(decode(self.model_, centres))
+            self.cluster_centers_ = self._units.outside(decode(self.model_, centres))
         self._n_features_out = config.latent_dims
         return self
 
@@ -183,7 +184,7 @@ class GMVAEClusterer(
                 f"latents have shape {z.shape}; they must be (n, {self.model_.config.latent_dims})"
             )
         with self._settings():
-            return self._outside(decode(self.model_, z))
+            return self._units.outside(decode(self.model_, z))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Samples of the mixture as the training data was, (n, ...), and their components, (n,).
@@ -196,11 +197,11 @@ class GMVAEClusterer(
         with self._settings():
             mx.random.seed(int(rng.randint(2**31)))
             found = [
-                np.array(self.model_.sample(int(num), component))
+                samples(self.model_, int(num), component)
                 for component, num in enumerate(np.bincount(y, minlength=self.n_components_))
                 if num
             ]
-            return self._outside(np.concatenate(found)), y
+            return self._units.outside(np.concatenate(found)), y
 
     def score_samples(self, X: Any) -> np.ndarray:
         """A lower bound on log p(x) of each row, (n,), nats: 50 draws, the same for every row.
@@ -213,7 +214,7 @@ class GMVAEClusterer(
             return self.model_.importance_bound(x, LIKELIHOOD_DRAWS, same_draws=True)
 
         found = self._measured(X, lambda images: over_batches(bound, images, LIKELIHOOD_DRAWS))
-        return found + np.float32(self._log_volume())
+        return found + np.float32(self._units.log_volume)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean of `score_samples`, nats per row."""
@@ -230,7 +231,7 @@ class GMVAEClusterer(
     ) -> tuple[ModelConfig, TrainConfig, np.ndarray | None]:
         """Configurations, and the neighbour graph where the trainer would not find it."""
         self._refuse_twice()
-        is_auto, of_table = self.n_components == AUTO, self._scaler is not None
+        is_auto, of_table = self.n_components == AUTO, isinstance(self._units, TableUnits)
         *image_size, channels = images.shape[1:]
         given = {"model": self.model, "latent_dims": self.latent_dims}
         given |= {"K": 2 if is_auto else self.n_components, "image_size": image_size}
@@ -273,56 +274,28 @@ class GMVAEClusterer(
 
         Raises ValueError if X cannot be used or does not look as the training data did.
         """
-        ndim = getattr(X, "ndim", 2)
-        if ndim in (3, 4):
-            images = as_uint8_images(np.asarray(X), "X")
-            if self.image_shape is not None:
-                raise InputError("image_shape is for flat rows; X has images already")
+        if getattr(X, "ndim", 2) not in (3, 4):
+            rows = validate_data(
+                self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8],
+                ensure_min_samples=2 if reset else 1,
+            )  # fmt: skip
             if reset:
-                self._shape, self._scaler = np.asarray(X).shape[1:], None
-                self.n_features_in_ = math.prod(images.shape[1:])
-            self._require_shape(images)
-            return images
-        rows = validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8],
-            ensure_min_samples=2 if reset else 1,
-        )  # fmt: skip
+                shape = self.image_shape
+                self._units = (
+                    ImageUnits.of_rows(rows.shape[1], shape) if shape else TableUnits(rows)
+                )
+            return self._units.inside(rows)
+        if self.image_shape is not None:
+            raise InputError("image_shape is for flat rows; X has images already")
+        images = as_uint8_images(np.asarray(X), "X")
+        shape = images.shape[1:]
         if reset:
-            self._shape, self._scaler = rows.shape[1:], None
-            if self.image_shape is None:
-                self._scaler = StandardScaler().fit(rows)
-        if self._scaler is None:
-            images = as_uint8_images(rows.reshape(len(rows), *self._image_shape()), "X")
-            return images
-        standard = CENTRE + UNIT * self._scaler.transform(rows)
-        return standard.astype(np.float32)[:, None, :, None]
-
-    def _image_shape(self) -> tuple[int, ...]:
-        shape = tuple(self.image_shape or self._shape)
-        if len(shape) == 2:
-            shape = (*shape, 1)
-        if math.prod(shape) != self.n_features_in_:
-            raise InputError(f"rows of {self.n_features_in_} numbers are not images of {shape}")
-        return shape
-
-    def _require_shape(self, images: np.ndarray) -> None:
-        if hasattr(self, "model_"):
-            wanted = self.model_.config.image_shape
-            if self._scaler is not None or images.shape[1:] != wanted:
-                raise InputError(f"X has images of {images.shape[1:]}, the model's are {wanted}")
-
-    def _outside(self, images: np.ndarray) -> np.ndarray:
-        """Images (n, H, W, C) in [0, 1] in the shape, and for tables in the units, of X."""
-        flat = images.reshape(len(images), -1)
-        if self._scaler is not None:
-            return self._scaler.inverse_transform((flat - CENTRE) / UNIT)
-        return flat.reshape(len(flat), *self._shape)
-
-    def _log_volume(self) -> float:
-        """What turns a density of standardised columns into one of their own units, nats."""
-        if self._scaler is None:
-            return 0.0
-        return float(np.log(UNIT / self._scaler.scale_).sum())
+            is_whole = math.prod(X.shape[1:]) == math.prod(shape)  # there was no alpha
+            self._units = ImageUnits(tuple(X.shape[1:]) if is_whole else shape, shape)
+            self.n_features_in_ = math.prod(shape)
+        elif shape != self._units.row_shape:
+            raise InputError(f"X has images of {shape}, the model's are {self._units.row_shape}")
+        return images
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

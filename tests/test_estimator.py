@@ -89,6 +89,18 @@ def test_images_flat_or_not_are_the_same(digits: Splits) -> None:
         GMVAEClusterer(image_shape=(8, 8)).fit(images)
 
 
+def test_pictures_with_alpha_come_back_without_and_may_be_fitted_again(digits: Splits) -> None:
+    grey = digits.train.images[:60]
+    with_alpha = np.concatenate([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
+    clusterer = GMVAEClusterer(2, max_iter=1, latent_dims=2, random_state=0).fit(with_alpha)
+    assert clusterer.cluster_centers_.shape == (2, 8, 8, 3)
+    assert clusterer.predict(with_alpha[:5]).shape == (5,)
+    assert clusterer.fit(grey[:, :6, :, 0]).cluster_centers_.shape == (2, 6, 8)
+    assert clusterer.fit(BLOBS).cluster_centers_.shape == (2, BLOBS.shape[1])
+    with pytest.raises(ValueError, match=r"X has images of \(8, 8, 1\), the model's are \(2,\)"):
+        clusterer.predict(grey)
+
+
 def test_a_pickle_holds_the_bytes_of_an_npz_and_nothing_of_mlx(of_blobs: GMVAEClusterer) -> None:
     content = pickle.dumps(of_blobs)
     modules = {str(arg).split(" ")[0] for code, arg, _ in pickletools.genops(content)

@@ -1,4 +1,4 @@
-"""Training: one compiled step, and a loop that can stop and resume at any step.
+"""Training: a loop of compiled steps that can stop and resume at any of them.
 
 The order of images is a function of (seed, epoch) alone and the noise comes from MLX's
 generator, whose state is saved; so a resumed run repeats the uninterrupted one bit for bit on
@@ -9,13 +9,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.choices import fitted
@@ -26,7 +24,6 @@ from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.feed import Feed
 from ..device import distributed
-from ..device.backend import choose_fusing
 from ..device.flight import InFlight
 from ..device.progress import progress
 from ..device.randomness import preserved_random_state, random_key
@@ -42,7 +39,8 @@ from .checks import (
 from .division import divide
 from .loss import Objective
 from .optimizer import Adam
-from .schedule import Weights, learning_rate, step_weights
+from .schedule import learning_rate, step_weights
+from .step import Step, compile_step
 from .trained import Trained
 
 RECENT_EPOCHS = 3  # by which the time to come is estimated
@@ -187,40 +185,9 @@ class Trainer:
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
 
     @cached_property
-    def compiled_step(self) -> tuple[Callable[..., tuple[mx.array, mx.array]], list[Any]]:
-        """A step and the arrays that it changes.
-
-        The step: (images, partners, weights, wish to stop) -> losses, the share of all processes
-        that wish to stop.
-        """
-        choose_fusing()
-        # The generator's state must be captured too, or every step repeats the first's noise.
-        captured = [self.trained.state, self.optimizer.state, mx.random.state]
-        loss_and_grad = nn.value_and_grad(self.trained, self.objective.losses)
-
-        @partial(mx.compile, inputs=captured, outputs=captured)
-        def step(
-            x: mx.array, partners: mx.array | None, weights: Weights, wish: mx.array
-        ) -> tuple[mx.array, mx.array]:
-            (loss, terms), grads = loss_and_grad(x, partners, weights)
-            losses = mx.stack([loss, *terms.values()])
-            if distributed.size() > 1:
-                # All in one exchange, whose price is rather its number than its size.
-                shared = {"gradients": grads, "losses": losses, "wishes": wish}
-                shared["statistics"] = self.trained.running_statistics()
-                shared = distributed.average(shared)
-                grads, losses, wish = (shared[k] for k in ("gradients", "losses", "wishes"))
-                # A model without any has an empty tree, which no exchange gives back.
-                self.trained.update(shared.get("statistics", {}))
-                self.trained.choose_heads()
-            if self.config.clip_grad is not None:
-                grads, _ = clip_grad_norm(grads, self.config.clip_grad)
-            self.optimizer.update(self.trained, grads)
-            if self.objective.heads_compete:
-                self.trained.use_chosen_head()
-            return losses, wish
-
-        return step, captured
+    def compiled_step(self) -> tuple[Step, list[Any]]:
+        """A step and the arrays that it changes; traced anew when it is deleted."""
+        return compile_step(self.trained, self.objective, self.optimizer, self.config.clip_grad)
 
     def _put_parts_together(self) -> None:
         """When it is time: from then on they teach, unless they say what the best head says."""
