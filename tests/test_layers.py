@@ -7,7 +7,7 @@ from mlx_gmvae.device import parallel
 from mlx_gmvae.device.backend import as_on_gpu
 from mlx_gmvae.device.parallel import over_batch
 from mlx_gmvae.models import layers, products
-from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
+from mlx_gmvae.models.layers import Dense, DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,6 +24,29 @@ def strided_conv(layer: DownsampleConv2d, x: mx.array) -> mx.array:
 def nearest_then_conv(layer: UpsampleConv2d, x: mx.array) -> mx.array:
     big = mx.repeat(mx.repeat(x, 2, axis=1), 2, axis=2)
     return mx.conv2d(big, layer.weight, padding=1) + layer.bias
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (2, 3, 7)])
+def test_a_dense_layer_is_mlxs_own_and_its_gradient_lies_as_the_weights_do(
+    shape: tuple[int, ...],
+) -> None:
+    layer, plain = Dense(7, 5), nn.Linear(7, 5)
+    plain.update(layer.parameters())
+    x = mx.random.normal(shape)
+    np.testing.assert_allclose(layer(x), plain(x), atol=1e-6)
+
+    def gradients(of: nn.Linear) -> Any:
+        def loss(weights: dict[str, Any], x: mx.array) -> mx.array:
+            of.update(weights)
+            return mx.sin(of(x)).sum()
+
+        return mx.grad(loss, argnums=(0, 1))(plain.trainable_parameters(), x)
+
+    (ours, dx), (expected, expected_dx) = gradients(layer), gradients(plain)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(ours[name], gradient, atol=1e-5)
+    np.testing.assert_allclose(dx, expected_dx, atol=1e-5)
+    assert np.array(ours["weight"], copy=False).flags.c_contiguous
 
 
 @pytest.mark.parametrize("form", ["windows", "blocks", "for a GPU"])

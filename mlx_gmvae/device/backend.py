@@ -63,7 +63,7 @@ def interleave_streams() -> None:
     in a step with all its gradients; then one stream waits for another. Read at the first
     evaluation.
     """
-    os.environ.setdefault(WIDTH_VARIABLE, "100")
+    os.environ.setdefault(WIDTH_VARIABLE, "500")
 
 
 def cores() -> int:

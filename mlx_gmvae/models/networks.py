@@ -13,7 +13,7 @@ import mlx.nn as nn
 from ..config import ModelConfig
 from ..device.parallel import over_batch
 from .enlarge import enlarge, factor_for
-from .layers import DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
+from .layers import Dense, DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
 from .patches import PatchEncoder
 
 SMALLEST_FILTERS = 16
@@ -130,7 +130,7 @@ class Classifier(nn.Module):
             self.encoder = ConvEncoder(seen, classifier_filters(seen))
         else:
             self.encoder = MLPEncoder(config)
-        self.hidden = nn.Linear(self.encoder.out_dims, CLASSIFIER_DIMS)
+        self.hidden = Dense(self.encoder.out_dims, CLASSIFIER_DIMS)
         self.norm = nn.BatchNorm(CLASSIFIER_DIMS)
         self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
 
@@ -155,7 +155,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         filters = stage_filters(config)[::-1]
         self._grid = (*coarsest_grid(config, config.layers), filters[0])
-        self.dense = nn.Linear(config.latent_dims, math.prod(self._grid))
+        self.dense = Dense(config.latent_dims, math.prod(self._grid))
         self.stages = [
             UpsampleConv2d(before, after) for before, after in pairwise([*filters, config.channels])
         ]
@@ -181,7 +181,7 @@ class MLPDecoder(nn.Module):
         super().__init__()
         sizes = [config.latent_dims] + [config.hidden_dims] * config.layers
         self.layers = dense_layers(sizes)
-        self.out = nn.Linear(config.hidden_dims, math.prod(config.image_shape))
+        self.out = Dense(config.hidden_dims, math.prod(config.image_shape))
         self._shape = config.image_shape
 
     def __call__(self, z: mx.array) -> mx.array:
@@ -193,6 +193,6 @@ class MLPDecoder(nn.Module):
         return self.out(z).reshape(-1, *self._shape)
 
 
-def dense_layers(sizes: list[int]) -> list[nn.Linear]:
-    """Linear layers between consecutive sizes."""
-    return [nn.Linear(before, after) for before, after in pairwise(sizes)]
+def dense_layers(sizes: list[int]) -> list[Dense]:
+    """Layers between consecutive sizes."""
+    return [Dense(before, after) for before, after in pairwise(sizes)]

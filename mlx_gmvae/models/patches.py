@@ -11,7 +11,7 @@ from itertools import pairwise
 import mlx.core as mx
 import mlx.nn as nn
 
-from .layers import leaky_relu
+from .layers import Dense, leaky_relu
 
 SIDE, STRIDE = 6, 2  # pixels of a patch, and from one to the next
 KINDS = 400
@@ -59,7 +59,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, channels: int, hidden_dims: int):
         super().__init__()
         self.patches = PatchLayer(channels)
-        self.dense = nn.Linear(GRID * GRID * KINDS, hidden_dims)
+        self.dense = Dense(GRID * GRID * KINDS, hidden_dims)
         self.out_dims = hidden_dims
 
     def __call__(self, x: mx.array) -> mx.array:
