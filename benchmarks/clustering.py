@@ -98,14 +98,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*EXPERIMENTS, "baselines"])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--workdir", type=Path, default=ROOT / "results" / "clustering")
-    parser.add_argument(
-        "--time_to_accuracy", action="store_true", help="only time the default model on MNIST"
-    )
     parser.add_argument("--table", action="store_true", help="print what is kept, run nothing")
     args = parser.parse_args()
-    if args.time_to_accuracy:
-        keep("time to accuracy", {str(seed): time_to_accuracy(args, seed) for seed in range(3)})
-    elif not args.table:
+    if not args.table:
         names = args.only or [*EXPERIMENTS, "baselines"]
         runs = [
             (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
@@ -184,39 +179,6 @@ def score(name: str, seed: int, result: dict | None, args: argparse.Namespace) -
         result["sample_purity"] = sample_purity(model, args.data_dir) if is_judged else None
     keep(name, result, seed)
     print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)
-
-
-def time_to_accuracy(args: argparse.Namespace, seed: int) -> list[list[float]]:
-    """[seconds, test accuracy] after each of the first epochs of `train.py` on MNIST, K = 10.
-
-    Seconds count from the start: reading the files and finding the neighbours are in them. The
-    schedule is that of the default run, which has more epochs than are waited for here.
-    """
-    started = time.perf_counter()
-    from mlx_gmvae.config import ModelConfig, TrainConfig
-    from mlx_gmvae.data.datasets import load_dataset
-    from mlx_gmvae.device import backend
-    from mlx_gmvae.evaluation.metrics import matching_accuracy
-    from mlx_gmvae.evaluation.scores import responsibilities
-    from mlx_gmvae.models import build_model
-    from mlx_gmvae.training.trainer import Trainer
-
-    import mlx.core as mx
-
-    backend.keep_freed_memory()
-    train, test = load_dataset("mnist", args.data_dir)
-    mx.random.seed(seed)
-    trainer = Trainer(build_model(ModelConfig()), train.images, TrainConfig(seed=seed))
-    reached: list[list[float]] = []
-    for _ in trainer.run():
-        seconds = time.perf_counter() - started
-        trainer.model.eval()
-        clusters = responsibilities(trainer.model, test.images).argmax(axis=1)
-        reached.append([round(seconds, 1), matching_accuracy(test.labels, clusters)])
-        print(f"seed {seed}: {100 * reached[-1][1]:.2f} % after {seconds:.0f} s", flush=True)
-        if reached[-1][1] >= 0.95:
-            break
-    return reached
 
 
 def keep_baselines(args: argparse.Namespace) -> None:
