@@ -3,8 +3,8 @@
     python benchmarks/assets.py --data_dir DIR [--only NAME ...]
 
 With the pretrained models a few minutes; the plane and the animation train small models first.
-Screenshots need Chromium. mutual_learning.png and numbers.png are drawn by the benchmarks of those
-names (mutual_learning.py, decoders.py --numbers), of runs that take hours.
+Screenshots need Chromium. accuracy.png, mutual_learning.png and numbers.png are drawn by benchmarks
+(epochs.py, mutual_learning.py, decoders.py --numbers), of runs that take hours.
 """
 
 import argparse

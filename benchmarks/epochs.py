@@ -34,6 +34,7 @@ import mlx.core as mx  # noqa: E402
 KEPT = ROOT / "benchmarks" / "results" / "epochs.json"
 PUBLISHED = ROOT / "benchmarks" / "results" / "published.json"
 PICTURE = ROOT / "assets" / "accuracy.png"
+WHOLE = "whole"
 LINE = 0.75  # that a line of text needs, in percent of accuracy
 
 
@@ -46,6 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.draw) == bool(args.data_dir):
         parser.error("give --data_dir or --draw")
+    if args.draw and WHOLE not in kept():
+        parser.error("no whole run is kept; give --data_dir")
     backend.keep_freed_memory()
     mx.set_default_device(mx.cpu)
     backend.select_device()
@@ -56,8 +59,9 @@ def main() -> None:
             reached.append([round(seconds, 1), accuracy])
             if accuracy >= args.until:
                 break
-        keep("whole" if args.until == 1 else f"until {args.until:g}", seed, reached)
-    draw(kept()["whole"])
+        keep(WHOLE if args.until == 1 else f"until {args.until:g}", seed, reached)
+    if args.draw or args.until == 1:
+        draw(kept()[WHOLE])
 
 
 def after_epochs(data_dir: str, seed: int) -> Iterator[tuple[float, float]]:

@@ -46,7 +46,7 @@ def test_every_script_loads_blas_before_mlx(script: str) -> None:
 @linux_only
 def test_streams_are_served_in_turns_unless_the_width_is_given() -> None:
     code = "import os, mlx_gmvae; print(os.environ['MLX_BFS_MAX_WIDTH'])"
-    assert python(code) == "100"
+    assert python(code) == "500"
     assert python(code, MLX_BFS_MAX_WIDTH="7") == "7"
 
 
