@@ -105,6 +105,8 @@ def main() -> None:
         runs = [
             (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
         ]
+        # Now, since what is missing ends the program.
+        sets.prepare(args.data_dir, args.workdir, "".join(EXPERIMENTS[name][0] for name, _ in runs))
         with ThreadPoolExecutor(args.jobs) as pool:
             trained = [pool.submit(run_once, *run, args) for run in runs]
             for (name, seed), run in zip(runs, trained, strict=True):

@@ -23,9 +23,8 @@ from .clustering.choices import fitted_model
 from .clustering.neighbours import nearest
 from .config import ModelConfig, TrainConfig
 from .data.batches import over_batches
-from .data.images import as_uint8_images
 from .data.splits import Dataset
-from .data.units import UNIT, ImageUnits, TableUnits
+from .data.units import UNIT, ImageUnits, TableUnits, units_of
 from .device.progress import silence
 from .device.randomness import preserved_random_state
 from .errors import InputError
@@ -138,10 +137,12 @@ class GMVAEClusterer(
 
     def fit(self, X: Any, y: Any = None) -> "GMVAEClusterer":
         """Train on X; y is ignored. Raises ValueError if X or a parameter cannot be used."""
-        images = self._inside(X, reset=True)
+        array = self._array(X, reset=True)
+        units = units_of(array, self.image_shape)
+        images = units.inside(array)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with self._settings():
-            config, training, graph = self._plan(images, seed)
+            config, training, graph = self._plan(images, isinstance(units, TableUnits), seed)
             mx.random.seed(seed)
             trainer = Trainer(build_model(config), images, training, graph)
             for record in trainer.run():
@@ -149,17 +150,19 @@ class GMVAEClusterer(
                     print(epoch_line(record, trainer.seconds_left), flush=True)
                 if self.callback is not None and self.callback(dict(record)):
                     break
-            assert isinstance(trainer.model, MixtureModel)
-            self.model_ = trainer.model
-            self.model_.eval()
-            self.history_ = History(trainer.history)
-            self.n_iter_ = len(trainer.history)
-            self.n_components_ = config.K
-            self.labels_ = responsibilities(self.model_, images).argmax(axis=1)
-            bounds = -anomaly_scores(self.model_, images, "elbo")
-            self.lower_bound_ = float(bounds.mean()) + self._units.log_volume
-            centres = np.array(self.model_.component_latents())
-            self.cluster_centers_ = self._units.outside(decode(self.model_, centres))
+            model = trainer.model
+            assert isinstance(model, MixtureModel)
+            model.eval()
+            labels = responsibilities(model, images).argmax(axis=1)
+            bounds = -anomaly_scores(model, images, "elbo")
+            centres = decode(model, np.array(model.component_latents()))
+        # Only now, so that a training that fails leaves what was fitted before.
+        self._units, self.model_, self.labels_ = units, model, labels
+        self.history_ = History(trainer.history)
+        self.n_iter_ = len(trainer.history)
+        self.n_components_ = config.K
+        self.lower_bound_ = float(bounds.mean()) + units.log_volume
+        self.cluster_centers_ = units.outside(centres)
         self._n_features_out = config.latent_dims
         return self
 
@@ -177,7 +180,7 @@ class GMVAEClusterer(
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """What latents (n, latent_dims) stand for: images or rows, as the training data was."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         z = np.asarray(X, np.float32)
         if z.ndim != 2 or z.shape[1] != self.model_.config.latent_dims:
             raise InputError(
@@ -191,7 +194,7 @@ class GMVAEClusterer(
 
         Every call answers the same for an integer `random_state`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         rng = check_random_state(self.random_state)
         y = np.sort(rng.randint(self.n_components_, size=n_samples))
         with self._settings():
@@ -221,17 +224,17 @@ class GMVAEClusterer(
         return float(self.score_samples(X).mean())
 
     def _measured(self, X: Any, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        check_is_fitted(self)
-        images = self._inside(X)
+        check_is_fitted(self, "model_")
+        images = self._units.inside(self._array(X))
         with self._settings():
             return function(images)
 
     def _plan(
-        self, images: np.ndarray, seed: int
+        self, images: np.ndarray, of_table: bool, seed: int
     ) -> tuple[ModelConfig, TrainConfig, np.ndarray | None]:
         """Configurations, and the neighbour graph where the trainer would not find it."""
         self._refuse_twice()
-        is_auto, of_table = self.n_components == AUTO, isinstance(self._units, TableUnits)
+        is_auto = self.n_components == AUTO
         *image_size, channels = images.shape[1:]
         given = {"model": self.model, "latent_dims": self.latent_dims}
         given |= {"K": 2 if is_auto else self.n_components, "image_size": image_size}
@@ -269,33 +272,24 @@ class GMVAEClusterer(
                 if name in names:
                     raise InputError(f"{options} has {name}; give {names[name]} instead")
 
-    def _inside(self, X: Any, reset: bool = False) -> np.ndarray:
-        """X as the networks see it: uint8 images, or a table's rows as float32 (n, 1, F, 1).
+    def _array(self, X: Any, reset: bool = False) -> np.ndarray:
+        """X as an array of images, or of rows: (n, F). Raises ValueError if it cannot be used.
 
-        Raises ValueError if X cannot be used or does not look as the training data did.
+        With `reset` it says what later ones must look like.
         """
         if getattr(X, "ndim", 2) not in (3, 4):
-            rows = validate_data(
-                self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8],
-                ensure_min_samples=2 if reset else 1,
+            of_images = (
+                (self.image_shape is not None) if reset else isinstance(self._units, ImageUnits)
+            )
+            return validate_data(  # type: ignore[no-any-return]
+                self, X, reset=reset, ensure_min_samples=2 if reset else 1,
+                dtype="numeric" if of_images else [np.float64, np.float32, np.uint8],
             )  # fmt: skip
-            if reset:
-                shape = self.image_shape
-                self._units = (
-                    ImageUnits.of_rows(rows.shape[1], shape) if shape else TableUnits(rows)
-                )
-            return self._units.inside(rows)
-        if self.image_shape is not None:
-            raise InputError("image_shape is for flat rows; X has images already")
-        images = as_uint8_images(np.asarray(X), "X")
-        shape = images.shape[1:]
+        array = np.asarray(X)
         if reset:
-            is_whole = math.prod(X.shape[1:]) == math.prod(shape)  # there was no alpha
-            self._units = ImageUnits(tuple(X.shape[1:]) if is_whole else shape, shape)
-            self.n_features_in_ = math.prod(shape)
-        elif shape != self._units.row_shape:
-            raise InputError(f"X has images of {shape}, the model's are {self._units.row_shape}")
-        return images
+            self.n_features_in_ = math.prod(array.shape[1:])
+            self.__dict__.pop("feature_names_in_", None)
+        return array
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

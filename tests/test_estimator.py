@@ -95,10 +95,39 @@ def test_pictures_with_alpha_come_back_without_and_may_be_fitted_again(digits: S
     clusterer = GMVAEClusterer(2, max_iter=1, latent_dims=2, random_state=0).fit(with_alpha)
     assert clusterer.cluster_centers_.shape == (2, 8, 8, 3)
     assert clusterer.predict(with_alpha[:5]).shape == (5,)
+    flat = clone(clusterer).set_params(image_shape=(8, 8, 4)).fit(with_alpha.reshape(60, -1))
+    assert flat.cluster_centers_.shape == (2, 8 * 8 * 3)
+    np.testing.assert_array_equal(flat.labels_, clusterer.labels_)
     assert clusterer.fit(grey[:, :6, :, 0]).cluster_centers_.shape == (2, 6, 8)
-    assert clusterer.fit(BLOBS).cluster_centers_.shape == (2, BLOBS.shape[1])
-    with pytest.raises(ValueError, match=r"X has images of \(8, 8, 1\), the model's are \(2,\)"):
+    assert clusterer.fit(BLOBS).cluster_centers_.shape == BLOBS[:2].shape
+    with pytest.raises(ValueError, match=r"X has images of .*, the model's are rows of 2 numbers"):
         clusterer.predict(grey)
+
+
+def test_whole_numbers_in_rows_are_pixels(digits: Splits) -> None:
+    rows = digits.train.images[:60].reshape(60, -1)
+    options: dict[str, Any] = {"max_iter": 1, "latent_dims": 2, "random_state": 0}
+    found = [
+        GMVAEClusterer(2, image_shape=(8, 8), **options).fit(rows.astype(kind)).labels_
+        for kind in (np.uint8, np.int64)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_fit_that_fails_leaves_what_was_fitted() -> None:
+    clusterer = GMVAEClusterer(2, max_iter=1, **SMALL)
+    with pytest.raises(ValueError, match=r"image_shape is \(\); it must be"):
+        clusterer.set_params(image_shape=()).fit(BLOBS)
+    with pytest.raises(NotFittedError):
+        clusterer.predict(BLOBS)
+    before = clusterer.set_params(image_shape=None).fit(BLOBS).predict_proba(BLOBS)
+
+    def interrupted(record: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clusterer.set_params(callback=interrupted).fit(1000 * BLOBS)
+    np.testing.assert_array_equal(clusterer.predict_proba(BLOBS), before)
 
 
 def test_a_pickle_holds_the_bytes_of_an_npz_and_nothing_of_mlx(of_blobs: GMVAEClusterer) -> None:

@@ -1,7 +1,7 @@
 """What an estimator is given and what the networks see of it, there and back."""
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -12,45 +12,73 @@ from .images import as_uint8_images
 CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations fit into [0, 1]
 
 
-@dataclass(frozen=True)
 class ImageUnits:
-    """Images, or flat rows of them: (n, *shape) outside, uint8 (n, *row_shape) inside."""
+    """Images or flat rows of them outside, uint8 (n, H, W, 1 or 3) inside.
 
-    shape: tuple[int, ...]
-    row_shape: tuple[int, ...]  # (H, W, C)
+    `shape` is what one is given as: (H, W), (H, W, C), or flat for rows of an `image_shape`. Alpha
+    does not come back. Raises InputError if rows have another size than that.
+    """
+
     log_volume = 0.0
 
-    @classmethod
-    def of_rows(cls, num_features: int, image_shape: tuple[int, ...]) -> "ImageUnits":
-        """Flat rows of (H, W) or (H, W, C). Raises InputError if they have other sizes."""
-        row_shape = (*image_shape, 1) if len(image_shape) == 2 else tuple(image_shape)
-        if math.prod(row_shape) != num_features:
-            raise InputError(f"rows of {num_features} numbers are not images of {row_shape}")
-        return cls((num_features,), row_shape)
+    def __init__(self, shape: tuple[int, ...], image_shape: tuple[int, ...] | None = None):
+        whole = shape if image_shape is None else tuple(image_shape)
+        if len(whole) not in (2, 3):
+            raise InputError(f"image_shape is {image_shape}; it must be (H, W) or (H, W, C)")
+        self._given = (*whole, 1) if len(whole) == 2 else whole
+        if math.prod(self._given) != math.prod(shape):
+            raise InputError(f"rows of {math.prod(shape)} numbers are not images of {self._given}")
+        height, width, channels = self._given
+        self._kept = (height, width, {2: 1, 4: 3}.get(channels, channels))
+        if image_shape is not None:
+            self._outside: tuple[int, ...] = (math.prod(self._kept),)
+        else:
+            self._outside = shape if len(shape) == 2 else self._kept
 
-    def inside(self, rows: np.ndarray) -> np.ndarray:
-        return as_uint8_images(rows.reshape(len(rows), *self.row_shape), "X")
+    def inside(self, X: np.ndarray) -> np.ndarray:
+        """Raises InputError if X has no such images."""
+        flat = X.ndim == 2
+        images = as_uint8_images(X.reshape(len(X), *self._given) if flat else X, "X")
+        if images.shape[1:] != self._kept:
+            raise InputError(f"X has images of {images.shape[1:]}, the model's are {self._kept}")
+        return images
 
     def outside(self, images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), *self.shape)
+        """Images in [0, 1] in the shape of what was given."""
+        return images.reshape(len(images), *self._outside)
 
 
 class TableUnits:
     """Rows of a table: (n, F) in their own units outside, standardised (n, 1, F, 1) inside."""
 
     def __init__(self, rows: np.ndarray):
-        self.scaler = StandardScaler().fit(rows)
-        self.row_shape = rows.shape[1:]
+        self._scaler = StandardScaler().fit(rows)
 
     @property
     def log_volume(self) -> float:
         """What turns a log density inside into one of the table's own units, nats."""
-        return float(np.log(UNIT / self.scaler.scale_).sum())
+        return float(np.log(UNIT / self._scaler.scale_).sum())
 
-    def inside(self, rows: np.ndarray) -> np.ndarray:
-        standard = CENTRE + UNIT * self.scaler.transform(rows)
+    def inside(self, X: np.ndarray) -> np.ndarray:
+        """Raises InputError if X are images."""
+        if X.ndim != 2:
+            num = len(self._scaler.scale_)
+            raise InputError(
+                f"X has images of {X.shape[1:]}, the model's are rows of {num} numbers"
+            )
+        standard = CENTRE + UNIT * self._scaler.transform(X)
         return standard.astype(np.float32)[:, None, :, None]
 
     def outside(self, images: np.ndarray) -> np.ndarray:
+        """Rows in their own units."""
         flat = images.reshape(len(images), -1)
-        return self.scaler.inverse_transform((flat - CENTRE) / UNIT)
+        return self._scaler.inverse_transform((flat - CENTRE) / UNIT)
+
+
+def units_of(X: np.ndarray, image_shape: Any) -> ImageUnits | TableUnits:
+    """How an estimator that is fitted to X sees it. Raises InputError if it cannot."""
+    if X.ndim == 2:
+        return TableUnits(X) if image_shape is None else ImageUnits(X.shape[1:], image_shape)
+    if image_shape is not None:
+        raise InputError("image_shape is for flat rows; X has images already")
+    return ImageUnits(X.shape[1:])
