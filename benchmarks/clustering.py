@@ -83,7 +83,7 @@ EXPERIMENTS = {
         f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", range(2),
     ),
     "photos, K=10, uniform": (
-        f"{PHOTOS} --K 10 {PLAIN} --descriptor hog", range(2),
+        f"{PHOTOS} --K 10 {PLAIN} --classifier conv --descriptor hog", range(2),
     ),
 }  # fmt: skip
 BASELINES = {
