@@ -4,6 +4,7 @@ Every part answers rows of {"fault", "tried", "survived", "failures", "seconds"}
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -109,8 +110,19 @@ def in_use() -> dict[str, float]:
 # -------------------------------------------------------------------------------------- memory
 
 # Prints the bytes that train.py would announce for a step, and the peak of two steps.
+MODELS: dict[str, tuple[dict[str, str], list[tuple[int, int, int]]]] = {  # and images of each
+    "vae": ({"model": "vae"}, SHAPES),
+    "gmvae": ({}, SHAPES),
+    "vae, mlp": ({"model": "vae", "arch": "mlp"}, SHAPES[:4]),
+    "gmvae, mlp": ({"arch": "mlp"}, SHAPES[:4]),
+    "gmvae, bayes": ({"posterior": "bayes"}, SHAPES[:4]),
+    "vade": ({"model": "vade"}, SHAPES[:4]),
+    "vade, mlp": ({"model": "vade", "arch": "mlp"}, SHAPES[:4]),
+    "vae-gmm, mlp": ({"model": "vae-gmm", "arch": "mlp"}, SHAPES[:4]),
+}
 STEPS = f"""
 import dataclasses
+import json
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from mlx_gmvae.config import ModelConfig, TrainConfig
@@ -123,9 +135,9 @@ from mlx_gmvae.training.trainer import Trainer
 import mlx.core as mx
 import numpy as np  # noqa: E402
 mx.set_default_device(mx.cpu)
-model, share, *shape = sys.argv[1:]
+fields, share, *shape = sys.argv[1:]
 height, width, channels = map(int, shape)
-config = ModelConfig(model=model, image_size=(height, width), channels=channels)
+config = ModelConfig(**json.loads(fields), image_size=(height, width), channels=channels)
 config = fitted_model(config)
 # As a set of a hundred thousand of them would be trained.
 many = np.broadcast_to(np.uint8(0), (100_000, height, width, channels))
@@ -152,10 +164,13 @@ def memory(args: argparse.Namespace) -> list[Row]:
     Of the batch that a large set would be trained by; of a share of it if count is below 200.
     """
     rows, share = [], min(1.0, args.count / 200)
-    for model in ("vae", "gmvae"):
+    for model, (fields, shapes) in MODELS.items():
+        if args.only not in (None, model):
+            continue
         started, failures, figures = time.monotonic(), [], []
-        for shape in SHAPES:
-            command = [sys.executable, "-c", STEPS, model, str(share), *map(str, shape)]
+        for shape in shapes:
+            words = [json.dumps(fields), str(share), *map(str, shape)]
+            command = [sys.executable, "-c", STEPS, *words]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 failures.append(f"{shape}: {done.stderr.strip()[-300:]}")
@@ -166,8 +181,8 @@ def memory(args: argparse.Namespace) -> list[Row]:
             print(figures[-1], flush=True)
             if not 0.7 < peak / announced < 1.3:
                 failures.append(figures[-1])
-        survived = len(SHAPES) - len(failures)
-        rows.append(row(f"memory of {model}", len(SHAPES), survived, failures, started))
+        survived = len(shapes) - len(failures)
+        rows.append(row(f"memory of {model}", len(shapes), survived, failures, started))
     return rows
 
 

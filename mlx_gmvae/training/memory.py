@@ -22,8 +22,10 @@ from ..models.patches import KINDS, num_windows
 from ..models.products import num_values
 
 FLOAT_BYTES = 4
-FLOATS_PER_PARAMETER = 4.5
-FLOATS_PER_OUTPUT = {"mlp": 10.5, "conv": 2.2}
+FLOATS_PER_PARAMETER = {"mlp": 2.4, "conv": 4.5}
+FLOATS_PER_OUTPUT = {"mlp": 3.0, "conv": 2.2}
+FLOATS_PER_PIXEL = {"mlp": 18, "conv": 2.2}  # that the decoder puts out
+FLOATS_PER_PLACE = 17  # of pairs that dense networks see, distorted
 FLOATS_PER_ROW_VALUE = 0.9  # of products
 FLOATS_PER_PATCH = 2.3  # of counts of patches, which are not trained
 SHARE_OF_CLASSIFIER = 1.5  # on images, partners and samples
@@ -37,18 +39,23 @@ def step_bytes(
     config: ModelConfig, training: TrainConfig, batchsize: int, num_parameters: int
 ) -> int:
     """Peak bytes of a training step of `batchsize` images, within 30 %."""
-    encoder = _floats(config, stage_filters(config))
-    decoder = encoder + FLOATS_PER_OUTPUT[config.arch] * math.prod(config.image_shape)
+    is_dense, kind = config.arch == "mlp", kind_of(config)
+    encoder = _dense_floats(config) if is_dense else _floats(config, stage_filters(config))
+    decoder = encoder + FLOATS_PER_PIXEL[config.arch] * math.prod(config.image_shape)
     decoded: float = config.mc_samples
     clusters = 0.0
-    kind = kind_of(config)
     if issubclass(kind, MixtureModel):
         is_own = kind.classifies(config)
         decoded += SHARE_OF_SAMPLES * bool(training.sample_weight)
-        clusters = SHARE_OF_CLASSIFIER * (_classifier_floats(config) if is_own else encoder)
-        clusters *= 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
+        if is_dense:
+            pairs = 2 * encoder + FLOATS_PER_PLACE * math.prod(config.image_size)
+            clusters = pairs * bool(training.pair_weight)
+        else:
+            clusters = SHARE_OF_CLASSIFIER * (_classifier_floats(config) if is_own else encoder)
+            clusters *= 1.0 if training.pair_weight else SHARE_WITHOUT_PAIRS * is_own
     floats = encoder + decoded * decoder + clusters
-    return round(FLOAT_BYTES * (FLOATS_PER_PARAMETER * num_parameters + batchsize * floats))
+    weights = FLOATS_PER_PARAMETER[config.arch] * num_parameters
+    return round(FLOAT_BYTES * (weights + batchsize * floats))
 
 
 def fitting_batch(image_size: tuple[int, int]) -> int:
@@ -74,17 +81,20 @@ def in_words(num_bytes: int) -> str:
     return f"{round(megabytes, -1):.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"
 
 
+def _dense_floats(config: ModelConfig) -> float:
+    """Numbers that a dense network holds for one image and its gradients."""
+    return FLOATS_PER_OUTPUT["mlp"] * config.hidden_dims * config.layers
+
+
 def _classifier_floats(config: ModelConfig) -> float:
-    if config.arch == "conv" and config.classifier == "patches":
+    if config.classifier == "patches":
         return FLOATS_PER_PATCH * KINDS * num_windows(config.image_size)
     seen = as_classifier_sees(config)
     return _floats(seen, classifier_filters(seen))
 
 
 def _floats(config: ModelConfig, filters: list[int]) -> float:
-    """Numbers that a network's layers hold for one image and its gradients."""
-    if config.arch == "mlp":
-        return FLOATS_PER_OUTPUT["mlp"] * config.hidden_dims * config.layers
+    """Numbers that a convolutional network holds for one image and its gradients."""
     outputs, values = 0, 0
     height, width = (side << len(filters) for side in coarsest_grid(config, len(filters)))
     for before, after in pairwise([config.channels, *filters]):
