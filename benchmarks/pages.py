@@ -200,6 +200,14 @@ def published() -> str:
     return markdown(["MNIST", "ACC %", "protocol"], rows)
 
 
+def peers() -> str:
+    rows = [
+        [name, f"{found['parameters']:,}", f"{found['elbo']:.1f}", f"{found['seconds'] / 60:.1f}"]
+        for name, found in kept("peers")["models"].items()
+    ]
+    return markdown(["", "parameters", "ELBO", "minutes"], rows)
+
+
 def mutual_learning() -> str:
     seeds = [runs for name, runs in kept("mutual_learning").items() if name.startswith("seed")]
     iterations = range(len(seeds[0]))
@@ -273,6 +281,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "clustering": clustering,
     "baselines": baselines,
     "published": published,
+    "peers": peers,
     "mutual_learning": mutual_learning,
     "tables": tables,
     "throughput": throughput,
