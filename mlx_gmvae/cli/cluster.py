@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
     args.split = args.split or ("test" if data.is_own or args.labelled else "all")
     dataset = data.images(args.split)
+    require_own_folder(Path(args.outdir), dataset)
     if args.sort_into:
         sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     if not data.is_own:
         say_how_far(loaded, dataset)
     if args.sort_into:
+        interrupts.say(f"remove {args.sort_into}, then run the same command again")
         sorting.sort_into(found, Path(args.sort_into), args.hard_links)
         print(f"saved {len(dataset)} images in folders of {args.sort_into}")
     # What takes long comes last: Ctrl-C loses nothing that is known already.
@@ -210,6 +212,16 @@ def save_results(
     pattern = "class_*.png" if found.class_names else "cluster_*.png"
     print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
     return scores
+
+
+def require_own_folder(outdir: Path, dataset: Dataset) -> None:
+    """Raise InputError if what is written would replace figures of a run, or lie among images."""
+    if any((outdir / name).exists() for name in ("state.npz", "seeds.json")):
+        raise InputError(
+            f"{outdir} holds a training run, whose metrics.json and pictures would be replaced; "
+            "choose another --outdir"
+        )
+    dataset.require_outside(outdir, "--outdir")
 
 
 def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:

@@ -4,11 +4,13 @@ python generate.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --outfile sa
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
+from ..data.arrays import require_memory
 from ..data.batches import with_progress
 from ..device import backend, interrupts
 from ..errors import InputError
@@ -20,6 +22,7 @@ from ..report.outputs import alike, files_named, remove_outdated, saved_line
 from . import flags, options
 from .script import Parser, emit, require_at_least, script
 
+FLOAT_BYTES = 4
 GRID_COLUMNS = 8
 PER_COMPONENT = 10
 MANIFOLD_SIDE = 20
@@ -106,6 +109,7 @@ def draw_samples(
     in_rows = len(components) > 1
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     require_at_least("num", num, 1)
+    require_room(model, len(components) * num)
     drawn = [samples(model, num, component) for component in components]
     columns = num if in_rows else min(num, GRID_COLUMNS)
     figures.save_grid(args.outfile, np.concatenate(drawn), columns)
@@ -114,15 +118,22 @@ def draw_samples(
     return drawn
 
 
+def require_room(model: LatentVariableModel, num: int) -> None:
+    """Raise InputError if this machine cannot hold so many images."""
+    require_memory(FLOAT_BYTES * num * math.prod(model.config.image_shape))
+
+
 def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple[np.ndarray, int]:
     """The images of --interpolate or --manifold, and the columns to show them in."""
     if args.interpolate:
         num = args.num if args.num is not None else PER_COMPONENT
         require_at_least("num", num, 2)
+        require_room(model, num)
         first, last = args.interpolate
         return interpolation(model, first, last, num), num
     side = args.num if args.num is not None else MANIFOLD_SIDE
     require_at_least("num", side, 2)
+    require_room(model, side**2)
     return manifold(model, side), side
 
 

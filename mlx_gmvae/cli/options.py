@@ -112,7 +112,19 @@ def load_model_data(
     least = 2 if is_own or both_parts else 1
     splits = source.load(args.data_dir, config.image_size, config.channels, least)
     say_notes(splits, fitted=not is_own)
+    if is_own and source.classes == own.classes:
+        warn_of_other_images(splits.train, loaded.data.get("training_images"))
     return ModelData(splits, is_own)
+
+
+def warn_of_other_images(train: Dataset, before: object) -> None:
+    """Where images have come or gone since the training, others are held out now."""
+    if isinstance(before, int) and before != len(train):
+        print(
+            f"{train.name} has {len(train):,} training images now, the model was trained on "
+            f"{before:,}: some of what is test images now may have been among those",
+            file=sys.stderr,
+        )
 
 
 def load_resumed(args: argparse.Namespace, source: Source, config: ModelConfig) -> Splits:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import functools
+import io
 import json
 import os
 import sys
@@ -92,6 +93,9 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
             return guarded(argv)
 
     def guarded(argv: list[str] | None) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names of files may be no text
+                stream.reconfigure(errors="backslashreplace")
         interrupts.say(interrupts.NOTHING_YET)
         try:
             with interrupts.as_exceptions():
@@ -112,6 +116,8 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 message += f" (make room for it); {interrupts.how_to_go_on()}"
                 if not _can_print():
                     _discard_stdout()
+        except MemoryError:
+            message = "there is not enough memory for this; use smaller images or fewer"
         except RuntimeError as error:
             if not distributed.has_lost_another(error):
                 raise

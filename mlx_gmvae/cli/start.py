@@ -62,6 +62,7 @@ class Plan(NamedTuple):
     graph: np.ndarray | None = None  # the neighbours, if they are known already
     number: Number | None = None  # what --K auto found
     initial: ModelFile | None = None  # whose weights to start from
+    origin: dict[str, str] | None = None  # its file: --overwrite may remove it
 
     def trainer(self) -> Trainer:
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
@@ -95,7 +96,8 @@ def planned(args: argparse.Namespace) -> Plan:
     given = options.given_fields(TrainConfig, args)
     train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
     train_config = for_model(train_config, model_config, set(given))
-    plan = Plan(splits, source, model_config, train_config, initial=initial)
+    origin = provenance.file_of(args.init) if args.init else None
+    plan = Plan(splits, source, model_config, train_config, initial=initial, origin=origin)
     if train_config.features and train_config.neighbours:
         features = load_features(train_config.features, splits)
         plan = plan._replace(graph=nearest(features, train_config.neighbours))
@@ -128,6 +130,7 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
         find_neighbours(trainer, folder, plan)
         return Run(folder, plan.splits, plan.source, trainer)
     name = run_name(plan.model, plan.source.dataset)
+    plan.splits.train.require_outside(Path(args.outdir or "results"), "--outdir")
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up
@@ -139,7 +142,7 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
 
 def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trainer) -> Run:
     """A run that can be resumed before its first step."""
-    record = provenance.started(plan.splits.train, args.command, args.init)
+    record = provenance.started(plan.splits.train, args.command, plan.origin)
     folder.save_state(trainer, plan.source, record)
     summary = make_summary(args, folder)
     return Run(folder, plan.splits, plan.source, trainer, summary, record)
@@ -190,6 +193,8 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
 
     Raises InputError if it is finished and measured, or if the images are others now.
     """
+    if args.summary:
+        require_tensorboard()
     provenance.require_same_images(saved.record, plan.splits.train, str(folder.path))
     trainer = plan.trainer()
     folder.restore(trainer, saved)

@@ -136,12 +136,19 @@ def _idx_files(folder: Path) -> list[Path]:
 
 def _load_idx_folder(folder: Path, least: int) -> Splits:
     files = _idx_files(folder)
-    parts = {path.name.split("-")[0].lower(): _read_idx_pair(path) for path in files}
+    names = [_part(path.name) for path in files]
+    parts = {name: _read_idx_pair(path) for name, path in zip(names, files, strict=True)}
     test = parts.pop("t10k", None) or parts.pop("test", None)
-    if len(parts) != 1:
+    if len(parts) != 1 or len(names) != len(set(names)):
         raise InputError(f"{folder} must hold one IDX image file, or one train and one t10k file")
     (train,) = parts.values()
     return two_sources(train, test) if test else hold_out(train, least)
+
+
+def _part(name: str) -> str:
+    """train, test or t10k, if that is in a file's name: emnist-letters-train-images-idx3-ubyte."""
+    words = name.lower().split("-")
+    return next((word for word in words if word in ("train", "test", "t10k")), words[0])
 
 
 def _read_idx_pair(images_path: Path) -> Dataset:

@@ -1,11 +1,14 @@
 """How images of any size and kind come to one height, width and number of channels."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from .arrays import require_memory
 
 FITS = ("crop", "pad", "stretch")
 LARGEST_PROPOSED = 64
@@ -48,6 +51,7 @@ def fit_images(images: np.ndarray, size: Size, how: str) -> np.ndarray:
     if images.shape[1:3] == tuple(size):
         return images
     channels = images.shape[-1]
+    require_memory(len(images) * math.prod(size) * channels)
     fitted = np.empty((len(images), *size, channels), np.uint8)
     for image, out in zip(images, fitted, strict=True):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)

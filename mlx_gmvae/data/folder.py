@@ -114,7 +114,7 @@ def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
     links are.
     """
     found, others, seen = [], [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
         identity = _status(place)
         if identity is None:
             continue
@@ -135,6 +135,14 @@ def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
             else:
                 others.append(name)
     return sorted(found), others
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """Raise InputError unless the folder was only removed since it was listed."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(
+            f"cannot read the folder {error.filename} ({error.strerror}); allow it, or move it away"
+        )
 
 
 def _status(path: str) -> os.stat_result | None:

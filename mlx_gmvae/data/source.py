@@ -1,5 +1,6 @@
 """Where images come from and how they are fitted: what the files of a run say of them."""
 
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Source:
     @classmethod
     def typed(cls, dataset: str, classes: list[str] | None, fit: str | None) -> "Source":
         """What was given on a command line."""
-        path = None if dataset in NAMES else str(expanded(dataset).resolve())
+        path = None if dataset in NAMES else os.path.realpath(expanded(dataset))
         return cls(dataset, path, classes, fit or "crop")
 
     @classmethod
@@ -53,7 +54,7 @@ class Source:
         """Whether `dataset`, typed anywhere, names this source."""
         if dataset in NAMES or self.path is None:
             return dataset == self.dataset
-        return str(expanded(dataset).resolve()) == self.path
+        return os.path.realpath(expanded(dataset)) == self.path
 
     def load(
         self,

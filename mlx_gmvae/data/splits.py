@@ -1,6 +1,7 @@
 """Images with what is known about them, and their division into training and test images."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,14 @@ class Dataset:
         """(H, W, C)."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
+
+    def require_outside(self, folder: Path, flag: str) -> None:
+        """Raise InputError if what is written to `folder` would be among the images next time."""
+        place = Path(os.path.realpath(folder))
+        if self.files and Path(os.path.realpath(self.name)) in (place, *place.parents):
+            raise InputError(
+                f"{folder} lies in the images' own folder {self.name}; choose another {flag}"
+            )
 
     @cached_property
     def crc32(self) -> int:

@@ -81,7 +81,7 @@ class Store:
         served = file_name + self.published.suffix
         for folder in self.places:
             for path in {folder / file_name: 0, folder / served: 0}:
-                if not path.is_file():
+                if not path.is_file() or not (folder == self.own_folder or self._is_known(path)):
                     continue
                 try:
                     return str(path), self._verified(file_name, path)
@@ -91,6 +91,10 @@ class Store:
                     if folder == self.own_folder:
                         raise
         return self._downloaded(file_name, self.own_folder / served)
+
+    def _is_known(self, path: Path) -> bool:
+        """Whether there is a digest for `path`: of some sets only for what they are packed in."""
+        return self.published.digest_of != "archive" or path.name.endswith(self.published.suffix)
 
     def _downloaded(self, file_name: str, path: Path) -> tuple[str, bytes]:
         own_mirror = os.environ.get(MIRROR_VARIABLE)

@@ -62,12 +62,14 @@ def maps_of(
     centre, axes, name = plane_of(z)
     title = "principal plane" if z.shape[1] > 2 else name
     maps = [LatentMap(title, (z - centre) @ axes, _ellipses(centre, axes, gaussians, found))]
-    if len(np.unique(clusters)) > 2 and z.shape[1] > 2:
+    if 2 < len(np.unique(clusters)) < len(z) - 1 and z.shape[1] > 2:
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         axes = LinearDiscriminantAnalysis().fit(z, clusters).scalings_[:, :2]
-        ellipses = _ellipses(centre, axes, gaussians, found)
-        maps.append(LatentMap("plane between the clusters (LDA)", (z - centre) @ axes, ellipses))
+        if axes.shape[1] == 2:
+            ellipses = _ellipses(centre, axes, gaussians, found)
+            title = "plane between the clusters (LDA)"
+            maps.append(LatentMap(title, (z - centre) @ axes, ellipses))
     if z.shape[1] > 2 and (with_tsne or len(z) <= QUICK_BY_TSNE):
         print(f"t-SNE of {len(z):,} latents", flush=True)
         maps.append(LatentMap("t-SNE", tsne(z), []))

@@ -10,6 +10,8 @@ from ..errors import InputError
 from ..report import figures
 from .assignments import Assignments
 
+LONGEST_NAME = 255  # bytes, of file systems
+
 
 def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
     """Make the folder to sort into, before anything takes time.
@@ -19,9 +21,7 @@ def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
     """
     if hard_links and not dataset.files:
         raise InputError("--hard_links needs images that are files of their own")
-    source = Path(dataset.name).resolve()
-    if dataset.files and source in [outdir.resolve(), *outdir.resolve().parents]:
-        raise InputError(f"{outdir} lies in the images' own folder; sort them into another")
+    dataset.require_outside(outdir, "--sort_into")
     if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
         raise InputError(f"{outdir} is not an empty folder; sort into a new one")
     is_new = not outdir.exists()
@@ -59,6 +59,8 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
         original = Path(dataset.files[index])
         # Files of different folders may have the same name: the index keeps them apart.
         copy = folder / f"{index:06d}_{original.name}"
+        if len(os.fsencode(copy.name)) > LONGEST_NAME:
+            copy = folder / f"{index:06d}{original.suffix}"
         if hard_links:
             os.link(original, copy)
         else:

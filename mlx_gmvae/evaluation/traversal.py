@@ -1,10 +1,10 @@
 """Images along a path and over a plane of the latent space."""
 
-import mlx.core as mx
 import numpy as np
 
 from ..errors import InputError
 from ..models import LatentVariableModel, MixtureModel
+from .scores import decode
 
 EDGE = 0.02  # of the probability, left out on each side of the plane
 QUANTILE_SAMPLES = 20_000
@@ -24,8 +24,9 @@ def interpolation(model: LatentVariableModel, first: int, last: int, num: int) -
     for number in (first, last):
         if not 0 <= number < len(ends):
             raise InputError(f"there is no {what} {number}; choose from 0 to {len(ends) - 1}")
-    share = mx.linspace(0, 1, num)[:, None]
-    return np.array(model.image((1 - share) * ends[first] + share * ends[last]))
+    share = np.linspace(0, 1, num, dtype=np.float32)[:, None]
+    start, end = np.array(ends[first]), np.array(ends[last])
+    return decode(model, (1 - share) * start + share * end)
 
 
 def manifold(model: LatentVariableModel, side: int) -> np.ndarray:
@@ -48,4 +49,4 @@ def manifold(model: LatentVariableModel, side: int) -> np.ndarray:
 
         columns = rows = norm.ppf(shares)
     grid = np.stack(np.meshgrid(columns, rows[::-1]), axis=-1).reshape(-1, 2)
-    return np.array(model.image(mx.array(grid.astype(np.float32))))
+    return decode(model, grid)

@@ -13,6 +13,14 @@ PICTURES = {
 }
 
 
+LIBRARY = "library_name: mlx_gmvae"
+
+
+def is_card(path: Path) -> bool:
+    """Whether a README.md is one that `write_card` has written."""
+    return LIBRARY in path.read_text(encoding="utf-8", errors="replace")
+
+
 def write_card(
     path: Path,
     title: str,
@@ -28,7 +36,7 @@ def write_card(
     """
     lines = [
         "---",
-        "library_name: mlx_gmvae",
+        LIBRARY,
         "tags: [mlx, clustering, variational-autoencoder, gaussian-mixture, unsupervised]",
         "---",
         f"\n# {title}\n",
@@ -56,4 +64,4 @@ def write_card(
         f"```json\n{json.dumps(configuration, indent=1)}\n```",
     ]
     with whole(path) as written:
-        written.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        written.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

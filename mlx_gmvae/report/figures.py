@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..device.files import whole
+from ..errors import InputError
+
 MARGIN = 2
 SMALLEST_SIDE = 56
 SHOWN_SIDE = 96  # of an image among many, at most
@@ -74,7 +77,11 @@ def can_write(path: Path) -> bool:
 def save_image(path: Path, image: np.ndarray) -> None:
     """Write one (H, W, C) image; one, three and four channels as they are, others averaged."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    as_pillow(image).save(path)
+    with whole(path) as written:
+        try:
+            as_pillow(image).save(written)
+        except ValueError as error:  # as where it is larger than the format's largest
+            raise InputError(f"cannot write {path} ({error}); choose .png") from None
 
 
 def as_pillow(image: np.ndarray) -> Image.Image:

@@ -17,6 +17,7 @@ from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
 from ..report import tables
+from ..report.card import is_card
 from ..training.trainer import Trainer
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .iterations import iteration_file
@@ -85,6 +86,8 @@ class RunFolder:
                     f"{path} holds a run already; continue it with --resume {path}, replace it "
                     "with --overwrite, or choose another --outdir"
                 )
+            if (path / "README.md").is_file() and not is_card(path / "README.md"):
+                raise InputError(f"{path} has a README.md of its own; choose another --outdir")
             yield cls(path)
         except Occupied:
             raise
@@ -96,8 +99,10 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run left here, but for its neighbour graph.
 
-        First what it could be resumed by: half of a run is none.
+        First what it could be resumed by: half of a run is none. Nothing where there was none.
         """
+        if not _holds_run(self.path):
+            return
         for pattern in (self.seeds.name, self.state.name, *WRITTEN):
             for stale in self.path.glob(pattern):
                 if stale.is_dir():
@@ -151,7 +156,8 @@ class RunFolder:
         self, trainer: Trainer, source: Source, metrics: dict[str, Any] | None = None
     ) -> None:
         """Write the model alone, as it is now, and what was measured of it."""
-        made_of = {"data": source.to_dict(), "training": trainer.config.to_dict()}
+        data = source.to_dict() | {"training_images": len(trainer.images)}
+        made_of = {"data": data, "training": trainer.config.to_dict()}
         save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:

@@ -37,16 +37,22 @@ def images_of(dataset: Dataset) -> dict[str, Any]:
     return {"number": len(dataset), "crc32": f"{dataset.crc32:08x}"}
 
 
-def started(dataset: Dataset, command: str, initial: str | None = None) -> dict[str, Any]:
+def file_of(path: str | Path) -> dict[str, str]:
+    """By what a model file is known again."""
+    return {"name": Path(path).name, "crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}"}
+
+
+def started(
+    dataset: Dataset, command: str, initial: dict[str, str] | None = None
+) -> dict[str, Any]:
     """The record of a run on the training images `dataset` that `command` starts.
 
-    `initial` is the model file whose weights it starts from, if it does not start from noise.
+    `initial` is what `file_of` says of the model file that it starts from, if there is one.
     """
     session = {"command": command, "epoch": 0, "step": 0, **environment()}
     record: dict[str, Any] = {"images": images_of(dataset), "sessions": [session]}
     if initial is not None:
-        path = Path(initial)
-        record["init"] = {"name": path.name, "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
+        record["init"] = initial
     return record
 
 
