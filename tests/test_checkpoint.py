@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -114,15 +115,18 @@ def test_pickles_are_never_opened(saved: Path) -> None:
 
 def test_a_header_that_claims_terabytes_allocates_nothing(saved: Path) -> None:
     with np.load(saved) as archive:
-        config = archive[CONFIG_KEY]
-    np.savez(saved, **{CONFIG_KEY: config})
+        others = {name: archive[name] for name in archive if name != "z_head.weight"}
+    np.savez(saved, **others)
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"
     header += b" " * (63 - (10 + len(header)) % 64) + b"\n"
     with zipfile.ZipFile(saved, "a") as archive:
         content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
         archive.writestr("z_head.weight.npy", content)
-    with pytest.raises(InputError, match=r"missing|is \(1000000000000,\)"):
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"z_head.weight"):
         load_model(saved)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

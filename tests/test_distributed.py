@@ -74,6 +74,9 @@ def test_alone_everything_is_a_no_op() -> None:
     assert distributed.any_of(True) and not distributed.any_of(False)
     key = distributed.random_keys()
     distributed.separate_noise()
+    np.testing.assert_array_equal(distributed.random_keys(), key)
+    mx.eval(mx.random.normal((2,)))
+    assert not mx.array_equal(distributed.random_keys(), key)
     distributed.set_random_keys(key)
     np.testing.assert_array_equal(distributed.random_keys(), key)
 

@@ -47,6 +47,7 @@ def test_a_file_is_small_and_plain_numpy_reads_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_rounding_has_lost_nothing(path: Path) -> None:
+    """By what was measured of both; that it is so of these weights, the next but one asks."""
     metrics = load_info(path)["metrics"]
     before = metrics["before_rounding"]
     assert metrics["generative"]["elbo"] == pytest.approx(before["generative"]["elbo"], abs=0.05)

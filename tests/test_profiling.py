@@ -26,6 +26,7 @@ def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray)
     expected = {"data", "forward", "backward", "optimiser", "evaluation", "checkpoint"}
     assert set(seconds) == expected | ({"distortions"} if model == "gmvae" else set())
     assert all(value >= 0 for value in seconds.values())
+    assert min(seconds[name] for name in ("data", "forward", "evaluation", "checkpoint")) > 0
     for name, value in trainer.state()[0].items():
         np.testing.assert_array_equal(np.array(value), before[name], err_msg=name)
 

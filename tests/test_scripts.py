@@ -318,6 +318,8 @@ def test_training_without_blas_or_compiler(tmp_path: Path, environment: dict[str
         assert "reference BLAS (slow: MLX_GMVAE_BLAS is none)" in device
     if "PATH" in environment:
         assert "install g++" in device
+    if "MLX_DISABLE_COMPILE" in environment:
+        assert "eager, somewhat slower (MLX_DISABLE_COMPILE is set)" in device
 
 
 def test_training_on_real_mnist(data_dir: str, tmp_path: Path) -> None:

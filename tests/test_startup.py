@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-HEAVY = ("matplotlib", "scipy", "sklearn", "torch", "tensorboardX")
+HEAVY = ("matplotlib", "scipy", "sklearn", "torch", "tensorboard")
 
 
 def loaded_after(code: str) -> list[str]:
