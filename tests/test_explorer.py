@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,5 +196,9 @@ def test_the_page_fits_any_screen(page: Browser, width: int, height: int) -> Non
               deviceScaleFactor=2, mobile=width < 500)  # fmt: skip
     assert page.ask("document.documentElement.scrollWidth") <= width
     # Equal scale on both axes.
-    corners = [page.ask(f"at[{number}]") for number in (0, 2, 6)]
-    assert corners[1][0] - corners[0][0] == pytest.approx(corners[0][1] - corners[2][1], abs=1)
+    for _ in range(50):  # until the page has drawn itself anew
+        left, right, upper = (page.ask(f"at[{number}]") for number in (0, 2, 6))
+        if right[0] - left[0] == pytest.approx(left[1] - upper[1], abs=1):
+            break
+        time.sleep(0.1)
+    assert right[0] - left[0] == pytest.approx(left[1] - upper[1], abs=1)

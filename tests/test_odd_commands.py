@@ -117,7 +117,7 @@ def test_a_relative_in_the_common_folder_is_not_taken(
     with pytest.raises(InputError, match="cannot download"):
         load_dataset("fashion-mnist", tmp_path)
     own = tmp_path / "fashion-mnist"
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     for path in tmp_path.glob("*ubyte"):
         shutil.move(path, own)
     assert len(load_dataset("fashion-mnist", tmp_path).train) == 4

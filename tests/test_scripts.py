@@ -222,7 +222,10 @@ def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     assert "training on scikit-learn's 1,797 handwritten digits instead" in done.stdout
     assert load_model(tmp_path / "run/model.npz").model.config.image_size == (28, 28)
     described = load_model(tmp_path / "run/model.npz").data
-    assert described == {"dataset": "digits", "path": None, "classes": None, "fit": "crop"}
+    assert described == {
+        "dataset": "digits", "path": None, "classes": None, "fit": "crop",
+        "training_images": 1438,
+    }  # fmt: skip
 
 
 def test_mnist_by_name_does_not_fall_back(

@@ -5,6 +5,7 @@ that need nothing of each other take half of the cores each, and a network that 
 one is given the batch in parts. On a GPU everything stays whole.
 """
 
+import atexit
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
+from . import distributed
 from .backend import cores, fast_blas, on_gpu
 
 T = TypeVar("T")
@@ -109,4 +111,17 @@ def current_stream() -> mx.Stream:
 
 @functools.cache
 def _streams(num: int) -> list[mx.Stream]:
-    return [*_streams(num - 1), mx.new_stream(mx.cpu)] if num else []
+    if not num:
+        return []
+    stream = mx.new_stream(mx.cpu)
+    atexit.register(_finish, stream)
+    return [*_streams(num - 1), stream]
+
+
+def _finish(stream: mx.Stream) -> None:
+    """Wait until its thread holds nothing of Python's, which is about to end.
+
+    Not of several processes: what a lost one would have sent never comes.
+    """
+    if distributed.size() == 1:
+        mx.synchronize(stream)
