@@ -17,6 +17,7 @@ from mlx_gmvae.data.decode import decode
 from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.data.idx import parse_idx
 from mlx_gmvae.data.published import read_mnist
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.errors import InputError
 
@@ -34,11 +35,33 @@ def idx_bytes(array: np.ndarray, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + sizes + array.tobytes()
 
 
+ROWS = {"train": slice(14), "t10k": slice(14, None)}  # of the images; of other files all
+
+
+def files_of(prefix: str) -> dict[str, np.ndarray]:
+    rows = ROWS.get(prefix, slice(None))
+    images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+    return {images: IMAGES[rows], labels: LABELS[rows]}
+
+
+def digests() -> dict[str, str]:
+    every = files_of("train") | files_of("t10k")
+    return {name: sha256(idx_bytes(array)) for name, array in every.items()}
+
+
 def write_set(folder: Path, prefixes: tuple[str, ...] = ("train", "t10k")) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for prefix in prefixes:
-        for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]:
-            (folder / f"{prefix}-{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
+        for name, array in files_of(prefix).items():
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
+
+
+def require_parts(splits: Splits) -> None:
+    """Each part of `write_set`'s is itself, images and labels."""
+    for prefix, part in zip(ROWS, splits, strict=True):
+        images, labels = files_of(prefix).values()
+        np.testing.assert_array_equal(part.images[..., 0], images)
+        np.testing.assert_array_equal(part.label_names.astype(int), labels)
 
 
 def test_idx_round_trip() -> None:
@@ -178,9 +201,7 @@ def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], messag
 
 def test_idx_folder(tmp_path: Path) -> None:
     write_set(tmp_path)
-    train, test = load_dataset(str(tmp_path))
-    np.testing.assert_array_equal(train.images[..., 0], IMAGES)
-    np.testing.assert_array_equal(test.labels, LABELS)
+    require_parts(load_dataset(str(tmp_path)))
 
 
 def test_train_and_test_read_apart_share_classes_and_positions(tmp_path: Path) -> None:
@@ -207,7 +228,7 @@ def test_a_home_that_is_not_there_is_one_line() -> None:
 
 
 def test_idx_folder_of_one_file_holds_out(tmp_path: Path) -> None:
-    write_set(tmp_path, ("train",))
+    write_set(tmp_path, ("mine",))
     train, test = load_dataset(str(tmp_path))
     assert (len(train), len(test)) == (16, 4)
 
@@ -231,11 +252,7 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Pat
     """A server in the place of MNIST's, with the digests of what it should serve."""
     address, folder = server
     write_set(folder)
-    digests = {}
-    for prefix in ("train", "t10k"):
-        digests[f"{prefix}-images-idx3-ubyte"] = sha256(idx_bytes(IMAGES))
-        digests[f"{prefix}-labels-idx1-ubyte"] = sha256(idx_bytes(LABELS))
-    entry = published.Published((address,), digests, read_mnist, suffix=".gz")
+    entry = published.Published((address,), digests(), read_mnist, suffix=".gz")
     monkeypatch.setitem(published.PUBLISHED, "mnist", entry)
     monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     return folder
@@ -243,16 +260,15 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Pat
 
 def test_published_set_is_downloaded_verified_and_cached(tiny_mnist: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    train, test = load_dataset("mnist", cache)
-    np.testing.assert_array_equal(train.images[..., 0], IMAGES)
+    require_parts(load_dataset("mnist", cache))
     assert len(list((cache / "mnist").iterdir())) == 4  # and no temporary files
     for path in tiny_mnist.iterdir():
         path.unlink()
-    np.testing.assert_array_equal(load_dataset("mnist", cache).test.labels, test.labels)
+    require_parts(load_dataset("mnist", cache))
 
 
 def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
-    wrong = gzip.compress(idx_bytes(IMAGES[::-1].copy()))
+    wrong = gzip.compress(idx_bytes(IMAGES[:14][::-1].copy()))
     (tiny_mnist / "train-images-idx3-ubyte.gz").write_bytes(wrong)
     with pytest.raises(DownloadError, match="not the published file"):
         load_dataset("mnist", tmp_path / "cache")
@@ -262,7 +278,7 @@ def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
 def test_a_wrong_file_in_the_cache_is_named(tiny_mnist: Path, tmp_path: Path) -> None:
     write_set(tmp_path / "mnist")
     path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
-    path.write_bytes(gzip.compress(idx_bytes(LABELS[::-1].copy())))
+    path.write_bytes(gzip.compress(idx_bytes(LABELS[14:][::-1].copy())))
     with pytest.raises(InputError, match=r"t10k-labels.*wrong SHA-256"):
         load_dataset("mnist", tmp_path)
     path.write_bytes(path.read_bytes()[:20])
@@ -274,15 +290,10 @@ def test_files_directly_in_data_dir_are_found_without_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_set(tmp_path)
-    digests = {
-        f"{prefix}-{name}": sha256(idx_bytes(array))
-        for prefix in ("train", "t10k")
-        for name, array in [("images-idx3-ubyte", IMAGES), ("labels-idx1-ubyte", LABELS)]
-    }
     monkeypatch.setitem(
-        published.PUBLISHED, "mnist", published.Published((), digests, read_mnist, suffix=".gz")
+        published.PUBLISHED, "mnist", published.Published((), digests(), read_mnist, suffix=".gz")
     )
-    assert len(load_dataset("mnist", tmp_path).train) == 20
+    require_parts(load_dataset("mnist", tmp_path))
     with pytest.raises(DownloadError):  # the same file names, but not Fashion-MNIST's content
         monkeypatch.setenv(MIRROR_VARIABLE, "http://127.0.0.1:9")
         load_dataset("fashion-mnist", tmp_path)
