@@ -9,9 +9,11 @@ from pathlib import Path
 
 import cluster
 import generate
+import reconstruct
 import train
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.runs.folder import RunFolder
 
 import numpy as np
 import pictures
@@ -68,6 +70,24 @@ def test_a_readme_of_somebody_elses_stays(tmp_path: Path, capsys: Captured) -> N
     assert (tmp_path / "seed_of_doubt").is_dir()
 
 
+def test_a_run_is_known_until_all_of_it_is_removed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "samples.png":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", interrupted)
+        RunFolder(run).clear()
+    assert (run / "samples.png").exists() and not (run / "state.npz").exists()
+    RunFolder(run).clear()
+    assert not (run / "samples.png").exists() and not (run / "model.npz").exists()
+
+
 def test_clusters_do_not_go_into_a_run(run: Path, capsys: Captured) -> None:
     before = (run / "metrics.json").read_text()
     assert cluster.main(f"--model {run}/model.npz --outdir {run}".split()) == 2
@@ -78,11 +98,14 @@ def test_clusters_do_not_go_into_a_run(run: Path, capsys: Captured) -> None:
 def test_what_is_written_never_lies_among_the_images(
     photos: Path, run: Path, capsys: Captured
 ) -> None:
-    assert train.main(f"--dataset {photos} {SMALL} --outdir {photos}/results".split()) == 2
-    assert "lies in the images' own folder" in capsys.readouterr().err
-    command = f"--model {DIGITS} --dataset {photos} --outdir {photos}/clusters"
-    assert cluster.main(command.split()) == 2
-    assert "lies in the images' own folder" in capsys.readouterr().err
+    for options in ("", " --seeds 2"):
+        command = f"--dataset {photos} {SMALL} --outdir {photos}/results{options}"
+        assert train.main(command.split()) == 2
+        assert "lies in the images' own folder" in capsys.readouterr().err
+    for script in (cluster, reconstruct):
+        command = f"--model {DIGITS} --dataset {photos} --outdir {photos}/made"
+        assert script.main(command.split()) == 2
+        assert "lies in the images' own folder" in capsys.readouterr().err
     assert len(list(photos.iterdir())) == 12
 
 

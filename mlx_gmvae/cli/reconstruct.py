@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     data = options.load_model_data(args, loaded)
     split = args.split or ("train" if data.is_own else "all")
     dataset = data.images(split)
+    dataset.require_outside(Path(args.outdir), "--outdir")
     print(backend.describe())
 
     errors, similarities = reconstruction_scores(loaded.model, dataset.images)

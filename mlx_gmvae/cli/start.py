@@ -76,6 +76,7 @@ class Plan(NamedTuple):
 def planned(args: argparse.Namespace) -> Plan:
     """The images and options on the command line. Raises InputError if they cannot be used."""
     splits, source = options.load_or_fall_back(args)
+    splits.train.require_outside(Path(args.outdir or "results"), "--outdir")
     *image_size, channels = splits.train.image_shape
     initial = load_model(args.init) if args.init else None
     given = options.given_fields(ModelConfig, args)
@@ -130,7 +131,6 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
         find_neighbours(trainer, folder, plan)
         return Run(folder, plan.splits, plan.source, trainer)
     name = run_name(plan.model, plan.source.dataset)
-    plan.splits.train.require_outside(Path(args.outdir or "results"), "--outdir")
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         find_neighbours(trainer, folder, plan)
         if args.overwrite:  # only now is an earlier run given up

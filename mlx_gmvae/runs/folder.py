@@ -23,11 +23,12 @@ from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_mo
 from .iterations import iteration_file
 from .lock import Occupied, locked
 
-WRITTEN = (  # by a run, in its folder
+WRITTEN = (  # by a run, in its folder; last what it is known by while the rest is removed
     "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
-    "model.npz", "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
+    "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
     "samples.png", "curves.png", "progress.gif", "number.png", "elbo.png", "accuracy.png",
     "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html", "README.md",
+    "model.npz",
 )  # fmt: skip
 
 
