@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import run
 
+Captured = pytest.CaptureFixture[str]
 SCRIPTS = {"train": train, "reconstruct": reconstruct, "generate": generate, "cluster": cluster}
 
 
@@ -98,6 +99,12 @@ WRONG = [
     ("generate", "--model {}/vae.npz --manifold --cluster 1", "not allowed with"),
     ("generate", "--model {}/gmvae.npz --outfile {}/file/s.png", "cannot use"),
 ]
+TEXTS = {  # flags whose value may be any text
+    "train": "dataset data_dir classes init outdir resume features balance augment",
+    "cluster": "model config dataset data_dir classes outdir sort_into",
+    "reconstruct": "model config dataset data_dir classes outdir",
+    "generate": "model config outfile outdir",
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,20 @@ def test_bad_input_is_one_line_and_status_2(
     # Below what there is to say about the images.
     *notes, line = error.splitlines()
     assert message in line and all(" images of " in note for note in notes), error
+
+
+@pytest.mark.parametrize(
+    ("script", "flag"), [(script, flag) for script in TEXTS for flag in TEXTS[script].split()]
+)
+def test_an_empty_value_is_not_taken_for_a_flag_that_is_absent(
+    script: str, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = [] if script == "train" or flag == "model" else ["--model", "m.npz"]
+    for value in ("", " "):
+        assert SCRIPTS[script].main([*model, f"--{flag}", value]) == 2
+        assert f"--{flag} is empty; give it a value" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_from_the_shell(tmp_path: Path) -> None:

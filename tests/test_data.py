@@ -237,6 +237,7 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
     for source, message in [
+        ("", "name of the dataset is empty"),
         ("mnits", "choose one of mnist"),
         (str(tmp_path / "none"), "no dataset or path"),
         (str(tmp_path), "holds no IDX"),

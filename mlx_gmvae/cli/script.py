@@ -52,7 +52,13 @@ class Parser(argparse.ArgumentParser):
 
             argcomplete.autocomplete(self)
         args = sys.argv[1:] if args is None else args
-        return super().parse_args([_underscored(argument) for argument in args], namespace)
+        given = super().parse_args([_underscored(argument) for argument in args], namespace)
+        for action in self._actions:  # an empty name would be taken for a flag that is not given
+            values = getattr(given, action.dest, None)
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, str) and not value.strip():
+                    self.error(f"{action.option_strings[0]} is empty; give it a value")
+        return given
 
     def format_help(self) -> str:
         hidden = [action for action in self._actions if action.dest in self.rare]

@@ -52,6 +52,8 @@ def load_dataset(
         DownloadError: a published set is not there and cannot be fetched.
         InputError: the source does not exist or is not what it says.
     """
+    if not str(dataset).strip():
+        raise InputError("the name of the dataset is empty; give a name or a path")
     sides = image_size or (1, 1)
     if not (isinstance(sides, (list, tuple)) and [type(side) for side in sides] == [int, int]):
         raise InputError(f"image_size is {image_size!r}; it must be two whole numbers, H and W")
