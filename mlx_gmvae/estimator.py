@@ -23,6 +23,7 @@ from .clustering.choices import fitted_model
 from .clustering.neighbours import nearest
 from .config import ModelConfig, TrainConfig
 from .data.batches import over_batches
+from .data.images import require_unmasked
 from .data.splits import Dataset
 from .data.units import UNIT, ImageUnits, TableUnits, units_of
 from .device.progress import silence
@@ -277,6 +278,7 @@ class GMVAEClusterer(
 
         With `reset` it says what later ones must look like.
         """
+        require_unmasked(X, "X")
         if getattr(X, "ndim", 2) not in (3, 4):
             of_images = (
                 (self.image_shape is not None) if reset else isinstance(self._units, ImageUnits)

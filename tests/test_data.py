@@ -11,15 +11,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import mlx_gmvae as mg
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode
 from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.data.idx import parse_idx
+from mlx_gmvae.data.images import as_uint8_images
 from mlx_gmvae.data.published import read_mnist
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.runs.loaded import LoadedModel
 
 import numpy as np
 import pytest
@@ -231,6 +234,60 @@ def test_idx_folder_of_one_file_holds_out(tmp_path: Path) -> None:
     write_set(tmp_path, ("mine",))
     train, test = load_dataset(str(tmp_path))
     assert (len(train), len(test)) == (16, 4)
+
+
+def test_arrays_of_sixteen_bits_are_scaled_by_those_in_use(tmp_path: Path) -> None:
+    images = np.full((6, 4, 4), 100, np.uint16)
+    np.savez(tmp_path / "a.npz", images=images, test_images=images[:2] * 40)
+    train, test = load_dataset(str(tmp_path / "a.npz"))
+    assert (train.images == 6).all() and (test.images == 249).all()  # of 12 bits, both
+    assert train.bits == 12 and train.notes == (
+        f"{tmp_path}/a.npz: values of 12 bits in images of 16 bits, scaled by 4095 (--bits N if "
+        "they can have more)",
+    )
+    assert load_dataset(str(tmp_path / "a.npz"), bits=14).test.images.max() == 62
+    np.save(tmp_path / "b.npy", images)  # values of bytes
+    assert (load_dataset(str(tmp_path / "b.npy")).train.images == 100).all()
+    for dtype in (np.uint16, np.int64):
+        with pytest.raises(InputError, match=r"can have, for 12 bits images / 4095"):
+            as_uint8_images(images.astype(dtype) * 40, "X")
+    with pytest.raises(InputError, match="bits is 11; it must be one of 8, 10"):
+        load_dataset("digits", bits=11)
+
+
+def test_a_mask_is_not_dropped() -> None:
+    masked = np.ma.masked_less(np.linspace(0, 1, 96).reshape(6, 4, 4), 0.2)
+    model = mg.build_model(mg.ModelConfig(image_size=(4, 4), arch="mlp", hidden_dims=4))
+    for use in (
+        lambda: as_uint8_images(masked, "images"),
+        lambda: mg.train(model, masked),
+        lambda: LoadedModel(model).encode(masked),
+        lambda: mg.GMVAEClusterer().fit(masked),
+    ):
+        with pytest.raises(InputError, match=r"a masked array.*\.filled\(0\)"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "note"),
+    [
+        ("labels", "the labels of the test images are not used, since the training images have"),
+        ("test_labels", "the labels of the training images are not used, since the test images"),
+        ("test_images", "test_labels are not used, since there are no test_images"),
+    ],
+)
+def test_labels_that_are_not_used_are_said(left_out: str, note: str, tmp_path: Path) -> None:
+    images, labels = np.zeros((6, 4, 4), np.uint8), np.arange(6)
+    arrays: dict[str, Any] = {
+        "images": images,
+        "labels": labels,
+        "test_images": images,
+        "test_labels": labels,
+    }
+    del arrays[left_out]
+    np.savez(tmp_path / "a.npz", **arrays)
+    (line,) = load_dataset(str(tmp_path / "a.npz")).train.notes
+    assert note in line
 
 
 def test_sources_that_are_not_there(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """Image files of every format, depth and orientation come back as what they show."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae.data.decode import decode, read_header
-from mlx_gmvae.data.fitting import FITS, fit, fit_images
+from mlx_gmvae.data.decode import decode, read_header, read_largest
+from mlx_gmvae.data.depth import bits_of
+from mlx_gmvae.data.fitting import FITS, fit, fit_images, proposed_size
 
 import numpy as np
 import pytest
+import tifffile
 from pictures import FLOWER, PHOTO, write
 from PIL import Image
 
@@ -36,6 +40,89 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
     for suffix in (".png", ".tif"):
         path = write(tmp_path, "deep" + suffix, Image.fromarray(values * 257))
         np.testing.assert_array_equal(decoded(path)[..., 0], values)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_values_of_fewer_bits_are_scaled_by_them(suffix: str, bits: int, tmp_path: Path) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    values = np.rint(levels * ((2**bits - 1) / 255)).astype(np.uint16)
+    path = str(write(tmp_path, "deep" + suffix, Image.fromarray(values)))
+    assert read_header(path).is_deep and bits_of(read_largest(path)) == bits
+    np.testing.assert_array_equal(decode(path, 1, (16, 16), "crop", bits)[..., 0], levels)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        None,
+        {},
+        {"byteorder": ">"},
+        {"compression": "zlib"},
+        {"compression": "zlib", "byteorder": ">"},
+    ],
+)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_values_of_twelve_bits_in_colour(
+    options: dict[str, Any] | None, channels: int, tmp_path: Path
+) -> None:
+    """Of which Pillow gives the upper 8 of 16 bits, here 4."""
+    levels = np.random.default_rng(0).integers(0, 256, (9, 7, channels))
+    levels[..., 3:] = 255
+    values = np.rint(levels * (4095 / 255)).astype(np.uint16)
+    path = tmp_path / ("deep.png" if options is None else "deep.tif")
+    if options is None:
+        path.write_bytes(deep_png(values))
+    else:
+        kind: dict[str, Any] = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+        tifffile.imwrite(path, values, photometric="rgb", **kind, **options)
+    assert bits_of(read_largest(str(path))) == 12
+    found = decode(str(path), 3, (9, 7), "crop", bits=12)
+    np.testing.assert_array_equal(found, levels[..., :3])
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG in colour of 16 bits a channel, which Pillow does not write."""
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks.items()
+    )
+
+
+def test_formats_that_say_their_depth_are_taken_at_their_word(tmp_path: Path) -> None:
+    values = np.arange(1000, 1006, dtype=">u2").reshape(2, 3)
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 2 4095\n" + values.tobytes())
+    assert not read_header(str(tmp_path / "a.pgm")).is_deep
+    expected = np.rint(values.astype(float) * (255 / 4095))
+    found = decode(str(tmp_path / "a.pgm"), 1, (2, 3), "crop", bits=10)[..., 0]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # which loading a folder ignores
+def test_a_large_jpeg_is_read_at_a_fraction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write(tmp_path, "phone.jpg", FLOWER, quality=95))
+    plain = str(write(tmp_path, "scan.png", FLOWER))
+    for limit in (FLOWER.width * FLOWER.height - 1, FLOWER.width * FLOWER.height // 3):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # of which Pillow opens twice as many
+        assert read_header(path)[:2] == (427, 640)
+        small = decode(path, 3, (20, 30), "crop").astype(int)
+        exact = fit_images(np.asarray(FLOWER)[None], (20, 30), "crop")[0]
+        assert np.abs(small - exact).mean() < 4
+        with pytest.raises(Image.DecompressionBombError, match="smaller --image_size"):
+            decode(path, 3, (427, 640), "crop")
+        for read in (read_header, lambda path: decode(path, 3, (20, 30), "crop")):
+            with pytest.raises(Image.DecompressionBombError, match="save it as a JPEG, or with at"):
+                read(plain)
+        assert proposed_size([(427, 640)] * 2) == (44, 64)
 
 
 def test_palette_one_bit_cmyk_and_alpha(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import reconstruct
 import train
 from mlx_gmvae.clustering.patches import learn_patches
 from mlx_gmvae.config import ModelConfig, TrainConfig
-from mlx_gmvae.data import folder, mapped
+from mlx_gmvae.data import depth, folder, mapped
+from mlx_gmvae.data.arrangement import arrange
 from mlx_gmvae.data.batches import as_float
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.images import Rows, joined
+from mlx_gmvae.data.source import Source
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.metrics import mse, ssim
@@ -82,12 +84,53 @@ def test_broken_files_are_skipped_and_listed(
     assert len(splits.named("all")) == 12
     error = capfd.readouterr().err
     assert error.startswith(f"4 of 16 images in {folder} cannot be read and are left out: ")
-    assert "bomb.png (too many pixels)" in error and len(error.splitlines()) == 1
+    assert (
+        "bomb.png (too many pixels: save it as a JPEG, or" in error and len(error.splitlines()) == 1
+    )
     listed = Path(error.strip().rpartition(" ")[2]).read_text().splitlines()
     assert [line.partition(":")[0] for line in listed] == [
         "bomb.png", "cut.jpg", "empty.jpg", "text.png",
     ]  # fmt: skip
     assert "empty.jpg: empty" in listed and "text.png: not an image" in listed
+
+
+def test_the_depth_is_that_of_the_whole_folder(tmp_path: Path) -> None:
+    """Not of each image: a dark one stays dark. What is kept says it again."""
+    folder = tmp_path / "cells"
+    for number, largest in enumerate([4000, 1000, 300]):
+        values = np.full((8, 8), largest, np.uint16)
+        write(folder, f"{number}.tif", Image.fromarray(values))
+    write(folder, "3.png", Image.new("L", (8, 8), 77))  # of 8 bits
+    for _ in range(2):
+        found = load(folder).named("all")
+        assert found.bits == 12
+        assert found.notes == (depth.describe(str(folder), 12),)
+        assert "values of 12 bits in images of 16 bits, scaled by 4095" in found.notes[0]
+        assert found.images[np.argsort(found.index), 0, 0, 0].tolist() == [249, 62, 19, 77]
+    full = load(folder, bits=16).named("all")
+    assert full.images.max() == 77 and full.bits == 16 and not full.notes
+    write(folder, "4.tif", Image.fromarray(np.full((8, 8), 65535, np.uint16)))
+    assert load(folder).train.bits == 16 == load(folder, bits=12).train.bits
+    assert len(cached(folder)) == 1
+
+
+def test_pages_that_are_not_looked_at_are_said(tmp_path: Path) -> None:
+    folder = tmp_path / "stacks"
+    first, *others = pieces(5)
+    write(folder, "stack.tif", first, save_all=True, append_images=others)
+    write(folder, "one.tif", first)
+    for _ in range(2):
+        (note,) = load(folder).train.notes
+        assert "of a TIFF file with 5 pages the first page is taken" in note and ".npy" in note
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "pgm", "ppm", "pnm", "pbm", "jp2", "apng"])
+def test_other_suffixes_of_pictures(suffix: str, tmp_path: Path) -> None:
+    grey = {"pgm": "L", "pbm": "1"}.get(suffix, "RGB")
+    for number, piece in enumerate(pieces(2)):
+        write(tmp_path / "photos", f"{number}.{suffix}", piece.convert(grey))
+    splits = load(tmp_path / "photos")
+    assert [len(part) for part in splits] == [1, 1] and not splits.train.notes
 
 
 def test_nothing_readable_is_one_line(tmp_path: Path) -> None:
@@ -158,8 +201,99 @@ def test_train_and_test_folders_are_splits(tmp_path: Path) -> None:
     assert train_part.class_names == test_part.class_names == ("cat", "dog")
     assert all("/TEST/" in test_part.files[index] for index in test_part.index)
     labelled(folder / "val", num=3)
-    with pytest.raises(InputError, match="test, train, val; two splits"):
+    with pytest.raises(InputError, match="TEST, Train, val; two splits"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Test"),
+        ("Training", "Testing"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("training_set/training_set", "test_set/test_set"),
+        ("train", "validate"),
+        ("TRAIN", "DEV"),
+        ("train", "eval"),
+        ("train2017", "val2017"),
+        ("trainset", "test_images"),
+        ("fruits-360/Training", "fruits-360/Test"),
+    ],
+)
+def test_splits_by_their_usual_names(train: str, test: str) -> None:
+    names = [f"{train}/{each}/a.png" for each in ("cat", "dog")] + [f"{test}/dog/b.png"]
+    found = arrange(names)
+    assert found.is_test.tolist() == [False, False, True]
+    assert found.class_names == ("cat", "dog") and found.labels is not None
+    assert found.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ("seg_train/cat seg_test/cat seg_pred", "splits .seg_test, seg_train. and .*seg_pred"),
+        ("train/cat train/dog unlabeled", "splits .train. and other folders .* .unlabeled.; move"),
+        ("Training/a Test/a papers", "splits .Test, Training. and other folders .*papers"),
+        ("train val .", "beside the folder train, val, not in it"),
+    ],
+)
+def test_what_lies_beside_the_splits_is_named(folders: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        arrange([f"{folder}/{number}.png".removeprefix("./")
+                 for folder in folders.split() for number in range(2)])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "folders", ["bus car train", "test_tube train", "test val", "exam training"]
+)
+def test_classes_may_be_called_like_splits(folders: str) -> None:
+    found = arrange([f"{folder}/{number}.png" for folder in folders.split() for number in range(9)])
+    assert found.class_names == tuple(folders.split())
+
+
+def test_labels_may_be_ignored(tmp_path: Path) -> None:
+    folder = labelled(tmp_path / "pets", "cat dog fox", num=4)
+    splits = load(folder)
+    assert splits.train.notes == (
+        f"3 sub-folders of {folder} are taken as classes, for the scores only; --no_labels ignores "
+        "them",
+    )
+    plain = load(folder, labels=False)
+    for one, other in zip(splits, plain, strict=True):
+        assert other.labels is None and not other.class_names and not other.notes
+        np.testing.assert_array_equal(one.images, other.images)
+    assert len(cached(folder)) == 1 and not load(folder, classes=["cat", "fox"]).train.notes
+
+
+def test_a_run_without_labels_stays_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Resumed, clustered and reconstructed by default; files of before know of no such thing."""
+    folder, model = labelled(tmp_path / "pets"), tmp_path / "run/model.npz"
+    options = f"--dataset {folder} --data_dir {tmp_path}/cache --outdir {tmp_path}/run --epochs 1"
+    options += " --K 2 --arch mlp --hidden_dims 8 --latent_dims 2 --no_labels"
+    assert train.main(options.split()) == 0
+    assert load_model(model).data["labels"] is False
+    cache = f"--data_dir {tmp_path}/cache"
+    assert train.main(f"--resume {tmp_path}/run --epochs 2 {cache}".split()) == 0
+    assert train.main(f"--resume {tmp_path}/run --epochs 3 --no_labels {cache}".split()) == 2
+    assert "--no_labels cannot change" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    command = f"--model {model} {cache} --outdir {tmp_path}/clusters"
+    assert cluster.main(command.split()) == 0
+    again = json.loads((tmp_path / "clusters/metrics.json").read_text())
+    assert "clustering" not in metrics and "clustering" not in again
+    assert reconstruct.main(f"--model {model} {cache} --outdir {tmp_path}/r".split()) == 0
+    header = (tmp_path / "r/train_reconstructions.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert "label" not in header[0]
+    assert "sub-folders" not in capsys.readouterr().err
+    assert cluster.main([*command.split(), "--labels"]) == 0
+    assert "2 sub-folders of" in capsys.readouterr().err
+    assert "clustering" in json.loads((tmp_path / "clusters/metrics.json").read_text())
+    old = {"dataset": str(folder), "path": str(folder), "classes": None, "fit": "crop"}
+    assert Source.from_dict(old, "old").labels and Source.from_dict(old, "old").bits == 16
+    with pytest.raises(InputError, match="does not say what"):
+        Source.from_dict(old | {"labels": "no"}, "old")
 
 
 def test_one_sub_folder_is_no_class(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """Features from a file: matched with the images, refused when they cannot be theirs, kept."""
 
+import contextlib
 import json
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cluster
 import train
@@ -13,6 +17,8 @@ from mlx_gmvae.runs.folder import RunFolder
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from pictures import PHOTO, write
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -54,6 +60,36 @@ def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
         load_features(str(tmp_path / "f.npz"), splits)
 
 
+def test_names_may_be_absolute_or_base_names_and_need_no_order(tmp_path: Path) -> None:
+    """Features that say nothing about how images look, such as those of noise, need names."""
+    photos = tmp_path / "photos"
+    noise = rng.integers(0, 256, (80, 9, 9), np.uint8)
+    names = [f"{'sub/' if number % 2 else ''}{number:02}.png" for number in range(80)]
+    (photos / "sub").mkdir(parents=True)
+    for name, image in zip(names, noise, strict=True):
+        Image.fromarray(image).save(photos / name)
+    splits = load_dataset(str(photos), data_dir=tmp_path / "kept")
+    (tmp_path / "link").symlink_to(photos)
+    features = rng.normal(size=(80, 3))
+    file = tmp_path / "f.npz"
+
+    def found(files: list[str]) -> np.ndarray:
+        np.savez(file, features=features, files=files)
+        return load_features(str(file), splits)
+
+    expected = found(names)
+    for place in (photos, tmp_path / "link"):
+        np.testing.assert_array_equal(found([str(place / name) for name in names]), expected)
+    np.testing.assert_array_equal(found([Path(name).name for name in names]), expected)
+    wrong = r"64 images, the first of them '00.png'; its files have names like '/data/00.png'; .*"
+    with pytest.raises(InputError, match=wrong + f"give names below {photos}"):
+        found([f"/data/{name}" for name in names])
+    Image.fromarray(noise[0]).save(photos / "sub/00.png")  # two of one name
+    splits = load_dataset(str(photos), data_dir=tmp_path / "kept")
+    with pytest.raises(InputError, match="no features of"):
+        found([Path(name).name for name in names])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -73,6 +109,42 @@ def test_features_of_other_images_are_refused(  # type: ignore[no-untyped-def]
     np.save(tmp_path / "f.npy", spoil(own_features()))
     with pytest.raises(InputError, match=message):
         load_features(str(tmp_path / "f.npy"), digits)
+
+
+def test_the_program_in_the_documentation_takes_every_photograph_upright(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a network in the place of DINO's that answers with a small picture."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    for number, suffix in enumerate(["jpg", "JPEG", "png", "jfif", "webp", "tif"] * 6):
+        write(tmp_path / "birds/sub", f"{number:02}.{suffix}", exif=exif)
+    (tmp_path / "birds/broken.jpg").write_bytes(b"")
+    sizes = []
+
+    def processor(batch: list[Image.Image], **_: str) -> dict[str, list[Image.Image]]:
+        sizes.append(len(batch))
+        return {"batch": batch}
+
+    def network(batch: list[Image.Image]) -> SimpleNamespace:
+        small = [np.asarray(image.resize((4, 6))).ravel() for image in batch]
+        assert {image.size for image in batch} == {(PHOTO.height, PHOTO.width)}
+        return SimpleNamespace(pooler_output=SimpleNamespace(numpy=lambda: np.stack(small)))
+
+    kinds = {
+        name: SimpleNamespace(from_pretrained=lambda _, kind=kind: kind)
+        for name, kind in (("AutoImageProcessor", processor), ("AutoModel", network))
+    }
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(**kinds))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(no_grad=contextlib.nullcontext))
+    page = (ROOT / "docs/IMAGES.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(program, {})
+    splits = load_dataset("birds")
+    assert sizes == [32, 4]
+    assert load_features("birds.npz", splits).shape == (len(splits.train), 72)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY"])

@@ -11,6 +11,7 @@ from ..config.model import ARCHS, CLASSIFIERS, LIKELIHOODS, POSTERIORS
 from ..config.record import require_range
 from ..config.training import LR_SCHEDULES
 from ..data.datasets import NAMES
+from ..data.depth import DEPTHS
 from ..data.fitting import FITS
 from ..errors import InputError
 from ..models import MODELS, owners_of
@@ -59,7 +60,7 @@ def add_data_flags(
     size: str = "checked against the model, to whose size images are brought",
     fit: str = "as in the model's training",
 ) -> None:
-    """--dataset, --data_dir, --image_size, --fit, --classes."""
+    """--dataset, --data_dir, --image_size, --fit, --classes, --no_labels, --bits."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -79,6 +80,20 @@ def add_data_flags(
         f"padded, or stretched (default: {fit})",
     )  # fmt: skip
     group.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes")
+    group.add_argument(
+        "--no_labels", action="store_true", default=None,
+        help="ignore labels and sub-folders, which would be classes for the scores",
+    )  # fmt: skip
+    group.add_argument(
+        "--labels", action="store_false", dest="no_labels", help="the opposite of --no_labels",
+        default=None,
+    )  # fmt: skip
+    group.add_argument(
+        "--bits", type=int, choices=DEPTHS,
+        help="how many bits the values of 16-bit images use at least (default: those of the "
+        "largest value)",
+    )  # fmt: skip
+    parser.rare = (*parser.rare, "bits")
 
 
 MODEL_FIELDS: Fields = {

@@ -90,25 +90,31 @@ def load_model_data(
     unless there must be training and test images (`both_parts`). Raises InputError.
     """
     config = loaded.model.config
-    is_own, fit = args.dataset is None, args.fit
+    is_own, fit, bits = args.dataset is None, args.fit, args.bits
     if loaded.data or is_own:
         own = Source.from_dict(loaded.data, args.model)
         is_own = is_own or own.is_named_by(args.dataset)
-        fit = fit or own.fit
+        fit, bits = fit or own.fit, bits or own.bits
     if tuple(args.image_size or config.image_size) != tuple(config.image_size):
         raise InputError(
             f"--image_size is {_by(args.image_size)}, but {args.model} was made with "
             f"{_by(config.image_size)}; leave it out"
         )
     if is_own:
-        source = dataclasses.replace(own, classes=args.classes or own.classes, fit=fit)
+        source = dataclasses.replace(
+            own,
+            classes=args.classes or own.classes,
+            fit=fit,
+            labels=own.labels if args.no_labels is None else not args.no_labels,
+            bits=bits,
+        )
         if source.is_gone():
             raise InputError(
                 f"{source.path}, on which {args.model} was trained, is not there any more; say "
                 "with --dataset where its images are now, or name others"
             )
     else:
-        source = Source.typed(args.dataset, args.classes, fit)
+        source = Source.typed(args.dataset, args.classes, fit, not args.no_labels, bits)
     least = 2 if is_own or both_parts else 1
     splits = source.load(args.data_dir, config.image_size, config.channels, least)
     say_notes(splits, fitted=not is_own)
@@ -152,7 +158,8 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
 
     With no --dataset: MNIST, or where it cannot be had, the digits that come with scikit-learn.
     """
-    source, size = Source.typed(args.dataset or "mnist", args.classes, args.fit), args.image_size
+    how, size = (args.classes, args.fit, not args.no_labels, args.bits), args.image_size
+    source = Source.typed(args.dataset or "mnist", *how)
     try:
         splits = source.load(args.data_dir, size)
     except DownloadError as error:
@@ -162,10 +169,10 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
                 f"{error}; put {PUBLISHED[args.dataset].wanted} into {place}"
             ) from None
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
-        source = Source.typed("digits", args.classes, args.fit)
+        source = Source.typed("digits", *how)
         return source.load(args.data_dir, size or (28, 28)), source
     say_notes(splits, fitted=True)
-    return splits, source
+    return splits, dataclasses.replace(source, bits=splits.train.bits)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -219,7 +219,8 @@ def refuse_changes(args: argparse.Namespace) -> None:
     """Raise InputError if a flag would change what is resumed."""
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
     given |= {
-        name: vars(args)[name] for name in ("dataset", "image_size", "fit", "classes", "outdir")
+        name: vars(args)[name]
+        for name in ("dataset", "image_size", "fit", "classes", "no_labels", "bits", "outdir")
     }
     fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:

@@ -1,15 +1,17 @@
 """Features of the images that were computed elsewhere, in place of a descriptor of our own.
 
 A .npy array (N, F), or an .npz with `features` and, to be safe from a mix-up, `files`: one row for
-each image of the source, in its order; for a folder that of the sorted relative names.
+each image of the source, in its order; for a folder that of the sorted relative names. `files` are
+names below the folder or absolute ones, or base names if no two are alike.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from ..data.arrays import read_arrays
-from ..data.splits import Splits
+from ..data.splits import Dataset, Splits
 from ..errors import InputError
 from .descriptors import describe
 
@@ -40,7 +42,8 @@ def load_features(path: str, splits: Splits) -> np.ndarray:
             f"{rows[bad[0]]} (counted from 0)"
         )
     features /= np.maximum(lengths, 1e-12)
-    _require_order(path, features, splits.train.images)
+    if files is None:  # rows with names need no order
+        _require_order(path, features, splits.train.images)
     return features
 
 
@@ -65,12 +68,7 @@ def _rows(path: str, num: int, files: list[str] | None, splits: Splits) -> np.nd
     if files is not None:
         if len(files) != num:
             raise InputError(f"{path} has {num:,} rows of features and {len(files):,} files")
-        row_of = {name: row for row, name in enumerate(files)}
-        names = [train.relative_name(row) for row in range(len(train))]
-        missing = [name for name in names if name not in row_of]
-        if missing:
-            raise InputError(f"{path} has no features of {len(missing):,} images: {missing[0]}")
-        return np.array([row_of[name] for name in names])
+        return _rows_of_files(path, files, train)
     one_source = not np.intersect1d(train.index, test.index).size
     counted = len(train) + len(test) if one_source else len(train)
     expected = len(train.files) or counted
@@ -81,6 +79,30 @@ def _rows(path: str, num: int, files: list[str] | None, splits: Splits) -> np.nd
             "image, in their order (of a folder: all image files, sorted by name)"
         )
     return train.index
+
+
+def _rows_of_files(path: str, files: list[str], train: Dataset) -> np.ndarray:
+    """Which row has the name of each training image."""
+    names = [train.relative_name(row) for row in range(len(train))]
+    ways = [(files, names)]  # to match them, the surest first
+    if train.files:
+        paths = [train.source_of(row) for row in range(len(train))]
+        ways.append(
+            ([os.path.realpath(each) for each in files], list(map(os.path.realpath, paths)))
+        )
+        if len({os.path.basename(each) for each in train.files}) == len(train.files):
+            ways.append((files, [os.path.basename(each) for each in names]))
+    for given, wanted in ways:
+        row_of = {name: row for row, name in enumerate(given)}
+        if all(name in row_of for name in wanted):
+            return np.array([row_of[name] for name in wanted])
+    known = set(files)
+    missing = [name for name in names if name not in known]
+    raise InputError(
+        f"{path} has no features of {len(missing):,} images, the first of them {missing[0]!r}; its "
+        f"files have names like {files[0] if files else ''!r}"
+        + (f"; give names below {train.name}" if train.files else "")
+    )
 
 
 def _require_order(path: str, features: np.ndarray, images: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from ..config.record import require_choice, require_range
 from ..device.cache import cache_dir
 from ..errors import InputError
 from .arrays import array_shapes, read_arrays
+from .depth import DEPTHS, bits_of, describe
 from .fitting import FITS, Sizes, fit_images, note, with_channels
 from .folder import Wanted, load_image_folder
 from .formats import is_image_name
@@ -30,6 +31,8 @@ def load_dataset(
     fit: str = "crop",
     channels: int | None = None,
     least: int = 2,
+    labels: bool = True,
+    bits: int | None = None,
 ) -> Splits:
     """Load images by name or path.
 
@@ -45,6 +48,9 @@ def load_dataset(
         fit: how images come to another size: "crop", "pad" or "stretch".
         channels: 1 or 3; by default colour unless every image is grey.
         least: images that there must be; with 1 there need not be both training and test images.
+        labels: whether classes are read, where there are any.
+        bits: of images with 16 bits a channel, how many these use at least; by default the largest
+            value of the source says whether it is 8, 10, 12, 14 or 16.
 
     A source without a test split of its own holds out a fifth, always the same one.
 
@@ -62,17 +68,23 @@ def load_dataset(
     for side in sides:
         require_range("image_size", side, 1, LARGEST["image_size"])
     require_choice("fit", fit, FITS)
+    if bits not in (None, *DEPTHS):
+        raise InputError(f"bits is {bits!r}; it must be one of {', '.join(map(str, DEPTHS))}")
     if channels not in (None, 1, 3):
         raise InputError(f"channels is {channels!r}; it must be 1 or 3")
     kept = expanded(data_dir) if data_dir else cache_dir()
-    wanted = Wanted((sides[0], sides[1]) if image_size else None, channels, fit, classes, least)
+    wanted = Wanted((sides[0], sides[1]) if image_size else None, channels, fit, classes, least,
+                    labels, bits)  # fmt: skip
     if _is_image_folder(dataset):
         splits = load_image_folder(expanded(dataset), kept, wanted)
     else:
-        splits = Splits(*(_fitted(part, wanted) for part in _load(dataset, kept, least)))
+        splits = Splits(*(_fitted(part, wanted) for part in _load(dataset, kept, wanted)))
     if len(splits.train) + len(splits.test) < least or (least > 1 and not all(map(len, splits))):
         missing = "training" if len(splits.test) else "test"
         raise InputError(f"{dataset} has no {missing if least > 1 else 'readable'} images")
+    if not labels:
+        parts = (dataclasses.replace(part, labels=None, class_names=()) for part in splits)
+        splits = Splits(*parts)
     return splits
 
 
@@ -81,7 +93,7 @@ def _is_image_folder(source: str) -> bool:
     return source not in NAMES and path.is_dir() and not _idx_files(path)
 
 
-def _load(source: str, data_dir: Path, least: int) -> Splits:
+def _load(source: str, data_dir: Path, wanted: Wanted) -> Splits:
     if source in PUBLISHED:
         content = load_published(source, data_dir)
         train = make_dataset(source, *content.train, content.class_names)
@@ -96,9 +108,9 @@ def _load(source: str, data_dir: Path, least: int) -> Splits:
         return hold_out(make_dataset(source, images, digits.target))
     path = expanded(source)
     if path.is_dir():
-        return _load_idx_folder(path, least)
+        return _load_idx_folder(path, wanted.least)
     if path.suffix in (".npy", ".npz"):
-        return _load_arrays(path, least)
+        return _load_arrays(path, wanted)
     if path.exists():
         raise InputError(f"{path} is neither a folder nor an .npy or .npz file")
     raise InputError(
@@ -107,7 +119,7 @@ def _load(source: str, data_dir: Path, least: int) -> Splits:
     )
 
 
-def _load_arrays(path: Path, least: int) -> Splits:
+def _load_arrays(path: Path, wanted: Wanted) -> Splits:
     try:
         arrays = read_arrays(path, ARRAYS)
         if "images" not in arrays and "" not in arrays:
@@ -120,12 +132,26 @@ def _load_arrays(path: Path, least: int) -> Splits:
     except ValueError as error:
         raise InputError(f"{path} is not a readable NumPy array file: {error}") from None
     images = arrays["images"] if "images" in arrays else arrays[""]
-    train = make_dataset(str(path), images, arrays.get("labels"))
+    bits, notes = _find_bits(str(path), [images, arrays.get("test_images")], wanted.bits)
+    train = make_dataset(str(path), images, arrays.get("labels"), bits=bits)
+    if "test_labels" in arrays and "test_images" not in arrays:
+        notes.append(f"{path}: test_labels are not used, since there are no test_images")
+    train = dataclasses.replace(train, notes=(*train.notes, *notes))
     if "test_images" not in arrays:
-        return hold_out(train, least)
-    return two_sources(
-        train, make_dataset(str(path), arrays["test_images"], arrays.get("test_labels"))
-    )
+        return hold_out(train, wanted.least)
+    test = make_dataset(str(path), arrays["test_images"], arrays.get("test_labels"), bits=bits)
+    return two_sources(train, test)
+
+
+def _find_bits(
+    name: str, arrays: list[np.ndarray | None], least: int | None
+) -> tuple[int | None, list[str]]:
+    """How many of 16 bits the arrays use, but at least `least`, and what to say about it."""
+    deep = [each for each in arrays if each is not None and each.dtype == np.uint16 and each.size]
+    if not deep:
+        return None, []
+    bits = max(bits_of(max(int(each.max()) for each in deep)), least or 0)
+    return bits, [] if bits in (8, 16) else [describe(name, bits)]
 
 
 def _idx_files(folder: Path) -> list[Path]:

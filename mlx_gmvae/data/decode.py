@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..device.progress import progress
+from . import depth
 from .fitting import Size, fit
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
 DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that is wanted
 PIXELS_AT_ONCE = 1 << 20
 AHEAD = 4  # images in the queue for each thread
@@ -32,38 +33,90 @@ class Header(NamedTuple):
     height: int
     width: int
     is_grey: bool
+    is_deep: bool = False  # 16 bits a channel, of which it does not say how many are used
+    pages: int = 1  # of a TIFF
 
 
 def read_header(path: str) -> Header:
     """Size and kind of an image file. Raises any exception if it is not a readable one."""
-    with open(path, "rb") as file, Image.open(file) as image:
+    with open(path, "rb") as file, _opened(file) as image:
         width, height = image.size
-        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):  # of which Pillow only warns
-            raise Image.DecompressionBombError
+        is_grey, is_deep, pages = _is_grey(image), depth.is_deep(image), 1
         if isinstance(image, TiffImageFile):  # some releases of Pillow turn its size, some do not
             width, height = (image.tag_v2[tag] for tag in (Tag.ImageWidth, Tag.ImageLength))
         if _orientation(image) >= 5:  # a quarter turn
             width, height = height, width
-        return Header(height, width, _is_grey(image))
+        image.draft(None, (1, 1))  # a large JPEG can be read at an eighth
+        _require_few_pixels(image)
+        if isinstance(image, TiffImageFile):
+            with contextlib.suppress(Exception):  # damaged further pages must not cost the first
+                pages = image.n_frames
+        return Header(height, width, is_grey, is_deep, pages)
 
 
-def decode(path: str, channels: int, size: Size, how: str) -> np.ndarray:
+def read_largest(path: str) -> float:
+    """The largest pixel of an image file of 16 bits. Raises any exception if it is damaged."""
+    with open(path, "rb") as file, _opened(file) as image:
+        _require_few_pixels(image)
+        return depth.largest_value(image)
+
+
+def decode(path: str, channels: int, size: Size, how: str, bits: int = 16) -> np.ndarray:
     """An image file as uint8 (*size, channels): the first frame, upright, on white, fitted.
 
-    `how` is one of the `FITS`. Raises any exception if the file is damaged.
+    `how` is one of the `FITS`; `bits` is how many of 16 bits a channel are used. Raises any
+    exception if the file is damaged.
     """
     # By its path, Pillow would map an uncompressed TIFF into memory, and garble one that is turned.
-    with open(path, "rb") as file, Image.open(file) as opened:
+    with open(path, "rb") as file, _opened(file) as opened:
+        has_lower = bits < 16 and depth.is_deep_in_colour(opened)
+        bits = bits if depth.is_deep(opened) else 16
         opened.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
-        opened.load()
-        with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
-            ImageOps.exif_transpose(opened, in_place=True)
-        image, mode = _in_eight_bits(opened), "L" if channels == 1 else "RGB"
+        _require_few_pixels(opened)
+        image, mode = _upright(opened), "L" if channels == 1 else "RGB"
+        if has_lower:
+            with open(path, "rb") as again, _opened(again) as lower:
+                depth.swap_bytes(lower)
+                image = depth.join_bytes(image, _upright(lower), bits)
+        image = depth.in_eight_bits(image, bits)
         if image.has_transparency_data:
             image = _on_white(image, mode)
         elif image.mode != mode:
             image = image.convert(mode)
         return np.asarray(fit(image, size, how)).reshape(*size, channels)
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """An image, also a JPEG of more pixels than Pillow opens: it may be read at a fraction."""
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError:
+        file.seek(0)
+        try:
+            return JpegImageFile(file)
+        except SyntaxError:  # another format
+            raise _too_many_pixels(is_jpeg=False) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _require_few_pixels(image: Image.Image) -> None:
+    """Raise DecompressionBombError for more than Pillow's limit, of which it only warns."""
+    if math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise _too_many_pixels(isinstance(image, JpegImageFile))
+
+
+def _too_many_pixels(is_jpeg: bool) -> Image.DecompressionBombError:
+    remedy = "a smaller --image_size reads it"
+    if not is_jpeg:
+        most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        remedy = f"save it as a JPEG, or with at most {most} million"
+    return Image.DecompressionBombError(f"too many pixels: {remedy}")
 
 
 def in_threads(
@@ -127,27 +180,11 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
     return whole
 
 
-def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """`image` itself, or from 16 bits a channel, or floats in [0, 1], one of 8 bits."""
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    largest = 1.0 if image.mode == "F" else 255.0 * SIXTEEN_TO_EIGHT_BITS
-    if not (values.min() >= 0 and values.max() <= largest):  # also false for NaN
-        raise ValueError(f"its pixels are not in [0, {largest:g}]")
-    bytes_ = np.empty(values.shape, np.uint8)
-    for row, out in zip(values, bytes_, strict=True):  # one at a time, for the memory's sake
-        out[...] = np.rint(row.astype(np.float64) * (255 / largest))
-    return Image.fromarray(bytes_)
-
-
 def _reason(error: Exception, path: str) -> str:
     if isinstance(error, UnidentifiedImageError):
         with contextlib.suppress(OSError):
             if Path(path).stat().st_size == 0:
                 return "empty"
         return "not an image"
-    if isinstance(error, Image.DecompressionBombError):
-        return "too many pixels"
     strerror = error.strerror if isinstance(error, OSError) else None
     return " ".join((strerror or str(error) or type(error).__name__).split())

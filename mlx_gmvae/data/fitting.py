@@ -98,7 +98,7 @@ class Sizes(NamedTuple):
 
 
 def proposed_size(sizes: Sequence[Size]) -> Size:
-    """Height and width for images of `sizes`: their own if they have one, however large.
+    """Height and width for images of `sizes`: their own if they have one that can be read.
 
     Otherwise the median height and width, reduced to 64 pixels at most and to multiples of 4.
 
@@ -106,8 +106,8 @@ def proposed_size(sizes: Sequence[Size]) -> Size:
     ((28, 20), (48, 64))
     """
     different = set(sizes)
-    if len(different) == 1:
-        return different.pop()
+    if len(different) == 1 and math.prod(sizes[0]) <= (Image.MAX_IMAGE_PIXELS or math.inf):
+        return sizes[0]
     height, width = np.median(list(sizes), axis=0)
     scale = min(1.0, LARGEST_PROPOSED / max(height, width))
     rows, columns = (max(4, 4 * round(side * scale / 4)) for side in (height, width))

@@ -10,22 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .decode import Header, decode, in_threads, read_header
+from . import depth
+from .arrangement import arrange
+from .decode import Header, decode, in_threads, read_header, read_largest
 from .fitting import Size, Sizes, note, proposed_size
 from .formats import SUFFIXES, is_image_name, left_out
 from .mapped import ArrayCache, Record
-from .splits import Dataset, Splits, held_out_rows, rows_of_classes
+from .splits import Dataset, Splits, rows_of_classes
 
-TEST_NAMES = {"test", "val", "valid", "validation"}
 SKIPPED_SHOWN = 3
-
-
-class Arrangement(NamedTuple):
-    """What the folders say about N files: which are for testing, and their classes, if any."""
-
-    is_test: np.ndarray  # (N,) bool
-    labels: np.ndarray | None  # (N,) int
-    class_names: tuple[str, ...]
 
 
 class Wanted(NamedTuple):
@@ -36,16 +29,18 @@ class Wanted(NamedTuple):
     how: str = "crop"
     classes: list[str] | None = None
     least: int = 2  # images
+    labels: bool = True  # whether classes are wanted
+    bits: int | None = None  # at least so many of 16 are used; None lets the largest value say
 
 
 def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
     """Images below `folder`, decoded once into `data_dir`/folders and mapped from there.
 
-    Sub-folders `train` and `test` (or `val`) are the splits; without them a fifth of the files is
-    held out. Sub-folders below are the classes if every image lies in one of at least two.
-    Files that are no images, or cannot be read, are left out, with a note. Images of other sizes
-    than the one wanted are fitted, and so are images of several sizes. Colour unless every image is
-    grey.
+    Sub-folders `train` and `test` (or of another usual name) are the splits; without them a fifth
+    of the files is held out. Sub-folders below are the classes if every image lies in one of at
+    least two. Files that are no images, or cannot be read, are left out, with a note. Images of
+    other sizes than the one wanted are fitted, and so are images of several sizes. Colour unless
+    every image is grey.
 
     Raises InputError if there are too few images, or if the decoded ones cannot be kept.
     """
@@ -67,7 +62,8 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
 
     def cache_for(options: Wanted) -> ArrayCache:
         kept = options._asdict() | {"classes": sorted(options.classes or [])}
-        del kept["least"]  # which does not change what is read
+        for name in ("least", "labels"):  # which do not change what is read
+            del kept[name]
         files = [list(file) for file in listing]
         return ArrayCache(data_dir / "folders", str(folder), files, kept)
 
@@ -80,6 +76,7 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
             exact = wanted._replace(
                 size=wanted.size or proposed_size(headers.sizes),
                 channels=wanted.channels or headers.channels,
+                bits=find_bits(folder, names, headers, wanted.bits),
             )
             if exact == wanted or cache_for(exact).read() is None:
                 fill(cache_for(exact), folder, names, headers, arrangement.is_test, exact)
@@ -91,6 +88,15 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
     images, record = found
     if record.skipped:
         notes.append(_skipped_note(folder, record, len(rows)))
+    if record.bits not in (None, 16):
+        notes.append(depth.describe(str(folder), record.bits))
+    if record.paged[0]:
+        notes.append(_pages_note(folder, *record.paged))
+    if arrangement.labels is not None and wanted.labels and not wanted.classes:
+        notes.append(
+            f"{len(arrangement.class_names):,} sub-folders of {folder} are taken as classes, for "
+            "the scores only; --no_labels ignores them"
+        )
     sizes, size = Sizes(record.num_sizes, record.commonest), images.shape[1:3]
     fitted = ""
     if sizes.differ_from(size):
@@ -102,7 +108,7 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
         labels = None if arrangement.labels is None else arrangement.labels[index]
         view = images[start : start + len(index)]
         start += len(index)
-        described = (arrangement.class_names, files, tuple(notes), fitted)
+        described = (arrangement.class_names, files, tuple(notes), fitted, record.bits)
         parts.append(Dataset(str(folder), view, labels, index, *described))
     return Splits(*parts)
 
@@ -153,32 +159,6 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def arrange(names: list[str]) -> Arrangement:
-    """Splits and classes of files from their relative names."""
-    parts = [name.split("/")[:-1] for name in names]
-    first = [folders[0].lower() if folders else "" for folders in parts]
-    others = set(first) - {"train"}
-    if "train" in first and "" in others and others - {""} <= TEST_NAMES:
-        raise InputError("some images lie beside the folder train, not in it; move them into it")
-    if "train" in first and others and others <= TEST_NAMES:
-        if len(others) > 1:
-            raise InputError(
-                f"there are folders {', '.join(sorted(set(first)))}; two splits are used: keep "
-                "train and one other"
-            )
-        is_test = np.array([name != "train" for name in first])
-        parts = [folders[1:] for folders in parts]
-    else:
-        is_test = np.zeros(len(names), bool)
-        if len(names) > 1:
-            # Of the names alone, so that neither --classes nor a damaged file moves the others.
-            is_test[held_out_rows(len(names))[1]] = True
-    if not all(parts) or len({folders[0] for folders in parts}) < 2:
-        return Arrangement(is_test, None, ())
-    class_names, labels = np.unique([folders[0] for folders in parts], return_inverse=True)
-    return Arrangement(is_test, labels, tuple(map(str, class_names)))
-
-
 class Headers(NamedTuple):
     """What the files at some rows of a listing say before their pixels are read."""
 
@@ -193,6 +173,20 @@ class Headers(NamedTuple):
     def channels(self) -> int:
         """1 if every image is grey, otherwise 3."""
         return 1 if all(header.is_grey for header in self.readable.values()) else 3
+
+    @property
+    def paged(self) -> list[int]:
+        """The number of files with several pages, and that of these pages."""
+        pages = [header.pages for header in self.readable.values() if header.pages > 1]
+        return [len(pages), sum(pages)]
+
+
+def _pages_note(folder: Path, files: int, pages: int) -> str:
+    what = f"{files:,} TIFF files" if files > 1 else "a TIFF file"
+    return (
+        f"{folder}: of {what} with {pages:,} pages the first page is taken, the others are not "
+        "looked at; save each page as a file, or all as an .npy array (N, H, W)"
+    )
 
 
 def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -> Headers:
@@ -214,6 +208,19 @@ def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -
     return headers
 
 
+def find_bits(folder: Path, names: list[str], headers: Headers, least: int | None) -> int | None:
+    """How many of 16 bits the files with so many use, together, but at least `least`.
+
+    None if there are no such files.
+    """
+    paths = [str(folder / names[row]) for row, each in headers.readable.items() if each.is_deep]
+    if not paths:
+        return None
+    values = in_threads(read_largest, paths, len(paths), "reading depths")
+    found = [value for value in values if not isinstance(value, str) and value <= depth.LARGEST]
+    return max(depth.bits_of(max(found, default=depth.LARGEST)), least or 0)
+
+
 def fill(
     cache: ArrayCache,
     folder: Path,
@@ -224,10 +231,13 @@ def fill(
 ) -> None:
     """Decode what has a header into the cache: files for training, then those for testing."""
     assert wanted.size is not None and wanted.channels is not None
-    decode_one = partial(decode, channels=wanted.channels, size=wanted.size, how=wanted.how)
+    decode_one = partial(
+        decode, channels=wanted.channels, size=wanted.size, how=wanted.how, bits=wanted.bits or 16
+    )
     shape = (len(headers.readable), *wanted.size, wanted.channels)
     with cache.writing(shape) as (file, record):
         record.num_sizes, record.commonest = Sizes.of(headers.sizes)
+        record.bits, record.paged = wanted.bits, headers.paged
         kept, skipped = (record.train, record.test), dict(headers.skipped)
         order = [row for part in (False, True) for row in headers.readable if is_test[row] == part]
         ordered = (str(folder / names[row]) for row in order)

@@ -8,11 +8,15 @@ from functools import cache
 
 from PIL import features
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".tif", ".tiff", ".gif",
+    ".pbm", ".pgm", ".ppm", ".pnm",
+)  # fmt: skip
 HEIF = (".heic", ".heif")
 AVIF = (".avif",)
+JPEG_2000 = (".jp2", ".j2k")
 REMEDIES = dict.fromkeys(HEIF, "pip install pillow-heif") | dict.fromkeys(
-    AVIF, "pip install --upgrade pillow"
+    AVIF + JPEG_2000, "pip install --upgrade pillow"
 )
 SUFFIXES_SHOWN = 6
 
@@ -23,7 +27,9 @@ def is_image_name(name: str) -> bool:
     if suffix in HEIF:
         return _reads_heif()
     if suffix in AVIF:
-        return _reads_avif()
+        return _reads("avif")
+    if suffix in JPEG_2000:
+        return _reads("jpg_2000")
     return suffix in SUFFIXES
 
 
@@ -44,8 +50,9 @@ def _reads_heif() -> bool:
 
 
 @cache
-def _reads_avif() -> bool:
-    return bool(features.check("avif"))
+def _reads(feature: str) -> bool:
+    """Whether Pillow was built with it."""
+    return bool(features.check(feature))
 
 
 def left_out(names: Iterable[str]) -> str:

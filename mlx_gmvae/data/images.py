@@ -8,18 +8,21 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from ..errors import InputError
+from .depth import bits_of
 
 CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
 BLOCK_VALUES = 1 << 20  # that are converted at a time
 NARROW = 5  # times as high as wide: more likely the colours of one picture
 
 
-def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
+def as_uint8_images(images: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
     """(N, H, W) or (N, H, W, C), uint8 or floats in [0, 1], as uint8 (N, H, W, 1 or 3).
 
-    C is 1 or 3, or with an alpha channel 2 or 4: those are put on white, as image files are.
+    C is 1 or 3, or with an alpha channel 2 or 4: those are put on white, as image files are. uint16
+    images are scaled by the `bits` that they use, if these are known.
     Raises InputError, which for channels before height and width names the transpose to use.
     """
+    require_unmasked(images, name)
     if images.ndim == 3:
         if images.shape[-1] in (3, 4) and min(images.shape[:2]) >= NARROW * images.shape[-1]:
             raise InputError(
@@ -32,8 +35,17 @@ def as_uint8_images(images: np.ndarray, name: str) -> np.ndarray:
             f"{name}: images have shape {images.shape}; they must be (N, H, W) or (N, H, W, C)"
         )
     _require_channels(images.shape, name)
-    images = _in_eight_bits(images, name)
+    images = _in_eight_bits(images, name, bits)
     return np.ascontiguousarray(images) if images.shape[-1] in (1, 3) else _on_white(images)
+
+
+def require_unmasked(images: Any, name: str) -> None:
+    """Raise InputError for a masked array, of which NumPy would drop the mask silently."""
+    if isinstance(images, np.ma.MaskedArray):
+        raise InputError(
+            f"{name}: a masked array, of which what is masked would be taken for data; fill it: "
+            f"{name}.filled(0)"
+        )
 
 
 def crc32(images: np.ndarray) -> int:
@@ -55,7 +67,7 @@ def _require_channels(shape: tuple[int, ...], name: str) -> None:
     )
 
 
-def _in_eight_bits(images: np.ndarray, name: str) -> np.ndarray:
+def _in_eight_bits(images: np.ndarray, name: str, bits: int | None) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind == "b":
@@ -64,6 +76,15 @@ def _in_eight_bits(images: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name}: images are of type {images.dtype}; use uint8 or floats")
     low, high = value_range(images, name)
     largest = 1.0 if images.dtype.kind == "f" else 255.0
+    if images.dtype == np.uint16 and bits is not None:
+        largest = 2.0**bits - 1
+    if images.dtype.kind in "iu" and low >= 0 and largest < high < 2**16:
+        known = bits_of(high)
+        raise InputError(
+            f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
+            f"[{low:g}, {high:g}]; divide them by the largest value that they can have, for "
+            f"{known} bits images / {2**known - 1}"
+        )
     if not (low >= 0 and high <= largest):
         raise InputError(
             f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "

@@ -14,7 +14,7 @@ import numpy as np
 from ..device.files import remove_stale, whole
 from ..errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -23,7 +23,9 @@ class Record:
 
     `train` and `test` are positions in the listing of the source; `skipped` maps the names of
     files that could not be read to the reasons, which the file `listed_in` has line by line.
-    `num_sizes` and `commonest` are the `Sizes` of the others before they were fitted.
+    `num_sizes` and `commonest` are the `Sizes` of the others before they were fitted; `bits` how
+    many of 16 bits a channel are used, if there are images of so many, and `paged` the number of
+    files of several pages, and that of their pages.
     """
 
     train: list[int] = field(default_factory=list)
@@ -32,6 +34,8 @@ class Record:
     listed_in: str = ""
     num_sizes: int = 0
     commonest: list[list[int]] = field(default_factory=list)
+    bits: int | None = None
+    paged: list[int] = field(default_factory=lambda: [0, 0])
 
 
 class ArrayCache:

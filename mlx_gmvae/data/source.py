@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from .datasets import NAMES, load_dataset
+from .depth import DEPTHS
 from .fitting import FITS
 from .splits import Splits
 from .store import expanded
@@ -16,33 +17,48 @@ from .store import expanded
 class Source:
     """A dataset by name or by path, as it was typed and as an absolute one; and what `fit` did.
 
-    `classes` are those that were kept, or None for all.
+    `classes` are those that were kept, or None for all; `labels` whether any were read; `bits` how
+    many of 16 bits a channel were used, if there were so many.
     """
 
     dataset: str
     path: str | None = None
     classes: list[str] | None = None
     fit: str = "crop"
+    labels: bool = True
+    bits: int | None = None
 
     @classmethod
-    def typed(cls, dataset: str, classes: list[str] | None, fit: str | None) -> "Source":
+    def typed(
+        cls,
+        dataset: str,
+        classes: list[str] | None,
+        fit: str | None,
+        labels: bool = True,
+        bits: int | None = None,
+    ) -> "Source":
         """What was given on a command line."""
         path = None if dataset in NAMES else os.path.realpath(expanded(dataset))
-        return cls(dataset, path, classes, fit or "crop")
+        return cls(dataset, path, classes, fit or "crop", labels, bits)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], file: str | Path) -> "Source":
         """What `file` says. Raises InputError if it does not say it.
 
-        Files of the first version know of no other way to fit images than to stretch them.
+        Files of the first version know of no other way to fit images than to stretch them. Those of
+        the second read labels wherever there were any, and image files by all of their 16 bits.
         """
-        known: dict[str, Any] = {"fit": "stretch"} | values
+        place = str(values.get("path") or values.get("dataset"))
+        bits = None if place.endswith((".npy", ".npz")) else 16
+        known: dict[str, Any] = {"fit": "stretch", "labels": True, "bits": bits} | values
         known = {field.name: known.get(field.name) for field in fields(cls)}
         source = cls(**known)
         classes = source.classes or []
         listed = classes if isinstance(classes, list) else [None]
         names = [source.dataset, source.path or "", *listed]
-        if not all(isinstance(name, str) for name in names) or source.fit not in FITS:
+        is_right = source.fit in FITS and type(source.labels) is bool
+        is_right = is_right and source.bits in (None, *DEPTHS)
+        if not all(isinstance(name, str) for name in names) or not is_right:
             raise InputError(f"{file} does not say what it was trained on; give --dataset")
         return source
 
@@ -67,7 +83,10 @@ class Source:
         where = self.dataset
         if self.path and Path(self.path).exists():  # it may have been typed in another folder
             where = self.path
-        return load_dataset(where, data_dir, image_size, self.classes, self.fit, channels, least)
+        return load_dataset(
+            where, data_dir, image_size, self.classes, self.fit, channels, least, self.labels,
+            self.bits,
+        )  # fmt: skip
 
     def is_gone(self) -> bool:
         """Whether neither the absolute path nor the typed one leads anywhere."""

@@ -23,7 +23,8 @@ class Dataset:
     `index` (N,) is each image's position in its source, and `class_names` the name of each
     class number. Images that were files of their own came from the paths `files[index]`.
     `notes` are lines to show to whoever loads the images, about files left out for example, and
-    `fitted` is one about how they came to their size, if it was not theirs.
+    `fitted` is one about how they came to their size, if it was not theirs. `bits` is how many of
+    16 bits a channel were used, where there were so many.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fitted: str = ""
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -123,19 +125,20 @@ def make_dataset(
     images: np.ndarray,
     labels: np.ndarray | None = None,
     class_names: tuple[str, ...] = (),
+    bits: int | None = None,
 ) -> Dataset:
     """A Dataset of arrays as they are found in files; checks them.
 
     Labels are whole numbers or names; `class_names` are the names of the numbers, if those have
-    any. Raises InputError.
+    any. uint16 images use `bits` bits. Raises InputError.
     """
     found = images.shape
-    images = as_uint8_images(images, name)
+    images = as_uint8_images(images, name, bits)
     notes: tuple[str, ...] = ()
     if len(found) == 4 and found[-1] != images.shape[-1]:
         notes = (f"the last of {found[-1]} channels of {name} is taken for alpha, put on white",)
     if labels is None:
-        return Dataset(name, images, None, np.arange(len(images)), notes=notes)
+        return Dataset(name, images, None, np.arange(len(images)), notes=notes, bits=bits)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iubUS":
         raise InputError(
             f"{name}: labels have shape {labels.shape} and type {labels.dtype}; they must be "
@@ -147,7 +150,8 @@ def make_dataset(
     else:
         values, numbers = np.unique(labels, return_inverse=True)
         class_names = tuple(str(value) for value in values)
-    return Dataset(name, images, numbers, np.arange(len(images)), class_names, notes=notes)
+    index = np.arange(len(images))
+    return Dataset(name, images, numbers, index, class_names, notes=notes, bits=bits)
 
 
 def hold_out(dataset: Dataset, least: int = 2) -> Splits:
@@ -187,6 +191,15 @@ def two_sources(train: Dataset, test: Dataset) -> Splits:
         )
     test = dataclasses.replace(test, index=test.index + len(train))
     if train.labels is None or test.labels is None:
+        if train.labels is not None or test.labels is not None:
+            there, missing = "training", "test"
+            if train.labels is None:
+                there, missing = missing, there
+            line = (
+                f"{train.name}: the labels of the {there} images are not used, since the {missing} "
+                "images have none"
+            )
+            train = dataclasses.replace(train, notes=(*train.notes, line))
         return Splits(*(dataclasses.replace(part, labels=None) for part in (train, test)))
     names = sorted({*train.class_names, *test.class_names}, key=_numbers_by_value)
     return Splits(*(_with_classes(part, names) for part in (train, test)))

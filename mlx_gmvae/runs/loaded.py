@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.batches import over_batches
-from ..data.images import value_range
+from ..data.images import require_unmasked, value_range
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
@@ -138,6 +138,7 @@ class LoadedModel:
 
     def _checked(self, images: Array) -> np.ndarray:
         """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
+        require_unmasked(images, "images")
         array, wanted = np.asarray(images), self.config.image_shape
         if array.ndim == 3 and wanted[-1] == 1:
             array = array[..., None]

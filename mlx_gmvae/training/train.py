@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.images import as_uint8_images
+from ..data.images import as_uint8_images, require_unmasked
 from ..data.splits import Dataset
 from ..device.progress import silence
 from ..errors import InputError
@@ -39,6 +39,7 @@ def train(
     ends the training by answering True. Without a configuration, it is that of train.py for so many
     images. Raises InputError if they are not as the model's are.
     """
+    require_unmasked(images, "images")
     images = as_uint8_images(np.asarray(images), "images")
     if images.shape[1:] != model.config.image_shape:
         raise InputError(
