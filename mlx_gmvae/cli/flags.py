@@ -80,20 +80,18 @@ def add_data_flags(
         f"padded, or stretched (default: {fit})",
     )  # fmt: skip
     group.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes")
-    group.add_argument(
-        "--no_labels", action="store_true", default=None,
-        help="ignore labels and sub-folders, which would be classes for the scores",
-    )  # fmt: skip
-    group.add_argument(
-        "--labels", action="store_false", dest="no_labels", help="the opposite of --no_labels",
-        default=None,
-    )  # fmt: skip
+    chosen = group.add_mutually_exclusive_group()
+    for name, text in (
+        ("no_labels", "ignore labels; sub-folders are no classes"),
+        ("labels", "the opposite, for a model that was trained with --no_labels"),
+    ):
+        chosen.add_argument(f"--{name}", action="store_true", default=None, help=text)
     group.add_argument(
         "--bits", type=int, choices=DEPTHS,
         help="how many bits the values of 16-bit images use at least (default: those of the "
         "largest value)",
     )  # fmt: skip
-    parser.rare = (*parser.rare, "bits")
+    parser.rare = (*parser.rare, "labels", "bits")
 
 
 MODEL_FIELDS: Fields = {

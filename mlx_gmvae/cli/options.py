@@ -105,7 +105,7 @@ def load_model_data(
             own,
             classes=args.classes or own.classes,
             fit=fit,
-            labels=own.labels if args.no_labels is None else not args.no_labels,
+            labels=(own.labels or bool(args.labels)) and not args.no_labels,
             bits=bits,
         )
         if source.is_gone():

@@ -218,10 +218,8 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
 def refuse_changes(args: argparse.Namespace) -> None:
     """Raise InputError if a flag would change what is resumed."""
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
-    given |= {
-        name: vars(args)[name]
-        for name in ("dataset", "image_size", "fit", "classes", "no_labels", "bits", "outdir")
-    }
+    kept = ("dataset", "image_size", "fit", "classes", "no_labels", "labels", "bits", "outdir")
+    given |= {name: vars(args)[name] for name in kept}
     fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:
         raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
