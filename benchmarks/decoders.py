@@ -84,6 +84,7 @@ def images_of(name: str, args: argparse.Namespace):  # type: ignore[no-untyped-d
 
 def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -> dict:
     """Train one model and measure it on test images."""
+    from mlx_gmvae.device.randomness import random_rows
     from mlx_gmvae.evaluation.scores import generative_scores, reconstruct
     from mlx_gmvae.report.figures import interleave, save_grid
 
@@ -91,7 +92,7 @@ def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -
     started = time.process_time()
     model, epochs = trained(name, options, args, SETS[name][1])
     scores = generative_scores(model, test.images)
-    some = test.images[:16]
+    some = test.images[random_rows(len(test), 16)]
     pairs = interleave(some, reconstruct(model, some), 8)
     save_grid(args.workdir / f"{name}_{variant.replace(' ', '_')}.png", pairs, 8)
     return {
@@ -201,6 +202,7 @@ def seconds_per_step(model, images, config) -> float:  # type: ignore[no-untyped
 def lossless_bits(model, train: np.ndarray, test: np.ndarray) -> float:  # type: ignore[no-untyped-def]
     """-ELBO of test images in bits per dimension, under logistic pixels."""
     from mlx_gmvae.data.batches import as_float, in_batches
+    from mlx_gmvae.device.randomness import random_rows
     from mlx_gmvae.models.distributions import Logistic
 
     import mlx.core as mx
@@ -212,8 +214,9 @@ def lossless_bits(model, train: np.ndarray, test: np.ndarray) -> float:  # type:
     mx.random.seed(1)
     likelihood = model.likelihood
     if not isinstance(likelihood, Logistic):
-        x = as_float(train[:500])
-        found = mx.concatenate([locations(b, model.encode(b)) for b in in_batches(train[:500])])
+        some = train[random_rows(len(train), 500)]
+        x = as_float(some)
+        found = mx.concatenate([locations(b, model.encode(b)) for b in in_batches(some)])
         likelihood, fits = Logistic(x.shape[-1]), []
         for scale in SCALES:
             likelihood.log_scale = mx.full((x.shape[-1],), math.log(scale))

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from mlx_gmvae.data.source import Source  # noqa: E402
 from mlx_gmvae.data.splits import Splits  # noqa: E402
+from mlx_gmvae.device.randomness import random_rows  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_model  # noqa: E402
 from pretrained import measured  # noqa: E402
 
@@ -58,7 +59,7 @@ def main() -> None:
         results[f"{path.stem}, {found['epochs']} epochs"] = found
         print(f"{path.stem}: {found}")
     assert judge is not None
-    some = splits.train.images[: len(splits.test)] / 255
+    some = splits.train.images[random_rows(len(splits.train), len(splits.test))] / 255
     results["training images"] = {"distance": distance(judge, splits.test.images / 255, some)}
     print(f"training images: {results['training images']}")
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -115,8 +115,7 @@ def store(name: str, data_dir: Path, workdir: Path) -> None:
     metrics |= measured(loaded.model, test) | {"before_rounding": before}
     kept = json.loads((run / "metrics.json").read_text())
     metrics["training_seconds"] = kept["training_seconds"]
-    if "pairs" in kept:
-        metrics["pairs"] = kept["pairs"]
+    metrics |= {name: kept[name] for name in ("pairs", "test_pairs") if name in kept}
     if "clustering" in metrics and loaded.model.config.channels == 1:  # an SVC knows too little
         metrics["sample_purity"] = sample_purity(run / "model.npz", data_dir)
     session = kept["made_with"]["sessions"][0]

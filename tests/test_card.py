@@ -12,6 +12,7 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
+import pytest
 
 
 def command_in(card: str) -> list[str]:
@@ -31,6 +32,12 @@ def test_its_command_and_figures_are_those_of_the_run(digits_run: Path) -> None:
     rows = dict(re.findall(r"^\| (\w+: \w+) \| (\S+) \|$", card, flags=re.MULTILINE))
     metrics = json.loads((digits_run / "metrics.json").read_text())
     assert float(rows["clustering: accuracy"]) == round(metrics["clustering"]["accuracy"], 5)
+    tables = re.findall(r"^Of (.+):\n\n((?:\|.*\n)+)", card, flags=re.MULTILINE)
+    sets = {name: text for text, table in tables for name in re.findall(r"\| (\w+): ", table)}
+    assert sets["pairs"] == "training images"
+    assert sets["test_pairs"] == sets["generative"] == sets["clustering"] == "held-out images"
+    for name in ("pairs", "test_pairs"):
+        assert float(rows[f"{name}: pair_loss"]) == pytest.approx(metrics[name]["pair_loss"], 1e-3)
     for name in re.findall(r"!\[.+\]\((.+)\)", card):
         assert (digits_run / name).is_file()
 

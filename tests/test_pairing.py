@@ -204,6 +204,7 @@ def test_pairs_find_the_digits(digits_run: Path) -> None:
     assert metrics["clustering"]["accuracy"] > 0.9
     assert metrics["pairs"]["neighbour_agreement"] > 0.9
     assert metrics["pairs"]["augmentation_agreement"] > 0.9
+    assert metrics["test_pairs"]["neighbour_agreement"] > 0.8
 
 
 def test_a_file_of_shares_and_free_balance(digits: Splits, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import generate
 import train
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.device.randomness import random_rows
 from mlx_gmvae.runs.checkpoint import load_model
 
 import mlx.core as mx
@@ -71,10 +72,10 @@ def test_early_stopping_keeps_the_best_epoch(
         history = list(csv.DictReader(file))
     losses = [float(row["validation"]) for row in history]
     bound = next(a for a in drawn["curves.png"].axes if a.get_title() == "negative bound")
-    training, held_out = bound.lines
-    assert held_out.get_label() == "held out"
-    assert list(held_out.get_data()[0]) == [int(row["epoch"]) for row in history]
-    assert list(held_out.get_data()[1]) == losses
+    training, validation = bound.lines
+    assert validation.get_label() == "validation"
+    assert list(validation.get_data()[0]) == [int(row["epoch"]) for row in history]
+    assert list(validation.get_data()[1]) == losses
     terms = [float(row["reconstruction"]) + float(row["kl_z"]) for row in history]
     assert list(training.get_data()[1]) == terms
     assert len(losses) == int(np.argmin(losses)) + 6 < 400
@@ -115,8 +116,9 @@ def test_several_seeds_are_a_run_that_is_not_overwritten_silently(tmp_path: Path
 
 
 def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) -> None:
-    """Fifty test images, a row of ten above that of what the run's model makes of them."""
-    model, images = load_model(folder / "model.npz").model, digits.test.images[:50]
+    """Fifty random test images, a row of ten above that of what the run's model makes of them."""
+    model, test = load_model(folder / "model.npz").model, digits.test.images
+    images = test[random_rows(len(test), 50)]
     rows = cells(picture, 8, 8, 10).reshape(5, 2, 10, 8, 8, 1)
     np.testing.assert_array_equal(rows[:, 0].reshape(images.shape), images)
     expected = np.array(model.reconstruct(mx.array(images / 255))) * 255

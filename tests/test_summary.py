@@ -74,6 +74,11 @@ def test_nothing_in_a_name_is_markup(tmp_path: Path) -> None:
 
 def test_a_run_and_its_clusters_have_one(digits_run: Path, tmp_path: Path) -> None:
     page = (digits_run / "summary.html").read_text()
+    assert {
+        "pairs, training images",
+        "pairs, held-out images",
+        "clustering, held-out images",
+    } <= set(re.findall(r"<th>(.*?)</th>", page))
     titles = re.findall(r"cluster \d\d: [\d,]+ images, mean confidence 0\.\d{3}", page)
     assert len(set(titles)) == 10
     headings = re.findall(r"<h2>(.*?)</h2>", page)

@@ -4,6 +4,7 @@ python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..evaluation.scores import (
     component_gaussians,
     latents,
     responsibilities,
+    surveyed_elbo,
 )
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
@@ -36,7 +38,7 @@ from .script import Parser, emit, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
-FAR = 0.25  # more than of a model's own test images, in parts of their bits per dimension
+FAR = 0.25  # more than of a model's own test images, in parts of what those need
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
     "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --explorer --anomalies 20",
@@ -227,11 +229,16 @@ def require_own_folder(outdir: Path, dataset: Dataset) -> None:
 def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     """How well the model knows images that are not those it was trained with."""
     scores = loaded.metrics.get("generative")
-    usual = scores.get("bits_per_dim") if isinstance(scores, dict) else None
-    if not isinstance(usual, float):
+    elbo = scores.get("elbo") if isinstance(scores, dict) else None
+    if not isinstance(elbo, float):
         return
-    found = bits_per_dim(loaded.model, dataset.images)
-    line = f"bits per dimension: {found:.3g}, of its own test images {usual:.3g}"
+    bounds = surveyed_elbo(loaded.model, dataset.images), elbo
+    unit, dims = "bits per dimension", math.prod(loaded.model.config.image_shape)
+    found, usual = (bits_per_dim(loaded.model, -each) for each in bounds)
+    if found is None or usual is None:
+        unit = "negative ELBO, nats per pixel and channel"
+        found, usual = (-each / dims for each in bounds)
+    line = f"{unit}: {found:.3g}, of its own test images {usual:.3g}"
     strange = (
         "; these are unlike what it was trained on" if found > usual + FAR * abs(usual) else ""
     )

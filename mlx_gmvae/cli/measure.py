@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..clustering.choices import fitted
 from ..clustering.scores import pair_scores
 from ..data.images import Rows
 from ..device import backend
+from ..device.randomness import random_rows
 from ..evaluation import overview
 from ..evaluation.assignments import Assignments
 from ..evaluation.scores import (
@@ -42,7 +44,9 @@ def measure(run: Run) -> None:
     model.eval()
     if config.early_stopping:
         run.folder.load_best(model)
-        print(f"kept the weights of epoch {run.trainer.best_epoch}, the best on held-out images")
+        print(
+            f"kept the weights of epoch {run.trainer.best_epoch}, the best on the validation images"
+        )
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
     metrics["generative"] = generative_scores(model, test.images)
     print_scores("test", metrics["generative"])
@@ -50,15 +54,20 @@ def measure(run: Run) -> None:
     if isinstance(model, MixtureModel):
         found = Assignments(test, responsibilities(model, test.images))
         metrics |= found.scores()
-        metrics["pairs"] = pair_scores(
-            model, run.splits.train.images, config, graph=run.trainer.neighbours
-        )
+        train = run.splits.train.images
+        metrics["pairs"] = pair_scores(model, train, config, graph=run.trainer.neighbours)
         print_scores("training images, without labels", metrics["pairs"])
+        # By the distortions of the training images, so that both are of the same objective.
+        metrics["test_pairs"] = pair_scores(model, test.images, fitted(config, train))
+        print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
             print_scores("test clustering", metrics["clustering"])
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):
             print_scores(f"iteration {row.pop('iteration')}", row)
+    for name, group in metrics.items():
+        if isinstance(group, dict):
+            group["split"] = "train" if name == "pairs" else "test"
     history = run.trainer.history
     metrics["training_seconds"] = sum(record["seconds"] for record in history)
     run.folder.save_model(run.trainer, run.source, metrics)
@@ -108,10 +117,10 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
     config = run.trainer.config
     text = (
         f"{model.config.model} of {test.name}: {len(run.splits.train):,} images to train on for "
-        f"{run.trainer.epoch} epochs, seed {config.seed}; figures and pictures are of "
-        f"{len(test):,} images that were held out."
+        f"{run.trainer.epoch} epochs, seed {config.seed}; pictures and, unless it is said "
+        f"otherwise, figures are of {len(test):,} images that were held out."
     )
-    some = found.of(np.arange(min(len(test), SCORED_IMAGES)))
+    some = found.of(np.sort(random_rows(len(test), SCORED_IMAGES)))
     some.anomaly = anomaly_scores(model, some.dataset.images, "importance")
     is_mixture = isinstance(model, MixtureModel)
     blocks = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.splits import Dataset
 from ..device import backend, interrupts
+from ..device.randomness import random_rows
 from ..evaluation.scores import reconstruct, reconstruction_scores
 from ..models import LatentVariableModel
 from ..report import figures, tables
@@ -43,13 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     means = {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     if args.num > len(dataset):
         print(f"showing all {len(dataset)} images, which are fewer than --num {args.num}")
-    shuffled = np.random.default_rng(args.seed or 0).permutation(len(dataset))
 
     outdir, stem = Path(args.outdir), f"{split}_reconstructions"
     interrupts.say(f"what is in {outdir} may not be whole; run the same command again")
     described = {"split": split, "images": len(dataset), **means}
     names = save_tables(outdir, stem, dataset, described, {"mse": errors, "ssim": similarities})
-    images = dataset.images[shuffled[: args.num]]
+    images = dataset.images[random_rows(len(dataset), args.num, args.seed or 0)]
     pairs = figures.interleave(images, reconstruct(loaded.model, images), COLUMNS)
     figures.save_grid(outdir / f"{stem}.png", pairs, COLUMNS)
     names.append(f"{stem}.png")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..device import backend, distributed, interrupts
+from ..device.randomness import random_rows
 from ..errors import InputError
 from ..evaluation.scores import reconstruct, sample_rows
 from ..models import MixtureModel
@@ -139,8 +140,9 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
 
 
 def save_pictures(run: Run) -> dict[str, np.ndarray]:
-    """Reconstructions of the first test images, and samples, as they are now."""
-    model, originals = run.trainer.model, run.splits.test.images[:PICTURED_IMAGES]
+    """Reconstructions of random test images, always the same, and samples, as they are now."""
+    model, images = run.trainer.model, run.splits.test.images
+    originals = images[random_rows(len(images), PICTURED_IMAGES)]
     model.eval()
     rows = sample_rows(model, SAMPLES_PER_COMPONENT)
     return save_progress(

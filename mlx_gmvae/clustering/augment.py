@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..data.images import Images
+from ..device.randomness import random_rows
 from ..errors import InputError
 from . import affine
 from .descriptors import describe
@@ -139,7 +140,7 @@ def fitting(images: Images) -> str:
     coloured images without one; mirrors where a mirrored image is as near to the others as it was
     before, which a mirrored letter is not.
     """
-    rows = np.random.default_rng(0).permutation(len(images))[:LOOKED_AT]
+    rows = random_rows(len(images), LOOKED_AT)
     some = images[np.sort(rows)]
     kinds = ["affine"]
     if has_empty_ground(some):

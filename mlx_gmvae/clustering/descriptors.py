@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config.record import require_choice
 from ..data.images import Images
+from ..device.randomness import random_rows
 from ..models.enlarge import bicubic
 from .patches import patch_descriptor
 
@@ -56,7 +57,7 @@ def _described(
     if num <= MOST_FITTED:
         grey = reduced(images, grey=True)
         return np.concatenate([_principal(part(grey), dims)[0] for part, dims in parts], axis=1)
-    some = reduced(images[np.linspace(0, num - 1, MOST_FITTED, dtype=np.int64)], grey=True)
+    some = reduced(images[np.sort(random_rows(num, MOST_FITTED))], grey=True)
     projections = [(part, _principal(part(some), dims)[1]) for part, dims in parts]
     del some
     blocks = []

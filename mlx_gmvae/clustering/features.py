@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data.arrays import read_arrays
 from ..data.splits import Dataset, Splits
+from ..device.randomness import random_rows
 from ..errors import InputError
 from .descriptors import describe
 
@@ -110,7 +111,7 @@ def _require_order(path: str, features: np.ndarray, images: np.ndarray) -> None:
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(0)
-    rows = np.sort(rng.permutation(len(images))[:CHECKED])
+    rows = np.sort(random_rows(len(images), CHECKED, rng))
     if len(rows) < FEWEST_CHECKED:
         return
     described = describe(images[rows], "hog")

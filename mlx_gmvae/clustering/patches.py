@@ -11,6 +11,7 @@ from ..data.batches import as_float
 from ..data.images import Images
 from ..device import distributed
 from ..device.progress import progress
+from ..device.randomness import random_rows
 from ..models.patches import KINDS, PatchEncoder, PatchLayer, contrasts, windows
 
 SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
@@ -75,7 +76,7 @@ def learn(layer: PatchLayer, images: Images) -> None:
 
 def _some(num: int) -> np.ndarray:
     """Rows of images to learn from."""
-    return np.sort(np.random.default_rng(0).permutation(num)[:IMAGES_SEEN])
+    return np.sort(random_rows(num, IMAGES_SEEN))
 
 
 def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

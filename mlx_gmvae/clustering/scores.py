@@ -8,7 +8,7 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.images import Rows
-from ..device.randomness import preserved_random_state
+from ..device.randomness import preserved_random_state, random_rows
 from ..models import MixtureModel
 from .choices import fitted
 from .neighbours import draw_partners, neighbour_graph
@@ -36,7 +36,7 @@ def pair_scores(
         config = dataclasses.replace(config, features=None)
     config = fitted(config, images)
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(images))[:PAIR_IMAGES])
+    rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
     some = Rows(images, rows)
     if graph is None:
         near = neighbour_graph(some, config.neighbours, config.descriptor)

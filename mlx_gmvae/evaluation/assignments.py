@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data.splits import Dataset
+from ..device.randomness import random_rows
 from ..report import tables
 from ..report.outputs import files_named
 from ..report.sheets import Section, save_sheet
@@ -112,7 +113,7 @@ class Assignments:
             kinds = {"by predicted class": self.predicted}
         if self.dataset.labels is not None:
             kinds["by label"] = self.dataset.label_names
-        some = np.random.default_rng(0).permutation(len(self.dataset))[:num]
+        some = random_rows(len(self.dataset), num)
         return {title: each[some] for title, each in kinds.items()}, some
 
     def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ..device.randomness import random_rows
 from ..models import LatentVariableModel, MixtureModel
 from ..report.figures import interleave
 from ..report.summary import Block, Picture
+from ..report.words import SETS
 from .assignments import Assignments
 from .scores import reconstruct, sample_rows
 
@@ -25,14 +27,17 @@ DIAGRAMS = {
 
 
 def figures_block(scores: dict[str, Any], text: str) -> Block:
-    """The figures in a metrics.json, a line for each group of them."""
+    """The figures in a metrics.json, a line for each group of them and which images it is of."""
     shown = {}
     for name, value in scores.items():
         if isinstance(value, dict):
             numbers = {key: v for key, v in value.items() if isinstance(v, int | float)}
             if numbers:
                 listed = (f"{_words(key)} {number:.4g}" for key, number in numbers.items())
-                shown[_words(name)] = ", ".join(listed)
+                split = value.get("split", scores.get("split"))
+                kind = _words(name.removeprefix("test_"))
+                line = f"{kind}, {SETS[split]}" if split in SETS else kind
+                shown[line] = ", ".join(listed)
         elif isinstance(value, int | float | str):
             shown[_words(name)] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return Block("Figures", text, shown)
@@ -77,7 +82,7 @@ def anomalies_block(found: Assignments) -> Block:
 
 def reconstructions_block(model: LatentVariableModel, images: np.ndarray) -> Block:
     """Images above their reconstructions."""
-    some = images[:RECONSTRUCTED]
+    some = images[random_rows(len(images), RECONSTRUCTED)]
     pairs = interleave(some, reconstruct(model, some), SHOWN)
     text = "Held-out images, and below them what their latents say of them."
     return Block("Reconstructions", text, pictures=[Picture("", pairs, SHOWN)])

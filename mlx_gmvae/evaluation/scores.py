@@ -9,7 +9,7 @@ import numpy as np
 from ..data.batches import batch_size, in_batches, over_batches, with_progress
 from ..data.images import Images, Rows
 from ..device.backend import choose_fusing
-from ..device.randomness import preserved_random_state
+from ..device.randomness import preserved_random_state, random_rows
 from ..errors import InputError
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
@@ -90,13 +90,20 @@ def anomaly_scores(
 ) -> np.ndarray:
     """How unlikely each image is, (N,), nats: higher is stranger.
 
-    "importance": the negative importance bound of 5 draws; "elbo": the negative ELBO.
+    "importance": the negative importance bound of 5 draws; "elbo": the negative ELBO; "deviance":
+    how far the importance bound is below the log-likelihood of the saturated model, whose mean is
+    the image itself. A Bernoulli bound takes the entropy of the grey values with it, by which
+    mid-grey textures are unlikely whatever they show; the deviance does not.
     """
+    what = "anomaly scores"
     with preserved_random_state():
         mx.random.seed(seed)
         if kind == "elbo":
-            return over_batches(model.negative_elbo, images, what="anomaly scores")
-        return -_importance_bounds(model, images, ANOMALY_SAMPLES, "anomaly scores")
+            return over_batches(model.negative_elbo, images, what=what)
+        found = -_importance_bounds(model, images, ANOMALY_SAMPLES, what)
+        if kind == "deviance":
+            found += over_batches(model.likelihood.saturated_log_prob, images)
+        return found
 
 
 def _importance_bounds(
@@ -118,36 +125,46 @@ def component_gaussians(model: MixtureModel) -> Gaussians:
 def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:
     """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
 
-    The importance bound takes 100 draws. It is measured of at most the first 128 images, fewer
+    The importance bound takes 100 draws. It is measured of at most 128 random images, fewer
     large ones, and the ELBO of all is raised by what it is above theirs (a control variate: the
-    bounds of an image differ far less than images do).
+    bounds of an image differ far less than images do). Bits per dimension are left out where
+    `bits_per_dim` knows none.
     Always with the same noise; MLX's random state stays as it was.
     """
     with preserved_random_state():
         mx.random.seed(0)
         terms, errors, similarities = _bound_and_reconstructions(model, images)
         affordable = max(1, IMPORTANCE_PIXELS // math.prod(images.shape[1:]))
-        some = images[: min(IMPORTANCE_IMAGES, affordable)]
+        rows = np.sort(random_rows(len(images), min(IMPORTANCE_IMAGES, affordable)))
+        some = Rows(images, rows)
         bounds = _importance_bounds(model, some, IMPORTANCE_SAMPLES, "importance bound")
     elbos = -sum(terms.values(), np.zeros(len(images)))
     scores = {name: float(values.mean()) for name, values in sorted(terms.items())}
     scores["elbo"] = float(elbos.mean())
-    scores["importance_bound"] = scores["elbo"] + float((bounds - elbos[: len(some)]).mean())
+    scores["importance_bound"] = scores["elbo"] + float((bounds - elbos[rows]).mean())
     scores["importance_images"] = len(some)
-    scores["bits_per_dim"] = _bits_per_dim(-scores["elbo"], images)
+    bits = bits_per_dim(model, -scores["elbo"])
+    if bits is not None:
+        scores["bits_per_dim"] = bits
     scores |= {"mse": float(errors.mean()), "ssim": float(similarities.mean())}
     return scores
 
 
-def bits_per_dim(model: LatentVariableModel, images: np.ndarray) -> float:
-    """The negative ELBO in bits per pixel and channel, by at most a thousand of the images."""
-    some = np.random.default_rng(0).permutation(len(images))[:SURVEYED_IMAGES]
-    surveyed = Rows(images, np.sort(some))
-    return _bits_per_dim(float(anomaly_scores(model, surveyed, "elbo").mean()), images)
+def surveyed_elbo(model: LatentVariableModel, images: np.ndarray) -> float:
+    """The mean ELBO of at most a thousand random images, nats per image."""
+    rows = np.sort(random_rows(len(images), SURVEYED_IMAGES))
+    return -float(anomaly_scores(model, Rows(images, rows), "elbo").mean())
 
 
-def _bits_per_dim(nats: float, images: np.ndarray) -> float:
-    return nats / math.log(2) / math.prod(images.shape[1:])
+def bits_per_dim(model: LatentVariableModel, nats: float) -> float | None:
+    """What a lossless code of 8-bit images needs per pixel and channel, by a negative ELBO.
+
+    None where the likelihood says nothing of that: a Bernoulli's of grey values.
+    """
+    log_bins = model.likelihood.log_bins
+    if log_bins is None:
+        return None
+    return (nats / math.prod(model.config.image_shape) + log_bins) / math.log(2)
 
 
 def _bound_and_reconstructions(

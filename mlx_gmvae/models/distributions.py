@@ -16,7 +16,8 @@ from ..device.parallel import current_stream, on_cpu, over_batch
 
 LOG_2PI = math.log(2 * math.pi)
 LOG_VAR_RANGE = (-8.0, 6.0)
-HALF_BIN = 0.5 / 255
+BIN = 1 / 255  # between neighbouring values of 8 bits
+HALF_BIN = 0.5 * BIN
 FIRST_LOG_SCALE = -2.5  # a scale of 21 grey levels
 LOG_SCALE_RANGE = (-7.0, 1.0)
 
@@ -116,6 +117,16 @@ class Bernoulli(NamedTuple):
         """Expected pixels in [0, 1]."""
         return mx.sigmoid(logits)
 
+    def saturated_log_prob(self, x: mx.array) -> mx.array:
+        """log p(x) of the saturated model, whose mean is x itself: minus the pixels' entropy."""
+        inside = mx.clip(x, 1e-7, 1 - 1e-7)
+        return (x * mx.log(inside) + (1 - x) * mx.log1p(-inside)).sum(axis=(-3, -2, -1))
+
+    @property
+    def log_bins(self) -> None:
+        """A cross-entropy of grey values is no code for them, however it is scaled."""
+        return None
+
 
 def _cross_entropy():  # type: ignore[no-untyped-def]
     """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for a stream of the CPU.
@@ -183,6 +194,19 @@ class Gaussian(NamedTuple):
         """Expected pixels, clipped to [0, 1] as images are."""
         return mx.clip(mean, 0, 1)
 
+    def saturated_log_prob(self, x: mx.array) -> mx.array:
+        """log p(x) of the saturated model, whose mean is x itself: the same for all images."""
+        return self.log_prob(x, x)
+
+    @property
+    def log_bins(self) -> float | None:
+        """log 255: the density at k/255, times the 1/255 between values, is the probability of k.
+
+        None where `sigma` is smaller than that: the 256 products then no longer sum to 1. Compare
+        Theis et al. 2016, section 3.1, where bins have width 1.
+        """
+        return -math.log(BIN) if self.sigma >= BIN else None
+
 
 class Logistic(nn.Module):
     """Independent logistic pixels in 256 bins, of one learned scale for each channel.
@@ -218,6 +242,15 @@ class Logistic(nn.Module):
     def mean(self, location: mx.array) -> mx.array:
         """Expected pixels, but for the ends of the range, clipped to [0, 1] as images are."""
         return mx.clip(location, 0, 1)
+
+    def saturated_log_prob(self, x: mx.array) -> mx.array:
+        """log p(x) of the saturated model, whose location is x itself."""
+        return self.log_prob(x, x)
+
+    @property
+    def log_bins(self) -> float:
+        """0: these are probabilities of the 256 values as they stand."""
+        return 0.0
 
 
 Likelihood = Bernoulli | Gaussian | Logistic

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..device.randomness import random_rows
 from ..errors import InputError
 from .distributions import LOG_VAR_RANGE, Normal, log_responsibilities
 
@@ -83,7 +84,7 @@ class GaussianMixture(nn.Module):
             raise InputError(
                 f"{len(latents)} images cannot be fitted by K = {len(self.logits)} components"
             )
-        some = np.random.default_rng(seed).permutation(len(latents))[:FIT_POINTS]
+        some = random_rows(len(latents), FIT_POINTS, seed)
         fitted = BayesianGaussianMixture(
             n_components=len(self.logits),
             covariance_type="diag",

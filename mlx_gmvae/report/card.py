@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..device.files import whole
+from .words import SETS
 
 PICTURES = {
     "samples.png": "samples, a row per component",
@@ -32,6 +33,7 @@ def write_card(
 ) -> None:
     """Write a card beside a model.npz, with the pictures that lie there and `metrics` in groups.
 
+    The groups say by "split" which images they are of.
     `made_with` names what has to be the same for the same weights to come out.
     """
     lines = [
@@ -42,14 +44,19 @@ def write_card(
         f"\n# {title}\n",
         text,
         f"\n```bash\n{command}\n```\n",
-        "## Figures\n",
-        "| | |\n|---|---|",
+        "## Figures",
     ]
-    for group, values in metrics.items():
-        if isinstance(values, dict):
-            numbers = {key: v for key, v in values.items() if isinstance(v, (int, float))}
-            lines += [f"| {group}: {key} | {value:.5g} |" for key, value in numbers.items()]
-    lines.append("\nOf held-out images; if they have labels, training never saw them.")
+    for split, text in SETS.items():
+        rows = [
+            f"| {group}: {key} | {value:.5g} |"
+            for group, values in metrics.items()
+            if isinstance(values, dict) and values.get("split") == split
+            for key, value in values.items()
+            if isinstance(value, (int, float))
+        ]
+        if rows:
+            lines += [f"\nOf {text}:\n", "| | |\n|---|---|", *rows]
+    lines.append("\nIf the images have labels, training never saw them.")
     shown = {name: text for name, text in PICTURES.items() if (path.parent / name).is_file()}
     lines += [f"\n![{text}]({name})" for name, text in shown.items()]
     lines += [

@@ -17,7 +17,7 @@ def training_curves(history: list[dict[str, Any]]) -> list[dict[str, Lines]]:
     """Rows of diagrams by title, each with its lines over epochs, nats per image.
 
     Of records of epochs: the weighted loss, the negative bound in training and, if there is one, of
-    the images held out, and the terms of both.
+    the validation images, and the terms of both.
     """
     series = {name: [record[name] for record in history] for name in history[0]}
     terms = [name for name in series if name not in NOT_TERMS]
@@ -25,7 +25,7 @@ def training_curves(history: list[dict[str, Any]]) -> list[dict[str, Lines]]:
     divergences = {name.removeprefix("kl_"): series[name] for name in terms if "kl" in name}
     rows = {
         "loss, as weighted": {"": series["loss"]},
-        "negative bound": {"training": bound, "held out": series.get("validation", [])},
+        "negative bound": {"training": bound, "validation": series.get("validation", [])},
         **{name: {"": series[name]} for name in terms if "kl" not in name},
         "KL of q from the prior": divergences,
     }

@@ -1,4 +1,6 @@
-"""Seconds and epochs as people say them."""
+"""Seconds, epochs and sets of images as people say them."""
+
+SETS = {"train": "training images", "test": "held-out images", "all": "all images"}
 
 
 def duration(seconds: float) -> str:

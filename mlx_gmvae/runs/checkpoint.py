@@ -19,6 +19,7 @@ from ..config import ModelConfig
 from ..data.arrays import Shapes, array_shapes, read_arrays
 from ..device.files import whole
 from ..errors import InputError
+from ..evaluation.scores import bits_per_dim
 from ..models import LatentVariableModel, build_model
 from . import safetensors
 
@@ -87,7 +88,20 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
     if not all(isinstance(part, dict) for part in parts.values()):
         raise InputError(f"{path}: what it says about its data or training is damaged")
+    _correct_bits(model, parts["metrics"])
     return ModelFile(model, **parts)
+
+
+def _correct_bits(model: LatentVariableModel, metrics: dict[str, Any]) -> None:
+    """Bits per dimension as they are now: up to 0.2.0 there were some for every likelihood."""
+    scores = metrics.get("generative")
+    if not isinstance(scores, dict) or "bits_per_dim" not in scores:
+        return
+    elbo = scores.get("elbo")
+    bits = bits_per_dim(model, -elbo) if isinstance(elbo, float) else None
+    del scores["bits_per_dim"]
+    if bits is not None:
+        scores["bits_per_dim"] = bits
 
 
 def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, Any]) -> None:

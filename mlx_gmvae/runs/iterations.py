@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..data.splits import Dataset
+from ..device.randomness import random_rows
 from ..evaluation.metrics import clustering_scores
 from ..evaluation.scores import generative_scores, latents, responsibilities
 from ..models import MixtureModel
@@ -28,7 +29,7 @@ def compare_iterations(folder: Path, num: int, test: Dataset) -> list[dict[str, 
     """
     rows = []
     planes, maps = [], []
-    some = np.sort(np.random.default_rng(0).permutation(len(test))[:POINTS])
+    some = np.sort(random_rows(len(test), POINTS))
     for iteration in range(num):
         model = load_model(iteration_file(folder, iteration)).model
         assert isinstance(model, MixtureModel)
