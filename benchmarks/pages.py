@@ -59,6 +59,11 @@ BASELINES = {  # sets by the experiment that they stand beside
     "digits": "digits, K=10",
     "photos": "photos, K=10",
 }
+ANOMALY_SCORES = (
+    "deviance", "importance", "elbo", "MSE", "1 - SSIM", "likelihood ratio", "typicality",
+    "typicality of the deviance", "input complexity",
+)  # fmt: skip
+MAIN_SCORES = 5  # the first ones
 METHODS = ("k-means", "Gaussian mixture", "spectral")
 WORKLOADS = {
     "VAE conv, 64x64x1, batch 128": "VAE 64x64",
@@ -253,6 +258,21 @@ def decoders() -> str:
     return markdown(["", "likelihood", "epochs", *names.values()], rows)
 
 
+def anomalies() -> str:
+    """AUCs by score and set: all scores of the default likelihood, the main ones of the others."""
+    results = kept("anomalies")
+    cases = list(results["bernoulli"])
+    rows = []
+    for likelihood, found in results.items():
+        for score in ANOMALY_SCORES[: None if likelihood == "bernoulli" else MAIN_SCORES]:
+            row = [likelihood, score]
+            for case in cases:
+                values = [run[score] for run in found.get(case, {}).values()]
+                row.append(spread(values, 3) if values else "")
+            rows.append(row)
+    return markdown(["model", "score", *cases], rows)
+
+
 def frechet() -> str:
     titles = {
         "distance": ("distance", 1, 2), "sample_purity": ("purity %", 100, 1),
@@ -286,6 +306,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tables": tables,
     "throughput": throughput,
     "decoders": decoders,
+    "anomalies": anomalies,
     "frechet": frechet,
     "soak": soak,
 }

@@ -65,7 +65,7 @@ MODELS = {
     ),
 }
 FIGURES = {
-    "elbo": ("ELBO", 1), "importance_bound": ("bound", 1), "bits_per_dim": ("bits/dim", 3),
+    "elbo": ("ELBO", 1), "importance_bound": ("bound", 1),
     "mse": ("MSE", 4), "ssim": ("SSIM", 3),
     "accuracy": ("ACC", 3), "nmi": ("NMI", 3), "ari": ("ARI", 3), "purity": ("purity", 3),
 }  # fmt: skip

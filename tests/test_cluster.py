@@ -176,7 +176,7 @@ def test_anomalies_are_what_does_not_look_like_the_training_images(
     strange = np.random.default_rng(0).permuted(images.reshape(len(images), -1), axis=1)
     both = np.concatenate([images, strange.reshape(images.shape)])
     is_strange = np.arange(len(both)) >= len(images)
-    for kind in ("importance", "elbo"):
+    for kind in ("deviance", "importance", "elbo"):
         scores = anomaly_scores(model, both, kind)
         assert roc_auc_score(is_strange, scores) > 0.95
         np.testing.assert_array_equal(scores, anomaly_scores(model, both, kind))
@@ -191,8 +191,10 @@ def test_anomaly_scores_are_saved_and_the_worst_shown(
     assert cluster.main(options.split()) == 0
     scores = [float(row["anomaly"]) for row in rows_of(tmp_path / "assignments.csv")]
     assert max(scores) > np.median(scores) > 0
+    expected = anomaly_scores(load_model(digits_run / "model.npz").model, digits.test.images)
+    np.testing.assert_allclose(scores, expected, atol=0.001)
     title, (section,) = sheets["anomalies.png"]
-    assert title == "the 12 least likely of 359 images, strangest first"
+    assert title == "the 12 strangest of 359 images, worst first"
     places = places_of(section.images, digits.test.images)
     assert [scores[place] for place in places] == sorted(scores, reverse=True)[:12]
     assert section.captions == [

@@ -1,6 +1,7 @@
 """A trained model over a whole set: what is measured repeats itself and leaves no trace."""
 
 from pathlib import Path
+from typing import Any
 
 import train
 from mlx_gmvae.cli import train as train_script
@@ -104,12 +105,13 @@ def test_pictures_of_sorted_images_are_not_of_one_class(
     assert 0 < is_grey.sum() < 10
 
     pictured = []
-    keep = train_script.save_progress
-    monkeypatch.setattr(
-        train_script,
-        "save_progress",
-        lambda *args, **names: (pictured.append(args[2]), keep(*args, **names))[1],
-    )
+    save_progress = train_script.save_progress
+
+    def noted(*args: Any, **names: Any) -> dict[str, np.ndarray]:
+        pictured.append(args[2])
+        return save_progress(*args, **names)
+
+    monkeypatch.setattr(train_script, "save_progress", noted)
     np.savez(tmp_path / "sorted.npz", images=images)
     options = "--model vae --arch mlp --hidden_dims 8 --latent_dims 2 --epochs 1"
     where = ["--dataset", f"{tmp_path}/sorted.npz", "--outdir", f"{tmp_path}/run"]

@@ -97,7 +97,7 @@ def test_cluster_writes_it_and_it_needs_nothing_else(
     np.testing.assert_allclose(columns["confidence"], confidence, atol=1e-4)
     images = digits.test.images
     model = load_model(digits_run / "model.npz").model
-    scores = anomaly_scores(model, images, "importance")
+    scores = anomaly_scores(model, images)
     np.testing.assert_allclose(columns["anomaly"], scores, atol=0.06)
     assert_shown(data, images)
     assert_shown(data, reconstruct(model, images) * 255, "decoded", atol=1)

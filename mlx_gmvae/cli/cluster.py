@@ -20,6 +20,7 @@ from ..evaluation import overview, sorting
 from ..evaluation.assignments import TABLE, Assignments, earlier_results
 from ..evaluation.explore import save_explorer
 from ..evaluation.scores import (
+    ANOMALY_SCORES,
     anomaly_scores,
     bits_per_dim,
     component_gaussians,
@@ -53,7 +54,6 @@ RARE = (
     "anomaly_score",
     "json",
 )
-ANOMALY_SCORES = ("importance", "elbo")
 
 
 @script
@@ -123,12 +123,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     group.add_argument(
         "--anomalies", type=int, metavar="N",
-        help="score every image (a column of assignments.csv) and show the N least likely in "
+        help="score every image (a column of assignments.csv) and show the N strangest in "
         "anomalies.png; for models without components too",
     )  # fmt: skip
     group.add_argument(
         "--anomaly_score", choices=ANOMALY_SCORES,
-        help="negative importance bound of 5 draws (default), or negative ELBO",
+        help="; ".join(f"{name}: {text}" for name, text in ANOMALY_SCORES.items())
+        + "; the bounds of Bernoulli pixels rank grey textures high whatever they show (default: "
+        "deviance)",
     )  # fmt: skip
     group.add_argument(
         "--save_latents", action="store_true",
@@ -149,7 +151,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
         raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
-    args.anomaly_score = args.anomaly_score or ANOMALY_SCORES[0]
+    args.anomaly_score = args.anomaly_score or next(iter(ANOMALY_SCORES))
     return args
 
 
@@ -263,7 +265,7 @@ def save_summary(
     if found.responsibilities.shape[1] > 1:
         blocks.append(overview.clusters_block(loaded.model, found))
     if found.anomaly is not None:
-        blocks.append(overview.anomalies_block(found))
+        blocks.append(overview.anomalies_block(found, args.anomaly_score))
     blocks.append(overview.diagrams_block(outdir))
     write_summary(outdir / "summary.html", f"Clusters of {Path(dataset.name).name}", blocks)
     print(saved_line(outdir, ["summary.html"]))
@@ -277,9 +279,9 @@ def save_anomalies(
     images, seed = found.dataset.images, args.seed or 0
     found.anomaly = anomaly_scores(loaded.model, images, args.anomaly_score, seed)
     spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
-    print_scores("anomaly score, nats", spread)
+    print_scores(f"anomaly score ({args.anomaly_score}), nats", spread)
     found.write_csv(outdir / TABLE)
-    scores["anomaly"] = spread
+    scores["anomaly"] = {"score": args.anomaly_score, **spread}
     tables.write_json(outdir / "metrics.json", scores)
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))

@@ -15,6 +15,7 @@ from ..device.randomness import random_rows
 from ..evaluation import overview
 from ..evaluation.assignments import Assignments
 from ..evaluation.scores import (
+    ANOMALY_SCORES,
     anomaly_scores,
     component_gaussians,
     generative_scores,
@@ -121,13 +122,13 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
         f"otherwise, figures are of {len(test):,} images that were held out."
     )
     some = found.of(np.sort(random_rows(len(test), SCORED_IMAGES)))
-    some.anomaly = anomaly_scores(model, some.dataset.images, "importance")
+    some.anomaly = anomaly_scores(model, some.dataset.images)
     is_mixture = isinstance(model, MixtureModel)
     blocks = [
         overview.figures_block(metrics, text),
         overview.clusters_block(model, found) if is_mixture else overview.samples_block(model),
         overview.reconstructions_block(model, test.images),
         overview.diagrams_block(folder),
-        overview.anomalies_block(some),
+        overview.anomalies_block(some, next(iter(ANOMALY_SCORES))),
     ]
     write_summary(folder / "summary.html", folder.resolve().name, blocks)

@@ -167,7 +167,7 @@ class Assignments:
     def save_anomalies(self, path: Path, num: int) -> None:
         """A sheet of `strangest`."""
         total = len(self.dataset)
-        title = f"the {min(num, total):,} least likely of {total:,} images, strangest first"
+        title = f"the {min(num, total):,} strangest of {total:,} images, worst first"
         save_sheet(path, title, [self.strangest(num)])
 
     def scores(self) -> dict[str, Any]:

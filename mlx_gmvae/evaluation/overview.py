@@ -11,7 +11,7 @@ from ..report.figures import interleave
 from ..report.summary import Block, Picture
 from ..report.words import SETS
 from .assignments import Assignments
-from .scores import reconstruct, sample_rows
+from .scores import ANOMALY_SCORES, reconstruct, sample_rows
 
 SHOWN = 10  # images of a cluster
 STRANGEST = 20
@@ -69,14 +69,14 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
     return Block(kind, text, pictures=pictures)
 
 
-def anomalies_block(found: Assignments) -> Block:
-    """The least likely images."""
+def anomalies_block(found: Assignments, kind: str) -> Block:
+    """The images with the highest anomaly scores, which are of a `kind` of ANOMALY_SCORES."""
     section = found.strangest(STRANGEST)
     pictures = [
         Picture(", ".join(lines), section.images[row : row + 1], 1)
         for row, lines in enumerate(section.captions or [])
     ]
-    text = f"The least likely of {len(found.dataset):,} images, by their negative bound."
+    text = f"The strangest of {len(found.dataset):,} images, by {kind}: {ANOMALY_SCORES[kind]}."
     return Block("Strange images", text, pictures=pictures)
 
 

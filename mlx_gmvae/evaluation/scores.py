@@ -21,6 +21,11 @@ IMPORTANCE_PIXELS = 1 << 20
 ANOMALY_SAMPLES = 5
 GAUSSIAN_SAMPLES = 2000
 SURVEYED_IMAGES = 1000
+ANOMALY_SCORES = {  # the default first
+    "deviance": "nats from the bound up to a perfect reconstruction",
+    "importance": "negative importance bound of 5 draws, nats",
+    "elbo": "negative ELBO of one draw, nats",
+}
 
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
@@ -86,14 +91,15 @@ def _finite(answers: np.ndarray) -> np.ndarray:
 
 
 def anomaly_scores(
-    model: LatentVariableModel, images: Images, kind: str, seed: int = 0
+    model: LatentVariableModel, images: Images, kind: str = "deviance", seed: int = 0
 ) -> np.ndarray:
-    """How unlikely each image is, (N,), nats: higher is stranger.
+    """How strange each image is, (N,), nats, by one of ANOMALY_SCORES: higher is stranger.
 
     "importance": the negative importance bound of 5 draws; "elbo": the negative ELBO; "deviance":
     how far the importance bound is below the log-likelihood of the saturated model, whose mean is
-    the image itself. A Bernoulli bound takes the entropy of the grey values with it, by which
-    mid-grey textures are unlikely whatever they show; the deviance does not.
+    the image itself (half the deviance of generalised linear models). A Bernoulli's bound contains
+    the entropy of the grey values, so that mid-grey textures score high whatever they show; the
+    deviance does not. With a Gaussian both rank images alike.
     """
     what = "anomaly scores"
     with preserved_random_state():
