@@ -75,7 +75,7 @@ def dense_vae(side: int = 8, **options: object) -> LatentVariableModel:
     model = build_model(
         ModelConfig.from_dict({"model": "vae", "latent_dims": 2} | config | options)
     )
-    model.load_weights([(name, 2.5 * value) for name, value in model.arrays().items()])
+    model.load_weights([(name, 4 * value) for name, value in model.arrays().items()])
     model.eval()
     return model
 
