@@ -34,6 +34,7 @@ from .models import MixtureModel, build_model, kind_of
 from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
 from .training.defaults import for_model, for_set_size
+from .training.division import training_part
 from .training.number import number_of_clusters
 from .training.train import History
 from .training.trainer import Trainer
@@ -260,9 +261,11 @@ class GMVAEClusterer(
         training = for_model(training, config, set(wanted))
         graph = None
         if of_table and training.pair_weight and training.neighbours:
-            graph = nearest(images.reshape(len(images), -1), training.neighbours)
+            rows = training_part(images, training)[:]
+            graph = nearest(rows.reshape(len(rows), -1), training.neighbours)
         if is_auto:
-            found, graph = number_of_clusters(config, training, images, graph)
+            seen = training_part(images, training)
+            found, graph = number_of_clusters(config, training, seen, graph)
             config = ModelConfig.from_dict(config.to_dict() | {"K": found.clusters})
         return config, training, graph
 

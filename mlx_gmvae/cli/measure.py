@@ -55,7 +55,7 @@ def measure(run: Run) -> None:
     if isinstance(model, MixtureModel):
         found = Assignments(test, responsibilities(model, test.images))
         metrics |= found.scores()
-        train = run.splits.train.images
+        train = run.trainer.training_images
         metrics["pairs"] = pair_scores(model, train, config, graph=run.trainer.neighbours)
         print_scores("training images, without labels", metrics["pairs"])
         # By the distortions of the training images, so that both are of the same objective.

@@ -27,6 +27,7 @@ from ..runs.checkpoint import ModelFile, load_model
 from ..runs.folder import RunFolder, SavedRun, run_name
 from ..runs.lock import locked
 from ..training.defaults import for_model, for_set_size
+from ..training.division import divide, training_part
 from ..training.initial import start_from
 from ..training.number import Number, number_of_clusters, require_findable, steps_to_find
 from ..training.trainer import Trainer
@@ -101,7 +102,8 @@ def planned(args: argparse.Namespace) -> Plan:
     plan = Plan(splits, source, model_config, train_config, initial=initial, origin=origin)
     if train_config.features and train_config.neighbours:
         features = load_features(train_config.features, splits)
-        plan = plan._replace(graph=nearest(features, train_config.neighbours))
+        rows, _ = divide(len(features), train_config)
+        plan = plan._replace(graph=nearest(features[rows], train_config.neighbours))
     return with_number(plan) if is_auto else plan
 
 
@@ -110,7 +112,7 @@ def with_number(plan: Plan) -> Plan:
     require_findable(plan.model, plan.training)
     if distributed.size() > 1:
         raise InputError("--K auto runs in one process; find K there, then give it to all")
-    images = plan.splits.train.images
+    images = training_part(plan.splits.train.images, plan.training)
     steps = steps_to_find(len(images), plan.training)
     print(f"finding the number of clusters: {steps:,} steps before the training", flush=True)
     number, graph = number_of_clusters(plan.model, plan.training, images, plan.graph)
@@ -164,7 +166,7 @@ def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter |
 
 def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
     """The neighbour graph that the pair objective needs: found or read by one process, for all."""
-    images, config = trainer.images, trainer.config
+    images, config = trainer.training_images, trainer.config
     if trainer.objective.pairs is None:
         return
     if distributed.is_first():

@@ -100,12 +100,14 @@ def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
     num = len(described)
     if num <= EXACT_LIMIT:
         return [np.arange(num)]
-    cells = MiniBatchKMeans(math.ceil(2 * num / EXACT_LIMIT), random_state=0).fit_predict(described)
+    means = MiniBatchKMeans(math.ceil(2 * num / EXACT_LIMIT), random_state=0).fit(described)
+    distances = means.transform(described)
+    # A cell of a few odd images has no k neighbours to offer: its images join the next cell.
+    is_small = np.bincount(means.labels_, minlength=distances.shape[1]) <= k
+    distances[:, is_small] = np.inf
+    cells = distances.argmin(axis=1)
     parts = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-    halves = [half for part in parts for half in np.array_split(part, 1 + len(part) // EXACT_LIMIT)]
-    if min(map(len, halves)) <= k:  # a cell of a few odd images joins the rest
-        return [np.concatenate(halves)]
-    return halves
+    return [half for part in parts for half in np.array_split(part, 1 + len(part) // EXACT_LIMIT)]
 
 
 def _without_self(found: np.ndarray, start: int) -> np.ndarray:

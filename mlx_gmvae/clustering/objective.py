@@ -105,20 +105,24 @@ class PairObjective:
         """
         pairs = self.distorted(mx.concatenate([x, partners]), drawn)
         if self.heads is None and self.parts is None:
-            terms = self.terms(self.model.log_cluster_probabilities(pairs))
+            log_q = self.model.log_cluster_probabilities(pairs)
+            (terms,) = _shared_terms([(log_q, self.log_prior)])
             return self.loss(terms, balance), terms
         features = self.model.classifier.features(pairs)
-        loss = mx.array(0.0)
+        is_taught = self.parts is not None and self.stage == Stage.TEACHING
+        layer = self.model.classifier.out if is_taught or self.heads is None else self.heads
+        asked = [(log_responsibilities(layer(features)), self._log_sizes())]
         if self.parts is not None and self.stage in (Stage.DIVIDING, Stage.TEACHING):
-            loss = teaching * self._parted(self.parts, features, balance)
-        if self.heads is not None and self.stage != Stage.TEACHING:
-            terms = self.terms(log_responsibilities(self.heads(features)))
+            asked.append(_of_equal_size(self.parts(features)))
+        terms, *of_parts = _shared_terms(asked)
+        loss = mx.array(0.0)
+        if self.parts is not None and of_parts:
+            loss = teaching * self._recorded(self.parts, self.loss(of_parts[0], balance)).mean()
+        if self.heads is not None and not is_taught:
             losses = self._recorded(self.heads, self.loss(terms, balance))
             return loss + losses.mean(), {n: t[self.heads.chosen] for n, t in terms.items()}
-        log_q = log_responsibilities(self.model.classifier.out(features))
-        terms = self.terms(log_q)
-        if self.parts is not None and self.stage == Stage.TEACHING:
-            loss = loss + teaching * self._taught(self.parts, features, log_q)
+        if self.parts is not None and is_taught:
+            loss = loss + teaching * self._taught(self.parts, features, asked[0][0])
             return loss + (1 - teaching) * self.loss(terms, balance), terms
         return loss + self.loss(terms, balance), terms
 
@@ -128,10 +132,13 @@ class PairObjective:
         Scalars, or one number per head.
         """
         half = len(log_q) // 2
-        log_prior = self.log_prior
+        return pair_terms(log_q[:half], log_q[half:], self._log_sizes())
+
+    def _log_sizes(self) -> mx.array:
+        """log p(y), (K,): the sizes to expect, which are those that were found if there are any."""
         if self.parts is not None and self.stage == Stage.TEACHING:
-            log_prior = mx.log(self.parts.sizes)
-        return pair_terms(log_q[:half], log_q[half:], log_prior)
+            return mx.log(self.parts.sizes)
+        return self.log_prior
 
     def loss(self, terms: dict[str, mx.array], weight: float | mx.array) -> mx.array:
         """The loss above, for balance = `weight`.
@@ -144,14 +151,9 @@ class PairObjective:
         """The loss above for the parts alone, of distorted images and their partners."""
         assert self.parts is not None
         pairs = self.distorted(mx.concatenate([x, partners]))
-        return self._parted(self.parts, self.model.classifier.features(pairs), weight)
-
-    def _parted(self, parts: Parts, features: mx.array, weight: mx.array) -> mx.array:
-        """The loss above for parts, of equal size."""
-        log_q = log_responsibilities(parts(features))
-        half, num = len(log_q) // 2, log_q.shape[-1]
-        terms = pair_terms(log_q[:half], log_q[half:], log_balance_prior("uniform", num))
-        return self._recorded(parts, self.loss(terms, weight)).mean()
+        asked = [_of_equal_size(self.parts(self.model.classifier.features(pairs)))]
+        (terms,) = _shared_terms(asked)
+        return self._recorded(self.parts, self.loss(terms, weight)).mean()
 
     def _recorded(self, heads: Heads, losses: mx.array) -> mx.array:
         if heads.training:
@@ -167,17 +169,46 @@ class PairObjective:
         return -(partners * log_q).sum(axis=-1).mean()
 
 
+def _of_equal_size(logits: mx.array) -> tuple[mx.array, mx.array]:
+    """Return log q (2 B, ..., K) of logits, and the log p (K,) of equal sizes."""
+    return log_responsibilities(logits), log_balance_prior("uniform", logits.shape[-1])
+
+
+def _shared_terms(asked: list[tuple[mx.array, mx.array]]) -> list[dict[str, mx.array]]:
+    """Return `pair_terms` of each log q (2 B, ..., K) and log p (K,), over all processes.
+
+    They exchange their means of q at once. The entropy of the mean over one share of a batch is
+    lower, the more the smaller the share is.
+    """
+    halves = [(log_q[: len(log_q) // 2], log_q[len(log_q) // 2 :]) for log_q, _ in asked]
+    means = distributed.shared_means([mean_probabilities(*each) for each in halves])
+    return [
+        pair_terms(*each, log_prior, mean)
+        for each, (_, log_prior), mean in zip(halves, asked, means, strict=True)
+    ]
+
+
+def mean_probabilities(log_q: mx.array, log_q_partner: mx.array) -> mx.array:
+    """Return the mean of q(y|x) over images and partners, (..., K), from log q (B, ..., K)."""
+    return 0.5 * (mx.exp(log_q).mean(axis=0) + mx.exp(log_q_partner).mean(axis=0))
+
+
 def pair_terms(
-    log_q: mx.array, log_q_partner: mx.array, log_prior: mx.array
+    log_q: mx.array,
+    log_q_partner: mx.array,
+    log_prior: mx.array,
+    mean: mx.array | None = None,
 ) -> dict[str, mx.array]:
     """Disagreement of pairs, entropy of the mean, and its KL from the prior, nats.
 
     The entropy is relative to the prior, log K - KL(mean || prior), so that it is largest where the
     mean is the prior; for a uniform prior it is the plain one, H(mean).
 
-    Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between.
+    Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between. `mean` is
+    that of q(y|x) over a larger batch of which these images are a share, (..., K).
     """
-    mean = 0.5 * (mx.exp(log_q).mean(axis=0) + mx.exp(log_q_partner).mean(axis=0))
+    if mean is None:
+        mean = mean_probabilities(log_q, log_q_partner)
     log_mean = mx.log(mx.maximum(mean, 1e-12))
     entropy = -(mean * log_mean).sum(axis=-1)
     # Exactly 0 for a uniform prior, which so trains as if there were no other.

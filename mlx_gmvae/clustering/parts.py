@@ -14,6 +14,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..data.batches import over_batches
+from ..data.images import Images
 from ..models.base import MixtureModel
 from .heads import Heads
 
@@ -98,7 +99,7 @@ def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int
 
 
 def groups_of_parts(
-    model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
+    model: MixtureModel, parts: Parts, images: Images, graph: np.ndarray
 ) -> Grouping:
     """Clusters of parts, by the neighbours of uint8 images.
 
@@ -119,7 +120,7 @@ def groups_of_parts(
 
 
 def part_links(
-    model: MixtureModel, parts: Parts, images: np.ndarray, graph: np.ndarray
+    model: MixtureModel, parts: Parts, images: Images, graph: np.ndarray
 ) -> list[np.ndarray]:
     """`links` of the parts that uint8 images (N, H, W, C) are in, by each copy."""
     features = over_batches(model.classifier.features, images)
@@ -129,7 +130,7 @@ def part_links(
 
 
 def _features_and_parts(
-    model: MixtureModel, parts: Parts, images: np.ndarray
+    model: MixtureModel, parts: Parts, images: Images
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer sees of each image, (N, F), and q(part|x), (N, P), by the best copy."""
     features = over_batches(model.classifier.features, images)

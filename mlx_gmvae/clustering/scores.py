@@ -7,7 +7,7 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import over_batches
-from ..data.images import Rows
+from ..data.images import Images, Rows
 from ..device.randomness import preserved_random_state, random_rows
 from ..models import MixtureModel
 from .choices import fitted
@@ -20,7 +20,7 @@ PAIR_IMAGES = 10_000
 
 def pair_scores(
     model: MixtureModel,
-    images: np.ndarray,
+    images: Images,
     config: TrainConfig,
     seed: int = 0,
     graph: np.ndarray | None = None,
@@ -55,7 +55,7 @@ def pair_scores(
     terms = objective.terms(mx.array(np.concatenate([distorted, other])))
     clusters = plain.argmax(axis=1)
     # Sizes that were found are as free as those of "free".
-    is_auto = config.balance == "auto"
+    is_auto = config.balance == "auto" and model.has_classifier
     weight = FREE_BALANCE if is_auto else balance_weight(config, config.epochs)
     theirs = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
     return {

@@ -144,10 +144,10 @@ def _place(array: np.ndarray) -> tuple[Any, ...]:
 class Rows:
     """`images[rows]` for readers of one block after another: no copy of more than a block."""
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray):
+    def __init__(self, images: "Images", rows: np.ndarray):
         self._images = images
         self._rows = rows
-        self.shape = (len(rows), *images.shape[1:])
+        self.shape: tuple[int, ...] = (len(rows), *images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -125,6 +125,21 @@ def average(tree: Any) -> Any:
     return average_gradients(tree) if size() > 1 else tree
 
 
+def shared_means(means: list[mx.array]) -> list[mx.array]:
+    """Means over the whole batch from those over this process's share, in one exchange.
+
+    Their gradients are those of this process's share alone: `average` of the gradients makes
+    them those of the whole batch.
+    """
+    if size() == 1:
+        return means
+    own = mx.concatenate([mean.flatten() for mean in means])
+    whole = mx.distributed.all_sum(mx.stop_gradient(own), stream=mx.cpu) / size()
+    own = own + mx.stop_gradient(whole - own)
+    ends = np.cumsum([mean.size for mean in means])[:-1].tolist()
+    return [part.reshape(mean.shape) for part, mean in zip(mx.split(own, ends), means, strict=True)]
+
+
 def any_of(flag: bool) -> bool:
     """Whether the flag is set in any process; all must ask."""
     if size() == 1:

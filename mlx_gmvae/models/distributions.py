@@ -64,6 +64,28 @@ class Normal(NamedTuple):
         return 0.5 * (mx.exp(self.log_var) + self.mean**2 - 1 - self.log_var).sum(axis=-1)
 
 
+def clamped(x: mx.array, low: float, high: float) -> mx.array:
+    """Clip a parameter, but keep the gradient that leads back into the range.
+
+    The gradient of `mx.clip` is 0 outside: a parameter that got there would stay for good.
+    """
+    stream = current_stream()
+
+    @mx.custom_function
+    def clip(x: mx.array) -> mx.array:
+        return mx.clip(x, low, high)
+
+    @clip.vjp
+    def gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
+        with mx.stream(stream):
+            # Descent moves against the gradient: a negative one raises what is too low.
+            is_free = (x >= low) & (x <= high)
+            leads_back = ((x < low) & (cotangent < 0)) | ((x > high) & (cotangent > 0))
+            return mx.where(is_free | leads_back, cotangent, 0)
+
+    return clip(x)  # type: ignore[return-value]
+
+
 def with_same_noise(q: Any, num: int) -> Any:
     """`q` with Normals over (B * num, D) whose every `num` rows draw the same noise, (num, D)."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..device.randomness import random_rows
 from ..errors import InputError
-from .distributions import LOG_VAR_RANGE, Normal, log_responsibilities
+from .distributions import LOG_VAR_RANGE, Normal, clamped, log_responsibilities
 
 FIT_POINTS = 100_000
 FIT_ITERATIONS = 300
@@ -39,7 +39,7 @@ class GaussianMixture(nn.Module):
     @property
     def components(self) -> Normal:
         """N(m_y, s_y^2) over (K, D)."""
-        return Normal(self.mean, mx.clip(self.log_var, *LOG_VAR_RANGE))
+        return Normal(self.mean, clamped(self.log_var, *LOG_VAR_RANGE))
 
     @property
     def log_weights(self) -> mx.array:

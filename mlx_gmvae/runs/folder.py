@@ -11,7 +11,7 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
-from ..data.images import crc32
+from ..data.images import Images, crc32
 from ..data.source import Source
 from ..device.files import whole
 from ..errors import InputError
@@ -188,18 +188,19 @@ class RunFolder:
 
     def load_neighbours(
         self,
-        images: np.ndarray,
+        images: Images,
         config: TrainConfig,
         graph: np.ndarray | None = None,
         checksum: int | None = None,
     ) -> np.ndarray:
         """The neighbour graph of a run's training images: built once, then read back.
 
-        A `graph` or a `checksum` of the images that is known is not found again.
+        A `graph` or a `checksum` that is known is not found again. The checksum is of all images,
+        also of those that are held out for early stopping.
         """
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
         made_from["features"] = config.features
-        checksum = crc32(images) if checksum is None else checksum
+        checksum = crc32(np.asarray(images[:])) if checksum is None else checksum
         made_from |= {"images": len(images), "crc32": checksum}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)

@@ -75,6 +75,9 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         why = "posterior bayes" if "posterior" in kind.options else f"model {model.model}"
         useless.append(({"heads", "parts", "sample_weight"}, f"{why}, which has no classifier"))
         values |= {"heads": 1, "sample_weight": 0.0}
+        if config.balance == "auto":
+            useless.append(({"balance"}, f"{why}, which has no classifier; use uniform"))
+            values["balance"] = "uniform"
     elif config.balance != "auto":
         useless.append(({"parts"}, f"balance {config.balance}, which has no parts"))
     if config.pair_balance == 0 and config.balance != "free":

@@ -1,20 +1,31 @@
-"""Which images are trained on, and which are held out for early stopping."""
+"""The training images, and those held out from them for early stopping."""
 
 import numpy as np
 
 from ..config import TrainConfig
+from ..data.images import Images, Rows
 from ..errors import InputError
 
 VALIDATION_SHARE = 0.1  # of the training images
 MOST_VALIDATION_IMAGES = 5000
+SPLIT_SEED = 0  # one split for all seeds, which then compare and share a neighbour graph
 
 
 def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train on, and those held out for early stopping (none without it)."""
+    """Return the rows to train on and those held out for early stopping (none without it)."""
     if config.early_stopping is None:
         return np.arange(num_images), np.arange(0)
     if num_images < 1 / VALIDATION_SHARE:
         raise InputError(f"--early_stopping holds out a tenth of {num_images} images: too few")
-    order = np.random.default_rng(config.seed).permutation(num_images)
+    order = np.random.default_rng(SPLIT_SEED).permutation(num_images)
     held_out = min(int(VALIDATION_SHARE * num_images), MOST_VALIDATION_IMAGES)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def training_part(images: np.ndarray, config: TrainConfig) -> Images:
+    """Return the images to train on: all, or without a copy those that are not held out.
+
+    Neighbours, visual words and merged sub-clusters are found among these alone.
+    """
+    rows, held_out = divide(len(images), config)
+    return Rows(images, rows) if len(held_out) else images

@@ -4,6 +4,7 @@ recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
     + pair_weight * L_pair + sample_weight * E[-log q(y | E[x|z])],  z ~ p(z|w,y)
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..clustering.objective import PairObjective
 from ..clustering.parts import Grouping, Parts, Stage, groups_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
+from ..data.images import Images
 from ..device import distributed
 from ..device.parallel import on_cpu, side_by_side
 from ..models.base import LatentVariableModel, MixtureModel
@@ -44,6 +46,8 @@ class Objective:
             num = num_parts(model.config.K, config.parts, num_images)
             if model.has_classifier and config.balance == "auto" and num:
                 self.parts = Parts(model.classifier.out, num)
+            elif config.balance == "auto":  # without sub-clusters no sizes can be found
+                self.config = config = dataclasses.replace(config, balance="uniform")
             self.pairs = PairObjective(
                 model, config.balance, config.augment, self.heads, self.parts
             )
@@ -58,7 +62,7 @@ class Objective:
         return self.parts is not None and self.parts.stage_now == Stage.DIVIDING
 
     def put_parts_together(
-        self, images: np.ndarray, neighbours: np.ndarray, epochs_done: float
+        self, images: Images, neighbours: np.ndarray, epochs_done: float
     ) -> None:
         """By the neighbours of uint8 images; from here on they teach, unless q(y|x) agrees."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)

@@ -18,6 +18,7 @@ from ..clustering.parts import Parts, leaks_by_number, part_links
 from ..clustering.patches import learn_patches
 from ..config import ModelConfig, TrainConfig
 from ..data.batches import as_float
+from ..data.images import Images
 from ..device.backend import choose_fusing
 from ..device.progress import progress
 from ..errors import InputError
@@ -54,7 +55,7 @@ class Number(NamedTuple):
 
 
 def number_of_clusters(
-    config: ModelConfig, training: TrainConfig, images: np.ndarray, graph: np.ndarray | None = None
+    config: ModelConfig, training: TrainConfig, images: Images, graph: np.ndarray | None = None
 ) -> tuple[Number, np.ndarray]:
     """The number of clusters in uint8 images (N, H, W, C), and their neighbours (N, k).
 
@@ -122,7 +123,7 @@ class _Network(nn.Module):
 
 
 def _train(
-    model: MixtureModel, parts: Parts, config: TrainConfig, images: np.ndarray, graph: np.ndarray
+    model: MixtureModel, parts: Parts, config: TrainConfig, images: Images, graph: np.ndarray
 ) -> None:
     """Pairs of images and their neighbours, by the pair objective of the parts alone."""
     objective = PairObjective(model, "auto", config.augment, parts=parts)

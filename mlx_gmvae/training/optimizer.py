@@ -2,6 +2,7 @@
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_map
 
 from ..device.parallel import streams_to_use
 
@@ -12,6 +13,12 @@ class Adam(optim.Adam):
     def __init__(self, learning_rate: float):
         super().__init__(learning_rate=learning_rate, bias_correction=True)
         self._loads: list[int] = []
+
+    def restart(self) -> None:
+        """Forget all moments and the number of steps, in the same state: compiled steps hold it."""
+        rate = self.learning_rate
+        self.state.update(tree_map(mx.zeros_like, self.state))
+        self.learning_rate = rate
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         self._loads = [0] * len(streams_to_use())

@@ -4,6 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.heads import Heads
@@ -34,6 +35,17 @@ class Trained(nn.Module):
         for name in ("heads", "parts"):
             if name in self:
                 self[name].choose()
+
+    def give_moments(self, optimizer: Optimizer) -> None:
+        """Let the classifier's last layer go on with Adam's moments of the head that it copies.
+
+        It has no gradients, and so no moments, while heads compete; with none its first updates
+        would be several times the learning rate, since bias correction has ended long before.
+        """
+        if "heads" in self:
+            own: Any = optimizer.state["model"]["classifier"]["out"]
+            for name, moments in optimizer.state["heads"].items():
+                own[name] = {key: value[self.heads.chosen] for key, value in moments.items()}
 
     def use_chosen_head(self) -> None:
         """Let the model's classifier end in the best head."""

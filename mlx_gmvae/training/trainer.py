@@ -36,7 +36,7 @@ from .checks import (
     require_like,
     require_progress,
 )
-from .division import divide
+from .division import divide, training_part
 from .loss import Objective
 from .optimizer import Adam
 from .schedule import learning_rate, step_weights
@@ -64,8 +64,10 @@ class Trainer:
     ):
         self.model = model
         self.images = images
-        self.config = fitted(config, images) if config.pair_weight else config
         self.rows, self.validation_rows = divide(len(images), config)
+        # What is learned before the first step is learned from these alone.
+        self.training_images = training_part(images, config)
+        self.config = fitted(config, self.training_images) if config.pair_weight else config
         self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
             raise InputError(
@@ -78,6 +80,7 @@ class Trainer:
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.objective = Objective(model, self.config, len(self.rows))
+        self.config = self.objective.config
         if neighbours is not None:
             self.neighbours = neighbours
         self.trained = Trained(model, self.objective.heads, self.objective.parts)
@@ -98,10 +101,13 @@ class Trainer:
 
     @cached_property
     def neighbours(self) -> np.ndarray | None:
-        """The neighbour graph for the pair objective: as given or set, else found when needed."""
+        """Neighbours of each of the training images among them, (len(rows), k).
+
+        As given or set, else found when they are needed; None without pairs.
+        """
         if self.objective.pairs is None:
             return None
-        return neighbour_graph(self.images, self.config.neighbours, self.config.descriptor)
+        return neighbour_graph(self.training_images, self.config.neighbours, self.config.descriptor)
 
     @cached_property
     def feed(self) -> Feed:
@@ -133,7 +139,7 @@ class Trainer:
         again. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
         if self.epoch == self.step == 0 and not self.has_patches:
-            learn_patches(self.model, self.images)
+            learn_patches(self.model, self.training_images)
         while not self.is_done:
             self._put_parts_together()
             step, captured = self.compiled_step
@@ -194,7 +200,9 @@ class Trainer:
         is_due = is_time_to_group(self.config, self.epoch) and self.objective.has_parts_to_group
         if is_due and self.neighbours is not None:
             self.trained.eval()
-            self.objective.put_parts_together(self.images, self.neighbours, self.epoch)
+            self.objective.put_parts_together(self.training_images, self.neighbours, self.epoch)
+            if not self.objective.heads_compete:
+                self.trained.give_moments(self.optimizer)
             self.__dict__.pop("compiled_step", None)  # which was traced for the stage before
 
     def _epochs_done(self) -> float:
@@ -203,10 +211,11 @@ class Trainer:
     def _order(self) -> tuple[np.ndarray, np.ndarray]:
         """The images of this epoch in order, and the partner of each."""
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = self.rows[rng.permutation(len(self.rows))]
-        if self.neighbours is None:
-            return order, order
-        return order, draw_partners(self.neighbours, order, rng)
+        order = rng.permutation(len(self.rows))
+        partners = order
+        if self.neighbours is not None:
+            partners = draw_partners(self.neighbours, order, rng)
+        return self.rows[order], self.rows[partners]
 
     def _rows(self, order: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """For each step to come, which images this process takes, and which partners."""
@@ -226,12 +235,23 @@ class Trainer:
         self.trained.eval()
         if len(self.validation_rows):
             record["validation"] = self._validation_loss()
-        self.history.append(record)
         if self.epoch + 1 in self.config.refits and isinstance(self.model, MixtureModel):
-            latents = over_batches(lambda x: self.model.encode(x).mean, self.images)
-            self.model.refit(distributed.from_first(latents), self.config.seed)
+            self._refit(self.model)
+        # Only now, so that an epoch whose refit was interrupted is not in the history twice.
+        self.history.append(record)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals = mx.zeros_like(self.totals)
+
+    def _refit(self, model: MixtureModel) -> None:
+        """Fit the mixture to the latents.
+
+        Where gradients train it from here on, Adam starts anew, as the learning rate does: the
+        mixture has no moments yet, and bias correction counts the steps of all parameters.
+        """
+        latents = over_batches(lambda x: model.encode(x).mean, self.images)
+        model.refit(distributed.from_first(latents), self.config.seed)
+        if tree_flatten(model.mixture.trainable_parameters()):
+            self.optimizer.restart()
 
     def require_finite(self) -> None:
         """Raise InputError if the state has no numbers any more, as after a step that diverged."""
@@ -272,8 +292,9 @@ class Trainer:
         require_like(arrays, self.state()[0])
         require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
-        if self.objective.heads is not None:
-            self.objective.heads.require_choice()
+        for heads in (self.objective.heads, self.objective.parts):
+            if heads is not None:
+                heads.require_choice()
         # In place, since the compiled step holds this very dictionary.
         self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
         self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
