@@ -229,18 +229,18 @@ for configuration in sys.argv[1:]:
 
 
 def in_a_ring(
-    words: list[str], folder: Path, first_port: int, **environment: str
+    words: list[str], folder: Path, first_port: int, num: int = 2, **environment: str
 ) -> list[subprocess.Popen[str]]:
-    """Two processes with what mlx.launch gives them; itself it keeps half a core busy."""
+    """Processes with what mlx.launch gives them; itself it keeps half a core busy."""
     hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{first_port + rank}"] for rank in range(2)]))
+    hosts.write_text(json.dumps([[f"127.0.0.1:{first_port + rank}"] for rank in range(num)]))
     ring = ENVIRONMENT | environment | {"MLX_HOSTFILE": str(hosts)}
     return [
         subprocess.Popen(
             [sys.executable, *words], cwd=ROOT, env=ring | {"MLX_RANK": str(rank)}, text=True,
             stdin=SILENCE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
-        for rank in range(2)
+        for rank in range(num)
     ]  # fmt: skip
 
 
@@ -281,6 +281,50 @@ def test_every_model_stays_the_same_in_all_processes(
     trained_in_two: str, configuration: str
 ) -> None:
     assert f"trained {configuration} 2 0.0 False" in trained_in_two, trained_in_two
+
+
+# Prints the loss of pairs and the length of its gradient, of a batch that processes share: of
+# competing heads and sub-clusters, and of a classifier that learns from those.
+PAIR_LOSSES = """
+import mlx_gmvae
+from mlx_gmvae.clustering.parts import Stage
+from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.device import distributed
+from mlx_gmvae.models import build_model
+from mlx_gmvae.training.trainer import Trainer
+import mlx.core as mx, mlx.nn as nn, numpy as np
+from mlx.utils import tree_flatten
+images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+mx.random.seed(0)
+model = build_model(ModelConfig(K=3, image_size=(8, 8), arch="mlp", hidden_dims=16))
+trainer = Trainer(model, images, TrainConfig(batchsize=32, heads=4, augment="none"), images[:, 0])
+trainer.trained.eval()  # batch normalisation by its running statistics
+pairs = trainer.objective.pairs
+for layer in (pairs.heads, pairs.parts, model.classifier.out):
+    layer.weight = 40 * layer.weight  # so that images are in clusters
+trainer.objective.parts.sizes = mx.array([0.5, 0.3, 0.2])
+share = distributed.share(np.arange(32))
+x, partners = mx.array(images[share] / 255), mx.array(images[32 + share] / 255)
+def loss(): return pairs.train_terms(x, partners, mx.array(2.0), mx.array(0.7))[0]
+for pairs.stage in (Stage.DIVIDING, Stage.TEACHING):
+    value, gradients = distributed.average(nn.value_and_grad(trainer.trained, loss)())
+    length = mx.sqrt(sum(mx.square(each).sum() for _, each in tree_flatten(gradients)))
+    print("loss", value.item(), length.item(), flush=True)
+"""
+
+
+def test_a_shared_batch_has_the_loss_and_the_gradient_of_a_whole_one(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", PAIR_LOSSES]
+    alone = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    found = [alone.stdout]
+    for num in (2, 4):
+        processes = in_a_ring(words[1:], tmp_path, PORT + 3 * num, num)
+        lines = [process.communicate(timeout=60)[0] for process in processes]
+        assert len(set(lines)) == 1, lines
+        found.append(lines[0])
+    losses = [[float(word) for word in each.split() if word != "loss"] for each in found]
+    assert np.shape(losses) == (3, 4)
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from mlx_gmvae.models.distributions import (
     Logistic,
     Normal,
     categorical_kl_uniform,
+    clamped,
     log_responsibilities,
     standard_normal_log_prob,
 )
@@ -38,6 +39,14 @@ def test_standard_normal_log_prob_is_scipys() -> None:
     value = rng.normal(size=(5, 3))
     expected = stats.norm.logpdf(value).sum(-1)
     np.testing.assert_allclose(standard_normal_log_prob(mx.array(value)), expected, rtol=1e-5)
+
+
+def test_a_clamped_parameter_finds_its_way_back_into_the_range() -> None:
+    x = mx.array([-9.0, -9.0, 0.0, 0.5, 7.0, 7.0])
+    slope = mx.array([-1.0, 1.0, 2.0, -2.0, 3.0, -3.0])
+    np.testing.assert_array_equal(clamped(x, -8, 6), np.clip(x, -8, 6))
+    gradient = mx.grad(lambda x: (slope * clamped(x, -8, 6)).sum())(x)
+    np.testing.assert_array_equal(gradient, [-1, 0, 2, -2, 3, 0])
 
 
 def test_bernoulli_log_prob_is_scipys() -> None:

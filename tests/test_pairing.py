@@ -103,6 +103,18 @@ def test_large_sets_are_divided_and_lose_little(
     assert 0.6 < shared < 1
 
 
+def test_a_cell_of_few_odd_rows_joins_another_and_the_rest_stays_divided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbours, "EXACT_LIMIT", 200)
+    rows = rng.normal(size=(1000, 4)).astype(np.float32)
+    rows[:4] += 1e4
+    parts = neighbours._parts(rows, 10)
+    assert sorted(np.concatenate(parts)) == list(range(1000))
+    assert min(map(len, parts)) > 10 and max(map(len, parts)) <= 200
+    assert {tuple(part[:4]) for part in parts if 0 in part} == {(0, 1, 2, 3)}
+
+
 def test_partners_are_neighbours_or_oneself() -> None:
     graph = np.stack([(np.arange(1000) + step) % 1000 for step in (1, 2, 3)], axis=1)
     rows = rng.permutation(1000)

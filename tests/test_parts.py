@@ -1,6 +1,7 @@
 """Clusters put together of parts: from links with known answers, and as the teacher of q(y|x)."""
 
 from pathlib import Path
+from typing import Any
 
 import train
 from mlx_gmvae.clustering import parts as module
@@ -208,6 +209,31 @@ def test_the_head_that_parts_confirm_stays_in_use() -> None:
         heads.record(mx.array(losses))
     assert heads.chosen.item() == chosen
     assert trainer.objective.heads_compete
+
+
+def test_the_layer_that_is_taught_goes_on_with_the_moments_of_the_best_head() -> None:
+    images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
+    trainer = Trainer(model, images, TrainConfig(epochs=10, batchsize=40))
+    epochs = trainer.run()
+    for _ in range(4):
+        next(epochs)
+    heads, parts, moments = trainer.objective.heads, trainer.objective.parts, trainer.optimizer
+    assert heads is not None and parts is not None
+    out = moments.state["model"]["classifier"]["out"]  # type: ignore[index, call-overload]
+    assert float(mx.abs(out["weight"]["v"]).max()) == 0
+    groups = np.eye(2, dtype=np.float32)[[0, 1] * (len(parts.groups) // 2)]
+    found = Grouping(groups, np.array([0.5, 0.5]), np.array(0.5), np.array(0.9))
+    parts.put_together(found, (4, 6))
+    trainer.objective.follow_parts()
+    assert not trainer.objective.heads_compete
+    trainer.trained.give_moments(moments)
+    of_heads: Any = moments.state["heads"]
+    for name in ("weight", "bias"):
+        for moment in ("m", "v"):
+            wanted = of_heads[name][moment][heads.chosen]
+            np.testing.assert_array_equal(out[name][moment], wanted)
+            assert float(mx.abs(wanted).max()) > 0
 
 
 @pytest.mark.parametrize(("clusters", "agreement"), [(10, 0.94), (30, 0.98), (3, 0.8)])

@@ -78,6 +78,7 @@ def test_stages_by_default() -> None:
         ("vae-gmm", "pretrain_epochs", "vade"),
         ("vae-gmm", "pair_weight", "gmvae, vade"),
         ("vade", "heads", "which has no classifier"),
+        ("vade", "balance", "which has no classifier; use uniform"),
         ("vade", "early_stopping", "trains in stages"),
         ("vae-gmm", "early_stopping", "trains in stages"),
     ],

@@ -9,6 +9,7 @@ from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.models.vae_gmm import VAEGMM
 from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import Weights, step_weights
 from mlx_gmvae.training.train import train
@@ -231,6 +232,62 @@ def test_early_stopping_ends_the_run_and_holds_images_out(small_images: np.ndarr
     assert trainer.epoch < 50
     assert trainer.epoch == trainer.best_epoch + 2 == int(np.argmin(losses)) + 3
     assert list(trainer.run()) == []
+
+
+def test_nothing_is_learned_from_held_out_images(small_images: np.ndarray) -> None:
+    """Neighbours, visual words and merged sub-clusters are those of the training images."""
+    options: dict[str, Any] = {"epochs": 5, "early_stopping": 50, "descriptor": "patches"}
+    first = make_trainer(small_images, **options)
+    order, partners = first._order()
+    assert set(order) <= set(first.rows) and set(partners) <= set(first.rows)
+    others = small_images.copy()
+    others[first.validation_rows] = 255 - others[first.validation_rows]
+    second = make_trainer(others, **options)
+    assert first.objective.has_parts_to_group
+    assert_same(weights(finish(first)), weights(finish(second)))
+    np.testing.assert_array_equal(first.neighbours, second.neighbours)
+    assert first.history[-1]["validation"] != second.history[-1]["validation"]
+
+
+def test_updates_after_a_refit_are_no_larger_than_the_learning_rate(
+    small_images: np.ndarray,
+) -> None:
+    """Adam's bias correction must not count steps in which the mixture was not there."""
+    config = ModelConfig(model="vade", arch="mlp", image_size=(9, 6), channels=3, K=3)
+    training = TrainConfig(epochs=3, batchsize=16, pretrain_epochs=1, pair_weight=0)
+    mx.random.seed(0)
+    trainer = Trainer(build_model(config), small_images, training)
+    trainer.optimizer.state["step"] = mx.array(5000, mx.uint64)  # as after a long pretraining
+    epochs = trainer.run(lambda: trainer.epoch == 1 and trainer.step == 1)
+    next(epochs)
+    before = np.array(trainer.model.mixture.mean)
+    assert list(epochs) == []  # after one more step
+    assert trainer.step == 1
+    moved = np.abs(np.array(trainer.model.mixture.mean) - before).max()
+    assert 0 < moved <= 1.01 * training.lr
+
+
+def test_an_interrupted_refit_is_made_again_and_its_epoch_recorded_once(
+    small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(model="vae-gmm", arch="mlp", image_size=(9, 6), channels=3, K=3)
+    training = TrainConfig(epochs=2, batchsize=16, mutual_iterations=1, pair_weight=0)
+
+    def start() -> Trainer:
+        mx.random.seed(0)
+        return Trainer(build_model(config), small_images, training)
+
+    trainer = start()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(VAEGMM, "refit", interrupted)
+        list(trainer.run())
+    finish(trainer)
+    assert [record["epoch"] for record in trainer.history] == [1, 2]
+    assert_same(weights(finish(start())), weights(trainer))
 
 
 @pytest.mark.parametrize(
