@@ -201,7 +201,6 @@ WRONG_STATES: list[tuple[Callable[[dict[str, mx.array], dict[str, Any]], Any], s
     (lambda a, p: a.update({"optimizer.step": mx.array(1.0)}), "optimizer.step is"),
     (lambda a, p: a.update(random_key=mx.zeros(3)), "random_key is"),
     (lambda a, p: a.update({"trained.heads.chosen": mx.array(77)}), "no head 77"),
-    (lambda a, p: a.update({"trained.parts.chosen": mx.array(-1)}), "no head -1"),
     (lambda a, p: a.update({"trained.heads.bias": a["trained.heads.bias"] / 0}), "not finite"),
     (lambda a, p: p.update(step=-1), "step -1"),
     (lambda a, p: p.update(epoch=1.5), "epoch 1.5"),

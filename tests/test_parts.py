@@ -234,6 +234,10 @@ def test_the_layer_that_is_taught_goes_on_with_the_moments_of_the_best_head() ->
             wanted = of_heads[name][moment][heads.chosen]
             np.testing.assert_array_equal(out[name][moment], wanted)
             assert float(mx.abs(wanted).max()) > 0
+    arrays, progress = trainer.state()
+    arrays["trained.parts.chosen"] = mx.array(-1)
+    with pytest.raises(ValueError, match="there is no head -1"):
+        trainer.restore(arrays, progress)
 
 
 @pytest.mark.parametrize(("clusters", "agreement"), [(10, 0.94), (30, 0.98), (3, 0.8)])
