@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 Sheets = dict[str, tuple[str, list[Section]]]
+
+SMALL = "--arch mlp --hidden_dims 8 --latent_dims 3 --K 2 --epochs 1"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,10 @@ def assert_sheet_is_of(
 def test_each_sheet_has_the_images_of_its_cluster(
     digits_run: Path, digits: Splits, tmp_path: Path, drawn: dict[str, Any], sheets: Sheets
 ) -> None:
-    assert cluster.main(f"--model {digits_run}/model.npz --outdir {tmp_path}".split()) == 0
+    assert (
+        cluster.main(f"--model {digits_run}/model.npz --split test --outdir {tmp_path}".split())
+        == 0
+    )
     rows = rows_of(tmp_path / "assignments.csv")
     for kind in {row["cluster"] for row in rows}:
         sheet = sheets[f"cluster_{int(kind):02d}.png"]
@@ -123,7 +129,7 @@ def test_few_labels_name_the_classes_of_a_plain_vae(
 def test_few_labels_name_the_components_of_a_mixture(
     digits_run: Path, tmp_path: Path, drawn: dict[str, Any]
 ) -> None:
-    options = f"--model {digits_run}/model.npz --labelled 5 --outdir {tmp_path} --tsne"
+    options = f"--model {digits_run}/model.npz --split test --labelled 5 --outdir {tmp_path} --tsne"
     assert cluster.main(options.split()) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["classification"]["accuracy"] > 0.5
@@ -187,7 +193,7 @@ def test_anomalies_are_what_does_not_look_like_the_training_images(
 def test_anomaly_scores_are_saved_and_the_worst_shown(
     digits_run: Path, digits: Splits, tmp_path: Path, sheets: Sheets
 ) -> None:
-    options = f"--model {digits_run}/model.npz --anomalies 12 --outdir {tmp_path}"
+    options = f"--model {digits_run}/model.npz --split test --anomalies 12 --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     scores = [float(row["anomaly"]) for row in rows_of(tmp_path / "assignments.csv")]
     assert max(scores) > np.median(scores) > 0
@@ -270,7 +276,8 @@ def test_sorting_is_refused_before_anything_is_scored(
     monkeypatch.setattr("mlx_gmvae.cli.cluster.responsibilities", score)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/full"
+    model = f"--model {digits_run}/model.npz --split test"
+    options = f"{model} --outdir {tmp_path}/c --sort_into {tmp_path}/full"
     assert cluster.main(options.split()) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
@@ -288,7 +295,7 @@ def test_ctrl_c_in_what_takes_long_loses_nothing(
     (tmp_path / "assignments.csv").write_text("index,cluster,confidence\n")
     (tmp_path / "latent_tsne.png").touch()  # of an earlier call, which knew other clusters
     monkeypatch.setattr(plots, "tsne", interrupt)
-    options = f"--model {digits_run}/model.npz --tsne --explorer --outdir {tmp_path}"
+    options = f"--model {digits_run}/model.npz --split test --tsne --explorer --outdir {tmp_path}"
     assert cluster.main([*options.split(), "--sort_into", str(tmp_path / "sorted")]) == 130
     assert len(rows_of(tmp_path / "assignments.csv")) == 359
     assert "clustering" in json.loads((tmp_path / "metrics.json").read_text())
@@ -306,7 +313,7 @@ def test_results_of_an_earlier_call_go_and_everything_else_stays(
                  "class_photo.png", "explorer.htm", "Anomalies.txt"}  # fmt: skip
     for name in of_others | {"explorer.html", "cluster_12.png"}:
         (out / name).write_text("the user's own")
-    model = f"--model {digits_run}/model.npz --outdir {out}"
+    model = f"--model {digits_run}/model.npz --split test --outdir {out}"
     every = "--labelled 5 --anomalies 4 --tsne --explorer"
     assert cluster.main([*model.split(), *every.split()]) == 0
     ours = {path.name for path in out.iterdir()} - of_others
@@ -329,7 +336,8 @@ def test_results_of_an_earlier_call_go_and_everything_else_stays(
 
 
 def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Path) -> None:
-    options = f"--model {digits_run}/model.npz --outdir {tmp_path}/c --sort_into {tmp_path}/sorted"
+    model = f"--model {digits_run}/model.npz --split test"
+    options = f"{model} --outdir {tmp_path}/c --sort_into {tmp_path}/sorted"
     assert cluster.main(options.split()) == 0
     rows = rows_of(tmp_path / "c/assignments.csv")
     digits = load_dataset("digits").test
@@ -369,7 +377,7 @@ def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path)
 def test_flags_without_sense_are_refused(
     flags: str, message: str, digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = f"--model {digits_run}/model.npz --outdir {tmp_path} {flags}"
+    options = f"--model {digits_run}/model.npz --split test --outdir {tmp_path} {flags}"
     assert cluster.main(options.split()) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -378,7 +386,7 @@ def test_flags_without_sense_are_refused(
 def test_latents_are_saved_with_the_names_of_their_images(
     digits_run: Path, digits: Splits, tmp_path: Path
 ) -> None:
-    options = f"--model {digits_run}/model.npz --save_latents --outdir {tmp_path}"
+    options = f"--model {digits_run}/model.npz --split test --save_latents --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     z = np.load(tmp_path / "latents.npy")
     model = load_model(digits_run / "model.npz").model
@@ -402,3 +410,62 @@ def test_a_vae_scores_anomalies_without_labels(
     assert {row["cluster"] for row in rows} == {"0"}
     assert len({row["anomaly"] for row in rows}) > len(rows) / 2
     assert "clustering" not in json.loads((tmp_path / "metrics.json").read_text())
+
+
+def folder_of_pictures(folder: Path, num: int) -> list[str]:
+    """Files of random pixels, in the order of their names."""
+    folder.mkdir(parents=True)
+    files = []
+    for number, pixels in enumerate(np.random.default_rng(num).integers(0, 256, (num, 8, 8))):
+        files.append(str(folder / f"{number:02d}.png"))
+        Image.fromarray(pixels.astype(np.uint8)).save(files[-1])
+    return files
+
+
+def test_a_folder_without_a_split_is_shown_whole_in_the_order_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = folder_of_pictures(tmp_path / "in", 30)
+    options = f"--dataset {tmp_path}/in {SMALL} --data_dir {tmp_path}/kept --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["images"] == 6
+    page = (tmp_path / "run/summary.html").read_text()
+    assert sum(map(int, re.findall(r"<figcaption>cluster \d\d: (\d+)", page))) == 30
+    assert "6 images that were held out, but clusters and strange images are of all 30." in page
+    assert "The least likely of 30 images" in page
+
+    model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
+    capsys.readouterr()
+    assert cluster.main([*model.split(), "--save_latents"]) == 0
+    said = f"all 30 images of {tmp_path}/in (24 of them trained on)"
+    assert f"{said} in clusters of" in capsys.readouterr().out
+    assert said in (tmp_path / "c/summary.html").read_text()
+    rows = rows_of(tmp_path / "c/assignments.csv")
+    assert [row["file"] for row in rows] == files
+    assert [row["file"] for row in rows_of(tmp_path / "c/latents.csv")] == files
+    held_out = {row["file"] for row in rows if row["split"] == "test"}
+    metrics = json.loads((tmp_path / "c/metrics.json").read_text())
+    assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("all", 30, 24)
+
+    assert cluster.main([*model.split(), "--split", "test"]) == 0
+    rows = rows_of(tmp_path / "c/assignments.csv")
+    assert {row["file"] for row in rows} == held_out and "split" not in rows[0]
+
+
+def test_a_set_with_a_test_split_is_shown_by_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, num in (("train", 20), ("test", 4)):
+        folder_of_pictures(tmp_path / "in" / name, num)
+    options = f"--dataset {tmp_path}/in {SMALL} --data_dir {tmp_path}/kept --outdir {tmp_path}/run"
+    assert train.main(options.split()) == 0
+    assert (
+        "pictures are of 4 images that were held out."
+        in (tmp_path / "run/summary.html").read_text()
+    )
+    model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
+    assert cluster.main(model.split()) == 0
+    assert len(rows_of(tmp_path / "c/assignments.csv")) == 4
+    assert cluster.main([*model.split(), "--split", "all"]) == 0
+    kinds = Counter(row["split"] for row in rows_of(tmp_path / "c/assignments.csv"))
+    assert kinds == {"train": 20, "test": 4}

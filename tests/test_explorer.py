@@ -83,7 +83,7 @@ def fisher_criterion(each: dict, clusters: np.ndarray) -> float:
 def test_cluster_writes_it_and_it_needs_nothing_else(
     digits_run: Path, digits: Splits, tmp_path: Path
 ) -> None:
-    options = f"--model {digits_run}/model.npz --explorer --outdir {tmp_path}"
+    options = f"--model {digits_run}/model.npz --split test --explorer --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     data = data_of(tmp_path / "explorer.html")
     columns = data["columns"]

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     loaded = options.load_checked_model(args)
     require_something_to_do(args, loaded.model)
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
-    args.split = args.split or ("test" if data.is_own or args.labelled else "all")
+    args.split = args.split or ("test" if args.labelled else data.usual_split)
     dataset = data.images(args.split)
     require_own_folder(Path(args.outdir), dataset)
     if args.sort_into:
@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, data.splits, dataset)
+    if args.split == "all":
+        found.parts = data.parts_of(dataset)
     scores = save_results(args, loaded, found, gaussians)
     if not data.is_own:
         say_how_far(loaded, dataset)
@@ -107,7 +109,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--split", choices=("train", "test", "all"),
-        help="which images (default: test; all of those that the model was not trained on)",
+        help="which images (default: test images where the model's own set has some, else all)",
     )  # fmt: skip
     group.add_argument("--outdir", default="clusters", help="(default: clusters)")
     group.add_argument(
@@ -260,7 +262,7 @@ def save_summary(
 ) -> None:
     """summary.html, of everything that was written."""
     outdir, dataset = Path(args.outdir), found.dataset
-    text = f"{len(dataset):,} images ({args.split}) of {dataset.name}, by {args.model}."
+    text = f"{described(found, args.split)}, by {args.model}."
     blocks = [overview.figures_block(scores, text)]
     if found.responsibilities.shape[1] > 1:
         blocks.append(overview.clusters_block(loaded.model, found))
@@ -287,13 +289,24 @@ def save_anomalies(
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 
 
+def described(found: Assignments, split: str) -> str:
+    """How many images are shown of what, and how many of them the model was trained on."""
+    num, name = len(found.dataset), found.dataset.name
+    if split != "all":
+        return f"{num:,} {split} images of {name}"
+    if found.parts is None:
+        return f"all {num:,} images of {name}"
+    trained_on = int((found.parts == "train").sum())
+    return f"all {num:,} images of {name} ({trained_on:,} of them trained on)"
+
+
 def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> dict[str, Any]:
     """Print the scores and keep them in metrics.json."""
     dataset = found.dataset
     scores = {"split": args.split, **found.scores()}
     what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
     sizes = ", ".join(map(str, found.sizes))
-    print(f"{len(dataset)} {args.split} images of {dataset.name} in {what} of {sizes}")
+    print(f"{described(found, args.split)} in {what} of {sizes}")
     if isinstance(loaded.model, MixtureModel):
         config = TrainConfig.from_dict(loaded.training or {})
         scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)

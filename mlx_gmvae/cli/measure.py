@@ -37,6 +37,7 @@ from .start import Run
 
 PICTURED_POINTS = 5000
 SCORED_IMAGES = 1000  # for what is strange among them
+CLUSTERED_IMAGES = 10_000  # in summary.html
 
 
 def measure(run: Run) -> None:
@@ -116,19 +117,38 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
     z = latents(model, Rows(test.images, rows))
     plots.save_latent_plane(folder / "latent.png", z, panels, gaussians)
     config = run.trainer.config
+    shown = clusters_shown(run, found)
     text = (
         f"{model.config.model} of {test.name}: {len(run.splits.train):,} images to train on for "
         f"{run.trainer.epoch} epochs, seed {config.seed}; pictures and, unless it is said "
-        f"otherwise, figures are of {len(test):,} images that were held out."
+        f"otherwise, figures are of {len(test):,} images that were held out"
     )
-    some = found.of(np.sort(random_rows(len(test), SCORED_IMAGES)))
+    if shown is not found:
+        num, every = len(shown.dataset), sum(map(len, run.splits))
+        which = f"all {num:,}" if num == every else f"{num:,} of all {every:,}, drawn at random"
+        text += f", but clusters and strange images are of {which}"
+    text += "."
+    some = shown.of(np.sort(random_rows(len(shown.dataset), SCORED_IMAGES)))
     some.anomaly = anomaly_scores(model, some.dataset.images)
     is_mixture = isinstance(model, MixtureModel)
     blocks = [
         overview.figures_block(metrics, text),
-        overview.clusters_block(model, found) if is_mixture else overview.samples_block(model),
+        overview.clusters_block(model, shown) if is_mixture else overview.samples_block(model),
         overview.reconstructions_block(model, test.images),
         overview.diagrams_block(folder),
         overview.anomalies_block(some, next(iter(ANOMALY_SCORES))),
     ]
     write_summary(folder / "summary.html", folder.resolve().name, blocks)
+
+
+def clusters_shown(run: Run, found: Assignments) -> Assignments:
+    """What summary.html shows clusters of: `found`, or all images of a set without a test split."""
+    model, splits = run.trainer.model, run.splits
+    if not splits.train.is_divided:
+        return found
+    whole = splits.whole()
+    some = whole.view(np.sort(random_rows(len(whole), CLUSTERED_IMAGES)))
+    q = np.ones((len(some), 1))
+    if isinstance(model, MixtureModel):
+        q = responsibilities(model, some.images)
+    return Assignments(some, q, parts=splits.parts_of(some))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..clustering.objective import BALANCES
 from ..config import ModelConfig
 from ..data.published import PUBLISHED
@@ -74,11 +76,22 @@ class ModelData(NamedTuple):
     def images(self, split: str) -> Dataset:
         """Those of a split, of which the number is printed. Raises InputError if there are none."""
         dataset, num = self.splits.named(split), sum(map(len, self.splits))
+        if split == "all":
+            dataset = self.splits.whole()
         if not len(dataset):
             raise InputError(f"{dataset.name} has no {split} images; use --split all")
         if len(dataset) < num:
             print(f"{len(dataset):,} {split} images of {num:,} (--split all for all of them)")
         return dataset
+
+    @property
+    def usual_split(self) -> str:
+        """What is clustered unless a split is named: all, or the test images that a set has."""
+        return "all" if not self.is_own or self.splits.train.is_divided else "test"
+
+    def parts_of(self, dataset: Dataset) -> np.ndarray | None:
+        """Which of these `images` are "train" and which "test", (N,), if it was trained on some."""
+        return self.splits.parts_of(dataset) if self.is_own else None
 
 
 def load_model_data(

@@ -21,6 +21,7 @@ class Arrangement(NamedTuple):
     is_test: np.ndarray  # (N,) bool
     labels: np.ndarray | None  # (N,) int
     class_names: tuple[str, ...]
+    is_divided: bool  # no folder is for testing: a fifth is held out
 
 
 class Split(NamedTuple):
@@ -59,6 +60,7 @@ def arrange(names: list[str]) -> Arrangement:
     """
     parts = [name.split("/")[:-1] for name in names]
     splits, parts = _find_splits(parts)
+    is_divided = not splits
     if splits:
         is_test = np.array([splits[folders[0]].kind is TEST for folders in parts])
         parts = _below(splits, parts)
@@ -68,9 +70,9 @@ def arrange(names: list[str]) -> Arrangement:
             # Of the names alone, so that neither --classes nor a damaged file moves the others.
             is_test[held_out_rows(len(names))[1]] = True
     if not all(parts) or len({folders[0] for folders in parts}) < 2:
-        return Arrangement(is_test, None, ())
+        return Arrangement(is_test, None, (), is_divided)
     class_names, labels = np.unique([folders[0] for folders in parts], return_inverse=True)
-    return Arrangement(is_test, labels, tuple(map(str, class_names)))
+    return Arrangement(is_test, labels, tuple(map(str, class_names)), is_divided)
 
 
 def _find_splits(parts: list[list[str]]) -> tuple[dict[str, Split], list[list[str]]]:

@@ -108,8 +108,9 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
         labels = None if arrangement.labels is None else arrangement.labels[index]
         view = images[start : start + len(index)]
         start += len(index)
+        divided = arrangement.is_divided
         described = (arrangement.class_names, files, tuple(notes), fitted, record.bits)
-        parts.append(Dataset(str(folder), view, labels, index, *described))
+        parts.append(Dataset(str(folder), view, labels, index, *described, divided))
     return Splits(*parts)
 
 

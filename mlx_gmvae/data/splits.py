@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .images import as_uint8_images, crc32, joined
+from .images import Rows, as_uint8_images, crc32, joined
 
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
@@ -24,7 +24,8 @@ class Dataset:
     class number. Images that were files of their own came from the paths `files[index]`.
     `notes` are lines to show to whoever loads the images, about files left out for example, and
     `fitted` is one about how they came to their size, if it was not theirs. `bits` is how many of
-    16 bits a channel were used, where there were so many.
+    16 bits a channel were used, where there were so many. `is_divided` says that the source has no
+    test split, and that a fifth of it was held out.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     fitted: str = ""
     bits: int | None = None
+    is_divided: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -97,6 +99,12 @@ class Dataset:
             self, images=self.images[rows], labels=labels, index=self.index[rows]
         )
 
+    def view(self, rows: np.ndarray) -> "Dataset":
+        """The images at `rows`, in that order, not copied: all may not fit into the memory."""
+        images: Any = Rows(self.images, rows)
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, images=images, labels=labels, index=self.index[rows])
+
 
 class Splits(NamedTuple):
     """Images to train on and images held out for the figures in metrics.json."""
@@ -118,6 +126,17 @@ class Splits(NamedTuple):
             labels=labels,
             index=np.concatenate([train.index, test.index]),
         )
+
+    def parts_of(self, dataset: Dataset) -> np.ndarray:
+        """Of images of `whole` which are "train" and which "test", (N,)."""
+        return np.where(np.isin(dataset.index, self.test.index), "test", "train")
+
+    def whole(self) -> Dataset:
+        """All images; of a source without a test split, in its own order."""
+        every = self.named("all")
+        if not every.is_divided:
+            return every
+        return every.view(np.argsort(every.index, kind="stable"))
 
 
 def make_dataset(
@@ -163,6 +182,7 @@ def hold_out(dataset: Dataset, least: int = 2) -> Splits:
         needed = "1 is needed" if least == 1 else f"at least {least} are needed"
         raise InputError(f"{dataset.name} has {len(dataset)} images; {needed}")
     train, test = held_out_rows(len(dataset))
+    dataset = dataclasses.replace(dataset, is_divided=True)
     return Splits(dataset.take(train), dataset.take(test))
 
 

@@ -40,12 +40,14 @@ class Assignments:
     """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
 
     With `class_names` the columns of `responsibilities` are classes, named from a few labels.
+    `parts` (N,) says which are "train" and which "test" images, if both are among them.
     """
 
     dataset: Dataset
     responsibilities: np.ndarray
     class_names: tuple[str, ...] = ()
     anomaly: np.ndarray | None = None
+    parts: np.ndarray | None = None
 
     @property
     def clusters(self) -> np.ndarray:
@@ -69,7 +71,9 @@ class Assignments:
 
     def of(self, rows: np.ndarray) -> "Assignments":
         """Those of the images at `rows`."""
-        return Assignments(self.dataset.take(rows), self.responsibilities[rows], self.class_names)
+        parts = None if self.parts is None else self.parts[rows]
+        few = self.dataset.take(rows)
+        return Assignments(few, self.responsibilities[rows], self.class_names, parts=parts)
 
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
@@ -91,8 +95,10 @@ class Assignments:
         return names
 
     def write_csv(self, path: Path) -> None:
-        """One row per image: index in the source, file, cluster, confidence, label."""
+        """One row per image: index in the source, file, split, cluster, confidence, label."""
         columns = self.dataset.columns()
+        if self.parts is not None:
+            columns["split"] = self.parts
         columns["cluster"] = self.clusters
         columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
         if self.class_names:
@@ -121,6 +127,8 @@ class Assignments:
         found: dict[str, list] = {"cluster": [self.name(each) for each in self.clusters[rows]]}
         if self.dataset.labels is not None:
             found["label"] = [str(name) for name in self.dataset.label_names[rows]]
+        if self.parts is not None:
+            found["split"] = self.parts[rows].tolist()
         found["confidence"] = np.round(self.confidence[rows].astype(float), 4).tolist()
         found["anomaly"] = np.round(anomaly.astype(float), 1).tolist()
         return found
@@ -177,6 +185,7 @@ class Assignments:
         """
         scores: dict[str, Any] = {
             "images": len(self.dataset),
+            **({} if self.parts is None else {"trained_on": int((self.parts == "train").sum())}),
             "cluster_sizes": self.sizes.tolist(),
             "mean_confidence": float(self.confidence.mean()),
         }
