@@ -4,6 +4,7 @@ import os
 import sys
 
 from . import __version__
+from .errors import did_you_mean
 
 USAGE = """usage: mlx-gmvae COMMAND ...   (mlx-gmvae COMMAND --help says more)
 
@@ -49,7 +50,9 @@ def main() -> int:
         print(f"mlx_gmvae {__version__}" if command == "--version" else USAGE)
         return 0
     else:
-        print(f"mlx-gmvae: there is no command {command!r}\n{USAGE}", file=sys.stderr)
+        meant = did_you_mean(command, COMMANDS)
+        help_line = " (see mlx-gmvae --help)" if meant else f"\n{USAGE}"
+        print(f"mlx-gmvae: there is no command {command!r}{meant}{help_line}", file=sys.stderr)
         return 2
     sys.argv[0] = f"mlx-gmvae {command}"  # as usage and error lines call it
     return run(arguments)

@@ -1,5 +1,8 @@
 """The one exception that a person, not a programmer, is meant to read."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used: a flag, a file, a folder.
@@ -14,3 +17,13 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown word: the known one that is most like it, if one is.
+
+    >>> did_you_mean("minst", ["mnist", "digits"])
+    '; did you mean mnist?'
+    """
+    like = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {like[0]}?" if like else ""

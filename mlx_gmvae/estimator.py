@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class GMVAEClusterer(
     device : {"cpu", "gpu"} or None
         None is MLX's own choice: the GPU where there is one.
     verbose : int
-        1 shows progress bars and a line per epoch.
+        1 shows progress bars, a line per epoch, and how far the search for "auto" is.
     callback : callable or None
         Called with each epoch's record (a dict of floats); training ends early if it returns True.
     model_options, train_options : dict or None
@@ -265,7 +266,8 @@ class GMVAEClusterer(
             graph = nearest(rows.reshape(len(rows), -1), training.neighbours)
         if is_auto:
             seen = training_part(images, training)
-            found, graph = number_of_clusters(config, training, seen, graph)
+            say = partial(print, flush=True) if self.verbose else None
+            found, graph = number_of_clusters(config, training, seen, graph, say)
             config = ModelConfig.from_dict(config.to_dict() | {"K": found.clusters})
         return config, training, graph
 

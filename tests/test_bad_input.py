@@ -39,7 +39,15 @@ def wrong_files(folder: Path) -> None:
 
 
 WRONG = [
-    ("train", "--dataset mnits", "no dataset or path 'mnits'"),
+    ("train", "--dataset minst", "an .npy or .npz file; did you mean mnist?"),
+    ("train", "--lattent_dims 8", "unrecognized arguments: --lattent_dims; did you mean --latent_"),
+    ("train", "--lattent-dims=8", "unrecognized arguments: --lattent_dims; did you mean --latent_"),
+    ("train", "--model gmave", "; did you mean gmvae?"),
+    (
+        "cluster",
+        "--modle {}/vae.npz",
+        "unrecognized arguments: --modle; did you mean --model? (see",
+    ),
     ("train", "--dataset {}/none", "no dataset or path"),
     ("train", "--dataset {}/none.npz", "cannot read"),
     ("train", "--dataset {}/truncated", "truncated"),

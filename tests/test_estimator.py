@@ -154,10 +154,13 @@ def test_it_takes_part_in_searches_and_pipelines() -> None:
     assert list(names) == ["gmvaeclusterer0", "gmvaeclusterer1"]
 
 
-def test_the_number_of_clusters_may_be_found() -> None:
+def test_the_number_of_clusters_may_be_found(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = make_blobs(300, 4, centers=4, cluster_std=0.5, random_state=1)
-    clusterer = GMVAEClusterer("auto", max_iter=4, **SMALL).fit(X)
+    clusterer = GMVAEClusterer("auto", max_iter=4, verbose=1, **SMALL).fit(X)
     assert clusterer.n_components_ == 4
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "finding the number of clusters: 375 steps before the training"
+    assert any(line.startswith("K = 4: of 4 clusters") for line in others)
     assert adjusted_rand_score(y, clusterer.labels_) > 0.5
 
 
@@ -180,6 +183,8 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
     [
         ({"model": "vae"}, "has no components"),
         ({"model": "gmm"}, "choose one of"),
+        ({"model": "gmave"}, "choose one of .*; did you mean gmvae"),
+        ({"train_options": {"neighbors": 4}}, "has no field neighbors; did you mean neighbours"),
         ({"device": "tpu"}, "must be cpu, gpu or None"),
         ({"n_components": 0}, "must be between 1 and"),
         ({"max_iter": 0}, "must be between 1 and"),

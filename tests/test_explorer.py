@@ -8,10 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cluster
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.evaluation import explore
 from mlx_gmvae.evaluation.scores import anomaly_scores, latents, reconstruct
+from mlx_gmvae.report import plots
 from mlx_gmvae.report.explorer import Ellipse, LatentMap, write_explorer
 from mlx_gmvae.runs.checkpoint import load_model
 
@@ -115,6 +118,26 @@ def test_cluster_writes_it_and_it_needs_nothing_else(
     crowded, parted = (silhouette_score(each["points"], clusters) for each in (plane, by_tsne))
     assert parted > crowded
     assert not re.search(r"(src|href)=|https?://", (tmp_path / "explorer.html").read_text())
+
+
+def test_with_tsne_the_page_opens_on_that_map_which_is_made_once(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: dict[str, Any]
+) -> None:
+    calls = []
+
+    def tsne(z: np.ndarray) -> np.ndarray:
+        calls.append(len(z))
+        return z[:, :2]
+
+    monkeypatch.setattr(plots, "tsne", tsne)
+    monkeypatch.setattr(explore, "tsne", tsne)
+    options = f"--model {digits_run}/model.npz --split test --explorer --tsne --outdir {tmp_path}"
+    assert cluster.main(options.split()) == 0
+    assert calls == [359]
+    first, *others = data_of(tmp_path / "explorer.html")["maps"]
+    assert first["name"] == "t-SNE" and "t-SNE" not in [each["name"] for each in others]
+    shown = [len(dots.get_offsets()) for dots in drawn["latent_tsne.png"].axes[0].collections]
+    assert sum(shown) == 359
 
 
 @pytest.fixture

@@ -67,6 +67,8 @@ def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> No
     assert called("--version").stdout.startswith("mlx_gmvae ")
     unknown = called("paint")
     assert unknown.returncode == 2 and "there is no command 'paint'" in unknown.stderr
+    typed = called("tarin").stderr
+    assert "there is no command 'tarin'; did you mean train?" in typed and typed.count("\n") == 1
     assert called().stdout.startswith("usage: mlx-gmvae COMMAND")
 
 

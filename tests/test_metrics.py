@@ -2,7 +2,9 @@
 
 from itertools import combinations, permutations
 
+from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.evaluation import metrics
+from mlx_gmvae.evaluation.assignments import Assignments, scores_title
 
 import numpy as np
 import pytest
@@ -111,3 +113,18 @@ def test_ssim_and_mse_are_scikit_images(shape: tuple[int, int, int]) -> None:
 def test_ssim_of_an_image_with_itself_is_one() -> None:
     images = rng.random((2, 1, 3, 1))
     np.testing.assert_allclose(metrics.ssim(images, images), 1)
+
+
+def test_the_best_possible_accuracy_is_said_where_there_are_more_classes_than_clusters() -> None:
+    labels = np.repeat([0, 2, 3], [5, 3, 2])
+    dataset = Dataset("d", np.zeros((10, 2, 2, 1), np.uint8), labels, np.arange(10), tuple("abcd"))
+    clusters = (labels > 0).astype(int)
+    scores = Assignments(dataset, np.eye(2)[clusters]).scores()
+    assert scores["classes"] == 3
+    assert scores["clustering"]["accuracy"] == 0.8
+    assert scores["clustering"]["best_possible_accuracy"] == 0.8
+    assert list(scores["clustering"])[:2] == ["accuracy", "best_possible_accuracy"]
+    assert scores_title("test", scores) == "test, 2 clusters of 3 classes"
+    for num in (3, 4):
+        scores = Assignments(dataset, np.eye(num)[clusters]).scores()
+        assert "best_possible_accuracy" not in scores["clustering"]

@@ -1,6 +1,7 @@
 """--K auto: the number of clusters, from links with a known answer and from images."""
 
 from pathlib import Path
+from typing import Any
 
 import train
 from mlx_gmvae.clustering.parts import leaks_by_number
@@ -8,7 +9,12 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.training import number as module
-from mlx_gmvae.training.number import Number, chosen_number, number_of_clusters
+from mlx_gmvae.training.number import (
+    Number,
+    chosen_number,
+    number_of_clusters,
+    steps_to_find,
+)
 
 import numpy as np
 import pytest
@@ -76,6 +82,14 @@ def test_leaks_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.leaks == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("images", "batch", "steps"),
+    [(60, 32, 100), (200, 32, 250), (640, 32, 800), (60_000, 128, 1404)],
+)
+def test_few_images_take_fewer_steps(images: int, batch: int, steps: int) -> None:
+    assert steps_to_find(images, TrainConfig(batchsize=batch)) == steps
+
+
 def test_too_few_images_cannot_tell() -> None:
     images, graph = blobs(50, 2)
     with pytest.raises(InputError, match="50 images are too few to find a number of clusters"):
@@ -83,7 +97,10 @@ def test_too_few_images_cannot_tell() -> None:
 
 
 def test_the_model_has_as_many_components_and_the_run_a_curve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    drawn: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(module, "STEPS", 150)
     np.savez(tmp_path / "blobs.npz", images=blobs(600, 3)[0])
@@ -91,11 +108,25 @@ def test_the_model_has_as_many_components_and_the_run_a_curve(
     command = f"--dataset {tmp_path}/blobs.npz --K auto {options} --outdir {tmp_path}/run"
     assert train.main(command.split()) == 0
     out = capsys.readouterr().out
-    assert "K = 3: of 3 clusters" in out
+    lines = [line for line in out.splitlines() if "K = 3: of 3" in line or " steps" in line]
+    assert lines[0] == "finding the number of clusters: 113 steps before the training"
+    assert lines[1].startswith("113 steps: about ")
+    assert [line.split()[0] for line in lines[2:11]] == [str(12 * n) for n in range(1, 10)]
+    assert all(" of 113 steps | Left " in line for line in lines[2:11])
+    assert lines[11].startswith("K = 3: of 3 clusters")
     assert load_model(tmp_path / "run/model.npz").model.config.K == 3
     header, *rows = (tmp_path / "run/number.csv").read_text().splitlines()
     assert header == "clusters,leak" and rows[0].startswith("2,") and len(rows) >= 5
-    assert (tmp_path / "run/number.png").stat().st_size > 1000
+    (axis,) = drawn["number.png"].axes
+    leaks, fitted, limit, chosen = axis.lines
+    assert list(leaks.get_xdata()) == [int(row.split(",")[0]) for row in rows]
+    np.testing.assert_allclose(leaks.get_ydata(), [float(row.split(",")[1]) for row in rows])
+    assert (np.diff(fitted.get_ydata()) >= 0).all()
+    assert set(limit.get_ydata()) == {module.SMALL_LEAK} and set(chosen.get_xdata()) == {3}
+    width, height = drawn["number.png"].canvas.get_width_height()
+    for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cluster
 import train
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs import provenance
@@ -148,3 +150,41 @@ def test_where_a_folder_goes_its_lock_goes(tmp_path: Path) -> None:
         (tmp_path / "run/.training").unlink()
         (tmp_path / "run").rmdir()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_moved_are_found_where_dataset_says(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.npz").rename("b.npz")
+    np.savez("others.npz", images=np.zeros((60, 8, 8), np.uint8))
+    assert resume(2) == 2
+    assert "put it back, or say with --dataset where its images are now" in capsys.readouterr().err
+    assert train.main(["--resume", "run", "--epochs", "2", "--dataset", "others.npz"]) == 2
+    error = capsys.readouterr().err
+    assert "the training images in" in error and "their checksum is" in error
+    assert train.main(["--resume", "run", "--epochs", "2", "--dataset", "b.npz"]) == 0
+    assert resume(3) == 0 and capsys.readouterr().err == ""  # from then on they are known there
+    assert cluster.main(["--model", "run/model.npz", "--outdir", "c"]) == 0
+    info, arrays = load_info(run / "state.npz"), load_arrays(run / "state.npz")
+    del info["record"]  # as the first version wrote it
+    save_arrays(run / "state.npz", arrays, info)
+    assert train.main(["--resume", "run", "--epochs", "4", "--dataset", "b.npz"]) == 2
+    assert "--dataset cannot change" in capsys.readouterr().err
+    Path("b.npz").rename("c.npz")
+    assert resume(4) == 2
+    assert capsys.readouterr().err.endswith("; put it back\n")
+
+
+def test_a_run_that_ends_says_what_to_type_next(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def last_line() -> str:
+        assert train.main([*SMALL.split(), "--overwrite", "--data_dir", "kept here"]) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+
+    options = "--model run/model.npz --explorer --data_dir 'kept here'"
+    assert last_line() == f"next: python cluster.py {options}"
+    assert cluster.main(shlex.split(options)) == 0
+    monkeypatch.setattr(sys, "argv", ["mlx-gmvae train"])
+    capsys.readouterr()
+    assert last_line() == f"next: mlx-gmvae cluster {options}"

@@ -99,7 +99,8 @@ def test_train_prints_options_device_parameters_and_epochs(
     options = f"--dataset digits --epochs 1 --model vae --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
     output = capsys.readouterr().out
-    saved = output.splitlines()[-1]
+    *_, saved, following = output.splitlines()
+    assert following == f"next: python cluster.py --model {tmp_path}/run/model.npz --explorer"
     assert saved.startswith("saved ") and saved.endswith(f" in {tmp_path}/run")
     for path in (tmp_path / "run").iterdir():
         assert (path.name in saved) == (path.name != "notes.txt"), path.name
@@ -289,7 +290,7 @@ def test_resume_for_more_epochs_and_only_that(
         (folder / name).write_bytes((digits_run / name).read_bytes())
     assert train.main(["--resume", str(folder), "--epochs", "38"]) == 0
     assert len(read_csv(folder / "history.csv")) == 38
-    for flag in ("--K 3", "--seed 3", "--dataset digits", "--lr 1", "--image_size 9 9"):
+    for flag in ("--K 3", "--seed 3", "--fit pad", "--lr 1", "--image_size 9 9"):
         assert train.main(["--resume", str(folder), *flag.split()]) == 2
         assert f"{flag.split()[0]} cannot change" in capsys.readouterr().err
 

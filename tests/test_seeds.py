@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import train
-from mlx_gmvae.runs.checkpoint import load_arrays, load_model
+from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model
 
 import numpy as np
 import pytest
@@ -98,3 +98,21 @@ def test_what_says_which_seeds_may_be_damaged(
         assert "seeds.json does not describe runs" in capsys.readouterr().err
     assert train.main(["--dataset", "digits", "--outdir", str(tmp_path)]) == 2
     assert "holds a run already" in capsys.readouterr().err
+
+
+def test_images_of_unfinished_seeds_may_have_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    small = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npy"
+    assert train.main([*small.split(), *["--seeds", "2", "--outdir", "run"]]) == 0
+    for name in ("state.npz", "seed_1/metrics.json"):
+        Path("run", name).unlink()
+    Path("a.npy").rename("b.npy")
+    assert train.main(["--resume", "run"]) == 2
+    assert "say with --dataset where its images are now" in capsys.readouterr().err
+    assert train.main(["--resume", "run", "--dataset", "b.npy"]) == 0
+    for name in ("run", "run/seed_0", "run/seed_1"):
+        for kind in ("state", "model"):
+            assert load_info(Path(name, f"{kind}.npz"))["data"]["dataset"] == "b.npy"

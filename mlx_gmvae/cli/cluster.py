@@ -17,8 +17,8 @@ from ..data.splits import Dataset, Splits
 from ..device import backend, interrupts
 from ..errors import InputError
 from ..evaluation import overview, sorting
-from ..evaluation.assignments import TABLE, Assignments, earlier_results
-from ..evaluation.explore import save_explorer
+from ..evaluation.assignments import TABLE, Assignments, earlier_results, scores_title
+from ..evaluation.explore import rows_shown, save_explorer
 from ..evaluation.scores import (
     ANOMALY_SCORES,
     anomaly_scores,
@@ -84,12 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
-    if args.tsne:
-        save_tsne(args, loaded, found)
+    by_tsne = save_tsne(args, loaded, found) if args.tsne else None
     if args.explorer:
         page, title = Path(args.outdir) / "explorer.html", f"{dataset.name}, {args.split} images"
         score, seed = args.anomaly_score, args.seed or 0
-        save_explorer(page, title, loaded.model, found, score, seed, with_tsne=args.tsne)
+        save_explorer(page, title, loaded.model, found, score, seed, by_tsne)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
     emit("result", {"folder": args.outdir, **scores})
@@ -142,7 +141,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument(
         "--explorer", action="store_true",
         help="also write explorer.html: point at a latent, see its image and what is known of it; "
-        "with --tsne it has that map of more than 2,000 images too",
+        "with --tsne it opens on that map",
     )  # fmt: skip
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
@@ -249,12 +248,15 @@ def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     print(line + strange)
 
 
-def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> None:
-    panels, some = found.colourings(TSNE_POINTS)
-    z = latents(loaded.model, Rows(found.dataset.images, some))
+def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> np.ndarray:
+    """latent_tsne.png, and where its points lie: of 2,000 images, or of all in the explorer."""
+    rows = rows_shown(found) if args.explorer else found.some(TSNE_POINTS)
+    z = latents(loaded.model, Rows(found.dataset.images, rows))
     print(f"t-SNE of {len(z):,} latents", flush=True)
-    plots.save_tsne(Path(args.outdir) / "latent_tsne.png", z, panels)
+    points = plots.tsne(z)
+    plots.save_tsne(Path(args.outdir) / "latent_tsne.png", points, found.kinds(rows))
     print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
+    return points
 
 
 def save_summary(
@@ -316,6 +318,6 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
         title = f"{args.split}, from {args.labelled} labelled examples per class"
         print_scores(title, scores["classification"])
     if "clustering" in scores:
-        print_scores(args.split, scores["clustering"])
+        print_scores(scores_title(args.split, scores), scores["clustering"])
     tables.write_json(Path(args.outdir) / "metrics.json", scores)
     return scores

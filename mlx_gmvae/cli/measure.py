@@ -13,7 +13,7 @@ from ..data.images import Rows
 from ..device import backend
 from ..device.randomness import random_rows
 from ..evaluation import overview
-from ..evaluation.assignments import Assignments
+from ..evaluation.assignments import Assignments, scores_title
 from ..evaluation.scores import (
     ANOMALY_SCORES,
     anomaly_scores,
@@ -63,7 +63,7 @@ def measure(run: Run) -> None:
         metrics["test_pairs"] = pair_scores(model, test.images, fitted(config, train))
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
-            print_scores("test clustering", metrics["clustering"])
+            print_scores(scores_title("test clustering", metrics), metrics["clustering"])
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):
             print_scores(f"iteration {row.pop('iteration')}", row)

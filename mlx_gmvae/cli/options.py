@@ -19,6 +19,7 @@ from ..data.store import DownloadError
 from ..device.cache import cache_dir
 from ..errors import InputError
 from ..models import require_effect
+from ..runs import provenance
 from ..runs.checkpoint import ModelFile, load_model
 from .flags import CHECKED
 
@@ -146,16 +147,34 @@ def warn_of_other_images(train: Dataset, before: object) -> None:
         )
 
 
-def load_resumed(args: argparse.Namespace, source: Source, config: ModelConfig) -> Splits:
-    """The images of a run that goes on. Raises InputError if they are not what they were."""
+def load_resumed(
+    args: argparse.Namespace, source: Source, config: ModelConfig, record: dict[str, Any]
+) -> Splits:
+    """The images of a run that goes on. Raises InputError if they are not there."""
     if source.is_gone():
+        may_move = ", or say with --dataset where its images are now"
         raise InputError(
             f"{source.path}, on which the run in {args.resume} was trained, is not there any more; "
-            "put it back"
+            "put it back" + (may_move if provenance.knows_images(record) else "")
         )
     splits = source.load(args.data_dir, config.image_size, config.channels)
     say_notes(splits, fitted=False)
     return splits
+
+
+def source_now(args: argparse.Namespace, source: Source, record: dict[str, Any]) -> Source:
+    """Where the images of a resumed run are now: --dataset, or where they were.
+
+    Raises InputError where nothing says by what the same images are known again.
+    """
+    if args.dataset is None:
+        return source
+    if not provenance.knows_images(record):
+        raise InputError(
+            f"--dataset cannot change: the run in {args.resume} has no checksum of its images; put "
+            "them back where they were"
+        )
+    return Source.typed(args.dataset, source.classes, source.fit, source.labels, source.bits)
 
 
 def say_notes(splits: Splits, fitted: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from .. import __version__
 from ..device import distributed, interrupts
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 EXIT_BAD_INPUT = 2
 WIDTH = 100  # of help, in characters
@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=WIDTH),
         )
         self.rare = rare
+        self.given: list[str] = []
         self.add_argument("--version", action="version", version=f"mlx_gmvae {__version__}")
         if rare:
             text = f"the {len(rare)} flags that are seldom needed too"
@@ -52,7 +53,8 @@ class Parser(argparse.ArgumentParser):
 
             argcomplete.autocomplete(self)
         args = sys.argv[1:] if args is None else args
-        given = super().parse_args([_underscored(argument) for argument in args], namespace)
+        self.given = [_underscored(argument) for argument in args]
+        given = super().parse_args(self.given, namespace)
         for action in self._actions:  # an empty name would be taken for a flag that is not given
             values = getattr(given, action.dest, None)
             for value in values if isinstance(values, list) else [values]:
@@ -72,7 +74,25 @@ class Parser(argparse.ArgumentParser):
                 action.help = text
 
     def error(self, message: str) -> NoReturn:
+        for argument in self.given:
+            flag = argument.partition("=")[0]
+            meant = self._meant(flag)
+            if meant:  # even where something else was missed first, as the flag that was meant
+                message = f"unrecognized arguments: {flag}{meant}"
+                break
         raise InputError(f"{message} (see {self.prog} --help)")
+
+    def _meant(self, flag: str) -> str:
+        """What is said of a flag that there is not, but one like it."""
+        known = self._option_string_actions
+        return did_you_mean(flag, known) if flag.startswith("--") and flag not in known else ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += did_you_mean(str(value), map(str, action.choices or ()))
+            raise
 
 
 class _HelpAll(argparse.Action):
@@ -157,8 +177,8 @@ def _discard_stdout() -> None:
 
 
 def command_line(name: str) -> list[str]:
-    """How this very script was called: as an installed command or as a file in a clone."""
-    installed = sys.argv[0] == f"{interrupts.COMMAND} {name}"
+    """How a script is called as this one was: as an installed command, or as a file in a clone."""
+    installed = sys.argv[0].startswith(f"{interrupts.COMMAND} ")
     return [interrupts.COMMAND, name] if installed else ["python", f"{name}.py"]
 
 

@@ -108,6 +108,12 @@ def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
         count, record = int(saved["count"]), dict(saved.get("record") or {})
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
-    splits = options.load_resumed(args, source, model)
+    moved = options.source_now(args, source, record)
+    splits = options.load_resumed(args, moved, model, record)
     provenance.require_same_images(record, splits.train, args.resume)
-    return Seeds(folder, Plan(splits, source, model, training), count)
+    seeds = Seeds(folder, Plan(splits, moved, model, training), count)
+    if moved != source:
+        for number in seeds.numbers:
+            folder.of_seed(number).move(moved)
+        tables.write_json(folder.seeds, saved | {"data": moved.to_dict()})
+    return seeds

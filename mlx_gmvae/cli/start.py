@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
 from ..models import build_model, require_effect
-from ..report.plots import save_curves
+from ..report.plots import save_leaks
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs import provenance
@@ -29,7 +30,7 @@ from ..runs.lock import locked
 from ..training.defaults import for_model, for_set_size
 from ..training.division import divide, training_part
 from ..training.initial import start_from
-from ..training.number import Number, number_of_clusters, require_findable, steps_to_find
+from ..training.number import SMALL_LEAK, Number, number_of_clusters, require_findable, rising
 from ..training.trainer import Trainer
 from . import options
 from .flags import AUTO
@@ -113,10 +114,8 @@ def with_number(plan: Plan) -> Plan:
     if distributed.size() > 1:
         raise InputError("--K auto runs in one process; find K there, then give it to all")
     images = training_part(plan.splits.train.images, plan.training)
-    steps = steps_to_find(len(images), plan.training)
-    print(f"finding the number of clusters: {steps:,} steps before the training", flush=True)
-    number, graph = number_of_clusters(plan.model, plan.training, images, plan.graph)
-    print(number.describe(), flush=True)
+    say = partial(print, flush=True)
+    number, graph = number_of_clusters(plan.model, plan.training, images, plan.graph, say)
     model = ModelConfig.from_dict(plan.model.to_dict() | {"K": number.clusters})
     return plan._replace(model=model, graph=graph, number=number)
 
@@ -154,9 +153,9 @@ def save_number(folder: Path, number: Number) -> None:
     """The leaks of each number of clusters, as a table and as a picture."""
     rows = [{"clusters": k, "leak": leak} for k, leak in sorted(number.leaks.items())]
     write_csv(folder / "number.csv", rows)
-    shown = {k: leak for k, leak in sorted(number.leaks.items()) if k <= MOST_SHOWN}
-    curve = {"share of neighbours in the most alike cluster": {"": list(shown.values())}}
-    save_curves(folder / "number.png", [curve], "number of clusters", first=2)
+    shown = [k for k in sorted(number.leaks) if k <= max(MOST_SHOWN, number.clusters)]
+    leaks, fitted = ([each[k] for k in shown] for each in (number.leaks, rising(number.leaks)))
+    save_leaks(folder / "number.png", shown, leaks, fitted, SMALL_LEAK, number.clusters)
 
 
 def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
@@ -182,12 +181,16 @@ def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
     if Path(args.resume).is_dir() and distributed.is_first():
         held.enter_context(locked(Path(args.resume)))
     folder, saved = RunFolder.open(args.resume)
-    splits = options.load_resumed(args, saved.source, saved.model)
+    source = options.source_now(args, saved.source, saved.record)
+    splits = options.load_resumed(args, source, saved.model, saved.record)
     epochs = getattr(args, "epochs", saved.training.epochs)
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
         raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    return continued(args, folder, saved, Plan(splits, saved.source, saved.model, train_config))
+    run = continued(args, folder, saved, Plan(splits, source, saved.model, train_config))
+    if source != saved.source and distributed.is_first():
+        folder.move(source)
+    return run
 
 
 def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan: Plan) -> Run:
@@ -220,8 +223,11 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
 def refuse_changes(args: argparse.Namespace) -> None:
     """Raise InputError if a flag would change what is resumed."""
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
-    kept = ("dataset", "image_size", "fit", "classes", "no_labels", "labels", "bits", "outdir")
+    kept = ("image_size", "fit", "classes", "no_labels", "labels", "bits", "outdir")
     given |= {name: vars(args)[name] for name in kept}
     fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:
-        raise InputError(f"--{fixed[0]} cannot change in a resumed run; only --epochs can")
+        raise InputError(
+            f"--{fixed[0]} cannot change in a resumed run; only --epochs can, and --dataset where "
+            "the same images are elsewhere now"
+        )

@@ -74,12 +74,22 @@ def train_one(args: argparse.Namespace, held: ExitStack) -> None:
     interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
         measure(run)
+        print(f"next: {next_command(args, run.folder.model)}")
+
+
+def next_command(args: argparse.Namespace, model: Path) -> str:
+    """What to type to look at the clusters, or at the latent space, of a trained model."""
+    words = [*command_line("cluster"), "--model", str(model), "--explorer"]
+    if args.data_dir is not None:
+        words += ["--data_dir", args.data_dir]
+    return shlex.join([*words, "--cpu"] if args.cpu else words)
 
 
 def resume_command(args: argparse.Namespace, path: str | Path) -> str:
     """What to type to go on with the run in `path`, with the flags that no file keeps."""
     words = [*command_line("train"), "--resume", str(path)]
-    for name in ("data_dir", "save_every"):
+    moved = ["dataset"] if args.resume else []  # until it is saved where the images are now
+    for name in (*moved, "data_dir", "save_every"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
     words += [f"--{name}" for name in ("cpu", "summary") if getattr(args, name)]
@@ -190,6 +200,7 @@ def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
     seeds.folder.adopt(best)
     print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in losses))
     print(f"kept seed {best} as {seeds.folder.model}")
+    print(f"next: {next_command(args, seeds.folder.model)}")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 AnyRecord = TypeVar("AnyRecord", bound="Record")
 
@@ -51,7 +51,8 @@ class Record:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}")
+            meant = did_you_mean(str(unknown[0]), known)
+            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}{meant}")
         try:
             return cls(**values)
         except TypeError as error:
@@ -61,7 +62,8 @@ class Record:
 def require_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     if value not in choices:
-        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+        meant = did_you_mean(str(value), choices)
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}{meant}")
 
 
 def require_range(name: str, value: int | None, low: int, high: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from ..config.model import LARGEST
 from ..config.record import require_choice, require_range
 from ..device.cache import cache_dir
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from .arrays import array_shapes, read_arrays
 from .depth import DEPTHS, bits_of, describe
 from .fitting import FITS, Sizes, fit_images, note, with_channels
@@ -115,7 +115,7 @@ def _load(source: str, data_dir: Path, wanted: Wanted) -> Splits:
         raise InputError(f"{path} is neither a folder nor an .npy or .npz file")
     raise InputError(
         f"there is no dataset or path {source!r}; choose one of {', '.join(NAMES)}, "
-        "or give a folder or an .npy or .npz file"
+        f"or give a folder or an .npy or .npz file{did_you_mean(source, NAMES)}"
     )
 
 

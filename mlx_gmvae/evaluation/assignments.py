@@ -18,6 +18,7 @@ from ..report import tables
 from ..report.outputs import files_named
 from ..report.sheets import Section, save_sheet
 from .metrics import (
+    best_possible_accuracy,
     calibration_error,
     classification_scores,
     clustering_scores,
@@ -110,7 +111,16 @@ class Assignments:
         tables.write_columns(path, columns)
 
     def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """What diagrams colour `num` random images by, and the images' rows.
+        """What diagrams colour `num` random images by, and the images' rows."""
+        rows = self.some(num)
+        return self.kinds(rows), rows
+
+    def some(self, num: int) -> np.ndarray:
+        """The rows of `num` random images, always the same ones."""
+        return random_rows(len(self.dataset), num)
+
+    def kinds(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What the images at `rows` are coloured by, under the titles of diagrams.
 
         By cluster, or class if those have names, and by label if there are any.
         """
@@ -119,8 +129,7 @@ class Assignments:
             kinds = {"by predicted class": self.predicted}
         if self.dataset.labels is not None:
             kinds["by label"] = self.dataset.label_names
-        some = random_rows(len(self.dataset), num)
-        return {title: each[some] for title, each in kinds.items()}, some
+        return {title: each[rows] for title, each in kinds.items()}
 
     def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
         """What the explorer says of the images at `rows`, whose anomaly scores are given."""
@@ -181,7 +190,8 @@ class Assignments:
     def scores(self) -> dict[str, Any]:
         """Cluster sizes, mean confidence and, where labels exist, how well they are met.
 
-        ACC, NMI, ARI and calibration of clusters; accuracy, precision, recall, F1 of classes.
+        ACC, NMI, ARI and calibration of clusters; accuracy, precision, recall, F1 of classes. With
+        fewer clusters than classes, also what ACC would be at best.
         """
         scores: dict[str, Any] = {
             "images": len(self.dataset),
@@ -198,12 +208,24 @@ class Assignments:
             counts, rows = confusion_of(names, self.predicted, self.class_names)
             scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
             return scores
-        scores["clustering"] = clustering_scores(labels, self.clusters)
-        scores["clustering"] |= {
+        num_clusters = self.responsibilities.shape[1]
+        scores["classes"] = len(np.unique(labels))
+        clustering = clustering_scores(labels, self.clusters)
+        scores["clustering"] = {"accuracy": clustering["accuracy"]}
+        if num_clusters < scores["classes"]:
+            best = best_possible_accuracy(labels, num_clusters)
+            scores["clustering"]["best_possible_accuracy"] = best
+        scores["clustering"] |= clustering | {
             "exemplar_accuracy": exemplar_accuracy(labels, self.responsibilities),
             "calibration_error": calibration_error(labels, self.responsibilities),
         }
         return scores
+
+
+def scores_title(what: str, scores: dict[str, Any]) -> str:
+    """What is printed before clustering scores of `what`, with the classes if those are others."""
+    clusters, classes = len(scores["cluster_sizes"]), scores["classes"]
+    return what if clusters == classes else f"{what}, {clusters} clusters of {classes} classes"
 
 
 def earlier_results(folder: Path) -> list[Path]:

@@ -23,15 +23,14 @@ def save_explorer(
     found: Assignments,
     kind: str,
     seed: int,
-    with_tsne: bool = False,
+    by_tsne: np.ndarray | None = None,
 ) -> None:
     """Write the page of at most 20,000 images: cluster, label, confidence and anomaly score.
 
-    The latter of a `kind` of `anomaly_scores`, unless they are known. A map by t-SNE is among them
-    if that is wanted, or takes no time.
+    The latter of a `kind` of `anomaly_scores`, unless they are known. The page opens on the map
+    `by_tsne` of `rows_shown` if there is one, and else has one if it takes no time.
     """
-    num = len(found.dataset)
-    rows = np.sort(np.random.default_rng(0).permutation(num)[:MOST_POINTS])
+    num, rows = len(found.dataset), rows_shown(found)
     images = found.dataset.images[rows]
     z = latents(model, images)
     if found.anomaly is None:
@@ -41,10 +40,15 @@ def save_explorer(
     subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     write_explorer(
-        path, title, subtitle, maps_of(z, rows, gaussians, found, with_tsne), images,
+        path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
         [found.dataset.source_of(row) for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS,
     )  # fmt: skip
+
+
+def rows_shown(found: Assignments) -> np.ndarray:
+    """Which images the page has, in ascending order: all, or 20,000 at random."""
+    return np.sort(found.some(MOST_POINTS))
 
 
 def maps_of(
@@ -52,11 +56,12 @@ def maps_of(
     rows: np.ndarray,
     gaussians: Gaussians | None,
     found: Assignments,
-    with_tsne: bool,
+    by_tsne: np.ndarray | None = None,
 ) -> list[LatentMap]:
     """Latents (N, D) of the images at `rows` on several planes.
 
-    The principal one, the one that parts clusters best, and what t-SNE makes of them.
+    The principal one, the one that parts clusters best, and what t-SNE makes of them; that one
+    first if it is given.
     """
     clusters = found.clusters[rows]
     centre, axes, name = plane_of(z)
@@ -70,7 +75,9 @@ def maps_of(
             ellipses = _ellipses(centre, axes, gaussians, found)
             title = "plane between the clusters (LDA)"
             maps.append(LatentMap(title, (z - centre) @ axes, ellipses))
-    if z.shape[1] > 2 and (with_tsne or len(z) <= QUICK_BY_TSNE):
+    if by_tsne is not None:
+        return [LatentMap("t-SNE", by_tsne, []), *maps]
+    if z.shape[1] > 2 and len(z) <= QUICK_BY_TSNE:
         print(f"t-SNE of {len(z):,} latents", flush=True)
         maps.append(LatentMap("t-SNE", tsne(z), []))
     return maps

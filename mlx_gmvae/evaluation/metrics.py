@@ -56,6 +56,16 @@ def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
     return float(counts[rows, columns].sum() / len(labels))
 
 
+def best_possible_accuracy(labels: np.ndarray, num_clusters: int) -> float:
+    """What `matching_accuracy` can be at most: the share of the largest classes, one per cluster.
+
+    >>> best_possible_accuracy(np.array([0, 0, 1, 2]), 2)
+    0.75
+    """
+    sizes = np.sort(np.unique(labels, return_counts=True)[1])[::-1]
+    return float(sizes[:num_clusters].sum() / len(labels))
+
+
 def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes).
 

@@ -43,9 +43,8 @@ def save_latent_plane(
     _save(figure, path)
 
 
-def save_tsne(path: Path, latents: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
-    """t-SNE of latents (N, D), once for each colouring (N,)."""
-    points = tsne(latents)
+def save_tsne(path: Path, points: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
+    """A map (N, 2) that `tsne` made, once for each colouring (N,)."""
     panels = [Panel(title, points, kinds) for title, kinds in colourings.items()]
     _save(_scatter_figure(panels, "t-SNE")[0], path)
 
@@ -110,6 +109,33 @@ def save_curves(
             axis.xaxis.get_major_locator().set_params(integer=True)
             if len(lines) > 1:
                 axis.legend(fontsize=7)
+    _save(figure, path)
+
+
+def save_leaks(
+    path: Path,
+    numbers: list[int],
+    leaks: list[float],
+    rising: list[float],
+    limit: float,
+    chosen: int,
+) -> None:
+    """The largest leak among so many clusters, what rises in it, the limit, and the number chosen.
+
+    A leak is the share of a cluster's neighbours that lie in the one most like it.
+    """
+    figure = _figure(6, 3.8)
+    axis = figure.subplots()
+    axis.plot(numbers, leaks, marker=".", lw=1.2, label="of the two most alike clusters")
+    axis.plot(numbers, rising, lw=1.2, ls="--", label="isotonic regression")
+    axis.axhline(limit, color="black", lw=0.9, ls=":", label=f"limit, {limit:.1%}")
+    axis.axvline(chosen, color="tab:green", lw=0.9, label=f"chosen, K = {chosen}")
+    axis.set_xlabel("number of clusters")
+    axis.set_ylabel("share of neighbours in the most alike cluster", fontsize=9)
+    axis.set_title("how much clusters leak into each other", fontsize=10)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8)
     _save(figure, path)
 
 

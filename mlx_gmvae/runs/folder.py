@@ -161,6 +161,17 @@ class RunFolder:
         made_of = {"data": data, "training": trainer.config.to_dict()}
         save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
+    def move(self, source: Source) -> None:
+        """Let what is saved here say where its images are now."""
+        kept = sorted(iteration_file(self.path, 0).parent.glob("*.npz"))
+        for path in (self.state, self.model, *kept):
+            if not path.is_file():
+                continue
+            info = load_info(path)
+            if isinstance(info.get("data"), dict):
+                info["data"] |= source.to_dict()
+                save_arrays(path, load_arrays(path), info)
+
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
         """Put a Trainer where the saved state left off."""
         try:

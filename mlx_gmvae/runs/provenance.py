@@ -82,10 +82,15 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
     return made_of | words
 
 
+def knows_images(record: dict[str, Any]) -> bool:
+    """Whether a run's record says by what its images are known; the first version's does not."""
+    return isinstance(record.get("images"), dict)
+
+
 def require_same_images(record: dict[str, Any], dataset: Dataset, place: str) -> None:
     """Raise InputError if `dataset` is not what the run in `place` was trained on."""
     before, now = record.get("images"), images_of(dataset)
-    if not isinstance(before, dict) or before == now:  # states of the first version do not say
+    if not isinstance(before, dict) or before == now:
         return
     what = f"their checksum is {now['crc32']} instead of {before.get('crc32')}"
     if before.get("number") != now["number"]:

@@ -4,12 +4,16 @@ Two parts of one class share many neighbours, two classes few. So parts are join
 leak most into each other first, and the number is where the leaks become small.
 """
 
+import math
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from tqdm import tqdm
 
 from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
@@ -23,6 +27,7 @@ from ..device.backend import choose_fusing
 from ..device.progress import progress
 from ..errors import InputError
 from ..models import MixtureModel, build_model, kind_of
+from ..report.words import duration
 from .optimizer import Adam
 from .schedule import half_cosine
 
@@ -31,6 +36,10 @@ COPIES = 8  # of the parts, whose leaks are averaged
 IMAGES_PER_PART = 20  # at least
 SMALL_LEAK = 0.085  # of the neighbours of the smaller of two clusters
 STEPS, FEWEST_EPOCHS = 800, 3
+FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
+FASTEST = 4  # times the learning rate, which makes up for that
+WARM_UP, TIMED = 2, 5  # steps: the first are traced and compiled
+LINES = 10  # that say how far it is
 
 
 class Number(NamedTuple):
@@ -55,20 +64,28 @@ class Number(NamedTuple):
 
 
 def number_of_clusters(
-    config: ModelConfig, training: TrainConfig, images: Images, graph: np.ndarray | None = None
+    config: ModelConfig,
+    training: TrainConfig,
+    images: Images,
+    graph: np.ndarray | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Number, np.ndarray]:
     """The number of clusters in uint8 images (N, H, W, C), and their neighbours (N, k).
 
-    A `graph` of neighbours that is known is not built again. No labels. Raises InputError if there
-    are too few images to tell, or for a model whose components are not learned from pairs.
+    A `graph` of neighbours that is known is not built again. No labels. `say` is called with lines
+    on how long it takes, how far it is and what was found. Raises InputError if there are too few
+    images to tell, or for a model whose components are not learned from pairs.
     """
     require_findable(config, training)
+    say = say or (lambda line: None)
     num = min(PARTS, len(images) // IMAGES_PER_PART)
     if num < 3:
         raise InputError(
             f"{len(images)} images are too few to find a number of clusters; give K itself"
         )
     training = fitted(training, images)
+    steps = steps_to_find(len(images), training)
+    say(f"finding the number of clusters: {steps:,} steps before the training")
     if graph is None:
         graph = neighbour_graph(images, training.neighbours, training.descriptor)
     mx.random.seed(training.seed)
@@ -76,10 +93,12 @@ def number_of_clusters(
     assert isinstance(model, MixtureModel)
     learn_patches(model, images)
     parts = Parts(model.classifier.out, num, COPIES)
-    _train(model, parts, training, images, graph)
+    _train(model, parts, training, images, graph, say)
     curves = [leaks_by_number(links) for links in part_links(model, parts, images, graph)]
     leaks = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
-    return Number(chosen_number(leaks), leaks), graph
+    number = Number(chosen_number(leaks), leaks)
+    say(number.describe())
+    return number, graph
 
 
 def require_findable(config: ModelConfig, training: TrainConfig) -> None:
@@ -95,22 +114,51 @@ def require_findable(config: ModelConfig, training: TrainConfig) -> None:
 
 def steps_to_find(num_images: int, training: TrainConfig) -> int:
     """How many steps that takes; they have no generative half."""
-    return max(STEPS, FEWEST_EPOCHS * (num_images // min(training.batchsize, num_images)))
+    few = max(FEWEST_STEPS, math.ceil(STEPS * num_images / ENOUGH_IMAGES))
+    epoch = num_images // min(training.batchsize, num_images)
+    return max(min(STEPS, few), FEWEST_EPOCHS * epoch)
 
 
 def chosen_number(leaks: dict[int, float]) -> int:
-    """The largest number of clusters of which no two leak much into each other.
+    """The largest number of clusters of which no two leak much into each other."""
+    small = [number for number, leak in rising(leaks).items() if leak < SMALL_LEAK]
+    return max(small, default=1)
 
-    But for chance, leaks rise with the number; so they are judged by their isotonic regression. A
-    single one that is high or low for its place would decide otherwise, where classes are not
-    clear-cut and leaks are about as small over many numbers.
+
+def rising(leaks: dict[int, float]) -> dict[int, float]:
+    """The isotonic regression of leaks by number, by which they are judged.
+
+    But for chance, leaks rise with the number. A single one that is high or low for its place would
+    decide otherwise, where classes are not clear-cut and leaks are about as small over many
+    numbers.
     """
     from sklearn.isotonic import IsotonicRegression
 
     numbers = sorted(leaks)
-    rising = IsotonicRegression().fit_transform(numbers, [leaks[number] for number in numbers])
-    small = [number for number, leak in zip(numbers, rising, strict=True) if leak < SMALL_LEAK]
-    return max(small, default=1)
+    values = IsotonicRegression().fit_transform(numbers, [leaks[number] for number in numbers])
+    return dict(zip(numbers, map(float, values), strict=True))
+
+
+class _Pace:
+    """Lines on how long `steps` take, and, where no bar is shown, on how far they are."""
+
+    def __init__(self, steps: int, say: Callable[[str], None], bar: tqdm):
+        self.steps, self.say, self.bar = steps, say, bar
+        self.started = 0.0
+
+    def line_at(self, number: int) -> None:
+        """Say what there is to say before a step."""
+        if number == WARM_UP:
+            self.started = time.perf_counter()
+        if number <= WARM_UP:
+            return
+        per_step = (time.perf_counter() - self.started) / (number - WARM_UP)
+        if number == WARM_UP + TIMED:
+            self.bar.clear()
+            self.say(f"{self.steps:,} steps: about {duration(self.steps * per_step)}")
+        elif number % -(-self.steps // LINES) == 0 and self.bar.disable:
+            left = duration((self.steps - number) * per_step)
+            self.say(f"{number:,} of {self.steps:,} steps | Left {left}")
 
 
 class _Network(nn.Module):
@@ -123,7 +171,12 @@ class _Network(nn.Module):
 
 
 def _train(
-    model: MixtureModel, parts: Parts, config: TrainConfig, images: Images, graph: np.ndarray
+    model: MixtureModel,
+    parts: Parts,
+    config: TrainConfig,
+    images: Images,
+    graph: np.ndarray,
+    say: Callable[[str], None],
 ) -> None:
     """Pairs of images and their neighbours, by the pair objective of the parts alone."""
     objective = PairObjective(model, "auto", config.augment, parts=parts)
@@ -143,13 +196,17 @@ def _train(
 
     batch = min(config.batchsize, len(images))
     per_epoch, steps = len(images) // batch, steps_to_find(len(images), config)
+    rate = config.lr * min(FASTEST, max(1.0, STEPS / steps))
     rng = np.random.default_rng(config.seed)
     network.train()
-    for number in progress(range(steps), desc="finding K", unit="step"):
+    bar = progress(range(steps), desc="finding K", unit="step")
+    pace = _Pace(steps, say, bar)
+    for number in bar:
+        pace.line_at(number)
         if number % per_epoch == 0:
             order = rng.permutation(len(images))
             partners = draw_partners(graph, order, rng)
         rows = slice(number % per_epoch * batch, (number % per_epoch + 1) * batch)
-        optimizer.learning_rate = mx.array(config.lr * half_cosine(number / steps))
+        optimizer.learning_rate = mx.array(rate * half_cosine(number / steps))
         mx.eval(step(mx.array(images[order[rows]]), mx.array(images[partners[rows]])), captured)
     network.eval()
