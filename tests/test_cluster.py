@@ -432,7 +432,7 @@ def test_a_folder_without_a_split_is_shown_whole_in_the_order_of_its_files(
     page = (tmp_path / "run/summary.html").read_text()
     assert sum(map(int, re.findall(r"<figcaption>cluster \d\d: (\d+)", page))) == 30
     assert "6 images that were held out, but clusters and strange images are of all 30." in page
-    assert "The least likely of 30 images" in page
+    assert "The strangest of 30 images" in page
 
     model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
     capsys.readouterr()
@@ -459,10 +459,7 @@ def test_a_set_with_a_test_split_is_shown_by_that(
         folder_of_pictures(tmp_path / "in" / name, num)
     options = f"--dataset {tmp_path}/in {SMALL} --data_dir {tmp_path}/kept --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
-    assert (
-        "pictures are of 4 images that were held out."
-        in (tmp_path / "run/summary.html").read_text()
-    )
+    assert "are of 4 images that were held out." in (tmp_path / "run/summary.html").read_text()
     model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
     assert cluster.main(model.split()) == 0
     assert len(rows_of(tmp_path / "c/assignments.csv")) == 4

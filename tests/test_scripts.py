@@ -13,6 +13,7 @@ import generate
 import train
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.device.randomness import random_rows
 from mlx_gmvae.models import MixtureModel, build_model
 from mlx_gmvae.report import curves, plots
 from mlx_gmvae.runs.checkpoint import load_model, save_model
@@ -50,7 +51,8 @@ def test_train_writes_a_whole_run(digits_run: Path) -> None:
 
 
 def test_pictures_of_a_run_are_those_of_its_model(digits_run: Path, digits: Splits) -> None:
-    model, images = load_model(digits_run / "model.npz").model, digits.test.images[:64]
+    model = load_model(digits_run / "model.npz").model
+    images = digits.test.images[random_rows(len(digits.test), 64)]
     assert isinstance(model, MixtureModel)
     expected = np.array(model.reconstruct(mx.array(images / 255))) * 255
     last = [digits_run / "reconstructions" / kind / "epoch_0036.png"
@@ -224,8 +226,8 @@ def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     assert load_model(tmp_path / "run/model.npz").model.config.image_size == (28, 28)
     described = load_model(tmp_path / "run/model.npz").data
     assert described == {
-        "dataset": "digits", "path": None, "classes": None, "fit": "crop",
-        "training_images": 1438,
+        "dataset": "digits", "path": None, "classes": None, "fit": "crop", "labels": True,
+        "bits": None, "training_images": 1438,
     }  # fmt: skip
 
 
