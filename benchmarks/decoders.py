@@ -108,8 +108,9 @@ def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -
 
 def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):  # type: ignore[no-untyped-def]
     """A plain VAE of a set after so many processor seconds, and the epochs that these were."""
-    from mlx_gmvae import ModelConfig, TrainConfig, build_model
+    from mlx_gmvae import ModelConfig, TrainConfig
     from mlx_gmvae.device import backend
+    from mlx_gmvae.models import build_model
     from mlx_gmvae.training.defaults import for_model
     from mlx_gmvae.training.trainer import Trainer
 

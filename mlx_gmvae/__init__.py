@@ -25,12 +25,13 @@ if TYPE_CHECKING:  # what `__getattr__` answers
     from .data.datasets import load_dataset as load_dataset
     from .errors import InputError as InputError
     from .estimator import GMVAEClusterer as GMVAEClusterer
-    from .models import build_model as build_model
     from .models.gmvae import GMVAE as GMVAE
     from .models.vae import VAE as VAE
     from .runs.checkpoint import load_model as load_model
-    from .runs.checkpoint import save_model as save_model
+    from .runs.loaded import Model as Model
+    from .runs.loaded import build_model as build_model
     from .runs.loaded import load as load
+    from .runs.loaded import save_model as save_model
     from .training.train import train as train
 
 __version__ = "0.2.0"
@@ -39,14 +40,15 @@ _PUBLIC = {
     "GMVAE": "models.gmvae",
     "GMVAEClusterer": "estimator",
     "InputError": "errors",
+    "Model": "runs.loaded",
     "ModelConfig": "config",
     "TrainConfig": "config",
     "VAE": "models.vae",
-    "build_model": "models",
+    "build_model": "runs.loaded",
     "load": "runs.loaded",
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
-    "save_model": "runs.checkpoint",
+    "save_model": "runs.loaded",
     "train": "training.train",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -1,7 +1,9 @@
 """The one exception that a person, not a programmer, is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -27,3 +29,25 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     like = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {like[0]}?" if like else ""
+
+
+@contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Within, let messages call options as `names` does, and never as flags.
+
+    >>> with naming({"batchsize": "batch_size", "K": "n_components"}):
+    ...     raise InputError("K is 9; give more images or a larger --batchsize")
+    Traceback (most recent call last):
+    mlx_gmvae.errors.InputError: n_components is 9; give more images or a larger batch_size
+    """
+    try:
+        yield
+    except InputError as error:
+        # "--lr", "lr is 3", "lr = 3", and capitals, which are no words of a sentence.
+        pattern = r"--(\w+)|\b(\w+)(?= is | = )|\b([A-Z]\w*)\b"
+
+        def own_name(found: re.Match[str]) -> str:
+            name = found[1] or found[2] or found[3]
+            return names.get(name, name)
+
+        raise InputError(re.sub(pattern, own_name, str(error))) from None

@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,30 @@ from sklearn.base import (
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .clustering.choices import fitted_model
-from .clustering.neighbours import nearest
-from .config import ModelConfig, TrainConfig
+from .config.record import is_whole
 from .data.batches import over_batches
-from .data.images import require_unmasked
-from .data.splits import Dataset
-from .data.units import UNIT, ImageUnits, TableUnits, units_of
+from .data.given import IMAGES, as_array, as_latents
+from .data.units import ImageUnits, TableUnits, units_of
 from .device.progress import silence
 from .device.randomness import preserved_random_state
-from .errors import InputError
-from .evaluation.scores import anomaly_scores, decode, latents, responsibilities, samples
-from .models import MixtureModel, build_model, kind_of
+from .errors import InputError, naming
+from .evaluation.precise import Function, precisely
+from .evaluation.scores import anomaly_scores, decode, finite, samples
+from .models import LatentVariableModel, MixtureModel, build_model
 from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
-from .training.defaults import for_model, for_set_size
-from .training.division import training_part
-from .training.number import number_of_clusters
+from .training.plan import NAMES, Parameters, plan, require_once
 from .training.train import History
 from .training.trainer import Trainer
 
-TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
-MOST_TABLE_EPOCHS = 100  # more change the clusters no further
 LIKELIHOOD_DRAWS = 50
-# Fields of the configurations that are parameters here, and which.
-IN_MODEL = {
-    "K": "n_components", "latent_dims": "latent_dims", "model": "model",
-    "image_size": "image_shape", "channels": "image_shape",
-}  # fmt: skip
-IN_TRAINING = {
-    "epochs": "max_iter", "batchsize": "batch_size", "lr": "learning_rate", "seed": "random_state",
-}  # fmt: skip
-AUTO = "auto"
+ROWS_OR_IMAGES = f"rows of numbers (n, n_features), or {IMAGES}"
+DEVICES = ("cpu", "gpu")
+
+
+def _responsibilities(model: LatentVariableModel, x: mx.array) -> mx.array:
+    assert isinstance(model, MixtureModel)
+    return model.responsibilities(x)
 
 
 class GMVAEClusterer(
@@ -139,13 +130,46 @@ class GMVAEClusterer(
         self.train_options = train_options
 
     def fit(self, X: Any, y: Any = None) -> "GMVAEClusterer":
-        """Train on X; y is ignored. Raises ValueError if X or a parameter cannot be used."""
+        """Train on X.
+
+        Components that no row of X belongs to are numbered last.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows of numbers, at least 2. A list of images of one size will do.
+        y : ignored
+
+        Returns
+        -------
+        GMVAEClusterer
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter cannot be used. What was fitted before is kept.
+        """
+        with self._undone_by_errors():
+            options = {"model_options": self.model_options, "train_options": self.train_options}
+            require_once(**options)
+            with naming(NAMES):
+                self._fit(X, Parameters.of(self.get_params(deep=False)))
+        return self
+
+    def _fit(self, X: Any, parameters: Parameters) -> None:
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"callback is {self.callback!r}; it must be a function or None")
         array = self._array(X, reset=True)
         units = units_of(array, self.image_shape)
         images = units.inside(array)
-        seed = int(check_random_state(self.random_state).randint(2**31))
+        seed = int(self._generator().randint(2**31))
         with self._settings():
-            config, training, graph = self._plan(images, isinstance(units, TableUnits), seed)
+            config, training, graph = plan(
+                parameters, images, isinstance(units, TableUnits), seed,
+                self.model_options or {}, self.train_options or {},
+                partial(print, flush=True) if self.verbose else None,
+            )  # fmt: skip
             mx.random.seed(seed)
             trainer = Trainer(build_model(config), images, training, graph)
             for record in trainer.run():
@@ -156,10 +180,15 @@ class GMVAEClusterer(
             model = trainer.model
             assert isinstance(model, MixtureModel)
             model.eval()
-            labels = responsibilities(model, images).argmax(axis=1)
+            labels = self._answers(model, units, images, _responsibilities).argmax(axis=1)
+            is_empty = np.bincount(labels, minlength=config.K) == 0
+            order = np.argsort(is_empty, kind="stable")
+            if (order != np.arange(config.K)).any():
+                model.permute_components(order)
+                mx.eval(model.parameters())
+                labels = self._answers(model, units, images, _responsibilities).argmax(axis=1)
             bounds = -anomaly_scores(model, images, "elbo")
             centres = decode(model, np.array(model.component_latents()))
-        # Only now, so that a training that fails leaves what was fitted before.
         self._units, self.model_, self.labels_ = units, model, labels
         self.history_ = History(trainer.history)
         self.n_iter_ = len(trainer.history)
@@ -167,38 +196,85 @@ class GMVAEClusterer(
         self.lower_bound_ = float(bounds.mean()) + units.log_volume
         self.cluster_centers_ = units.outside(centres)
         self._n_features_out = config.latent_dims
-        return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest cluster of each row of X, (n,)."""
+        """Return the likeliest cluster of each row of X.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows, as those of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
         return self.predict_proba(X).argmax(axis=1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """q(y|x), (n, n_components); rows sum to 1."""
-        return self._measured(X, lambda images: responsibilities(self.model_, images))
+        """Return q(y|x) of each row of X; rows sum to 1.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows, as those of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n, n_components)
+        """
+        return self._measured(X, _responsibilities)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Means of q(z|x), (n, latent_dims)."""
-        return self._measured(X, lambda images: latents(self.model_, images))
+        """Return the mean of q(z|x) of each row of X.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows, as those of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n, latent_dims)
+        """
+        return self._measured(X, lambda model, x: model.encode(x).mean)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """What latents (n, latent_dims) stand for: images or rows, as the training data was."""
+        """Decode latents.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, latent_dims)
+            Latents, as `transform` returns them.
+
+        Returns
+        -------
+        ndarray
+            Images or rows, as those of the fit.
+        """
         check_is_fitted(self, "model_")
-        z = np.asarray(X, np.float32)
-        if z.ndim != 2 or z.shape[1] != self.model_.config.latent_dims:
-            raise InputError(
-                f"latents have shape {z.shape}; they must be (n, {self.model_.config.latent_dims})"
-            )
+        z = as_latents(X, "X", self.model_.config.latent_dims)
         with self._settings():
             return self._units.outside(decode(self.model_, z))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Samples of the mixture as the training data was, (n, ...), and their components, (n,).
+        """Draw from the mixture; every call the same for an integer `random_state`.
 
-        Every call answers the same for an integer `random_state`.
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        X : ndarray
+            Images or rows, as those of the fit.
+        y : ndarray of shape (n_samples,)
+            The component of each.
         """
         check_is_fitted(self, "model_")
-        rng = check_random_state(self.random_state)
+        if not is_whole(n_samples) or n_samples < 1:
+            raise InputError(f"n_samples is {n_samples!r}; it must be a whole number of at least 1")
+        rng = self._generator()
         y = np.sort(rng.randint(self.n_components_, size=n_samples))
         with self._settings():
             mx.random.seed(int(rng.randint(2**31)))
@@ -210,88 +286,93 @@ class GMVAEClusterer(
             return self._units.outside(np.concatenate(found)), y
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """A lower bound on log p(x) of each row, (n,), nats: 50 draws, the same for every row.
+        """Return a lower bound on log p(x) of each row of X, in nats.
 
-        Of tables it is the density of their own units. Source: Burda et al. 2016, eq. 8.
+        It takes 50 draws, the same for every row. Of tables it is the density in their own units.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows, as those of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+
+        References
+        ----------
+        Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
         """
 
-        def bound(x: mx.array) -> mx.array:
+        def bound(model: LatentVariableModel, x: mx.array) -> mx.array:
             mx.random.seed(0)
-            return self.model_.importance_bound(x, LIKELIHOOD_DRAWS, same_draws=True)
+            return model.importance_bound(x, LIKELIHOOD_DRAWS, same_draws=True)
 
-        found = self._measured(X, lambda images: over_batches(bound, images, LIKELIHOOD_DRAWS))
-        return found + np.float32(self._units.log_volume)
+        return self._measured(X, bound, LIKELIHOOD_DRAWS) + np.float32(self._units.log_volume)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples`, nats per row."""
+        """Return the mean of `score_samples`, in nats per row.
+
+        Parameters
+        ----------
+        X : array-like
+            Images or rows, as those of the fit.
+        y : ignored
+        """
         return float(self.score_samples(X).mean())
 
-    def _measured(self, X: Any, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _measured(self, X: Any, function: Function, copies: int = 1) -> np.ndarray:
         check_is_fitted(self, "model_")
         images = self._units.inside(self._array(X))
         with self._settings():
-            return function(images)
+            return self._answers(self.model_, self._units, images, function, copies)
 
-    def _plan(
-        self, images: np.ndarray, of_table: bool, seed: int
-    ) -> tuple[ModelConfig, TrainConfig, np.ndarray | None]:
-        """Configurations, and the neighbour graph where the trainer would not find it."""
-        self._refuse_twice()
-        is_auto = self.n_components == AUTO
-        *image_size, channels = images.shape[1:]
-        given = {"model": self.model, "latent_dims": self.latent_dims}
-        given |= {"K": 2 if is_auto else self.n_components, "image_size": image_size}
-        own = self.model_options or {}
-        config = ModelConfig.from_dict(
-            (TABLE if of_table else {}) | given | own | {"channels": channels}
-        )
-        if not issubclass(kind_of(config), MixtureModel):
-            raise InputError(f"model {self.model} has no components; use gmvae, vade or vae-gmm")
-        if not of_table and "classifier" not in own:
-            config = fitted_model(config)
-        wanted = {"epochs": self.max_iter, "batchsize": self.batch_size, "lr": self.learning_rate}
-        wanted = {name: value for name, value in wanted.items() if value is not None}
-        wanted |= {"seed": seed, **(self.train_options or {})}
-        useful = {"augment": "none"} if of_table else {}
-        training = TrainConfig.from_dict(useful | wanted)
-        training = for_set_size(
-            training, Dataset("X", images, None, np.arange(len(images))), set(wanted)
-        )
-        if of_table and self.max_iter is None:
-            training = replace(training, epochs=min(training.epochs, MOST_TABLE_EPOCHS))
-        training = for_model(training, config, set(wanted))
-        graph = None
-        if of_table and training.pair_weight and training.neighbours:
-            rows = training_part(images, training)[:]
-            graph = nearest(rows.reshape(len(rows), -1), training.neighbours)
-        if is_auto:
-            seen = training_part(images, training)
-            say = partial(print, flush=True) if self.verbose else None
-            found, graph = number_of_clusters(config, training, seen, graph, say)
-            config = ModelConfig.from_dict(config.to_dict() | {"K": found.clusters})
-        return config, training, graph
+    @staticmethod
+    def _answers(
+        model: MixtureModel, units: Any, images: np.ndarray, function: Function, copies: int = 1
+    ) -> np.ndarray:
+        """`function` over images; over tables in double precision, as scikit-learn's own are."""
+        if isinstance(units, TableUnits):
+            return finite(precisely(model, function, images, copies))
+        return finite(over_batches(lambda x: function(model, x), images, copies))
 
-    def _refuse_twice(self) -> None:
-        """Raise InputError if an option says what is a parameter or follows from X."""
-        for options, names in (("model_options", IN_MODEL), ("train_options", IN_TRAINING)):
-            for name in getattr(self, options) or {}:
-                if name in names:
-                    raise InputError(f"{options} has {name}; give {names[name]} instead")
+    def _generator(self) -> np.random.RandomState:
+        try:
+            return check_random_state(self.random_state)  # type: ignore[no-any-return]
+        except ValueError:
+            raise InputError(
+                f"random_state is {self.random_state!r}; give a whole number from 0 to 2**32 - 1, "
+                "a numpy.random.RandomState or None"
+            ) from None
 
     def _array(self, X: Any, reset: bool = False) -> np.ndarray:
         """X as an array of images, or of rows: (n, F). Raises ValueError if it cannot be used.
 
         With `reset` it says what later ones must look like.
         """
-        require_unmasked(X, "X")
-        if getattr(X, "ndim", 2) not in (3, 4):
+        X = as_array(X, "X", ROWS_OR_IMAGES)
+        num, *others = np.shape(X)
+        least = 2 if reset else 1
+        if num < least:
+            raise InputError(f"X has {num} sample{'s' * (num != 1)}; give at least {least}")
+        if not others:
+            raise InputError(
+                f"X has shape {np.shape(X)}; Reshape your data: X.reshape(1, -1) is one row of "
+                "numbers, X.reshape(-1, 1) one column"
+            )
+        if not reset and np.shape(X) == self._units.one:
+            raise InputError(f"X has the shape of one image, {np.shape(X)}; give X[None]")
+        if len(others) == 1:
             of_images = (
                 (self.image_shape is not None) if reset else isinstance(self._units, ImageUnits)
             )
-            return validate_data(  # type: ignore[no-any-return]
-                self, X, reset=reset, ensure_min_samples=2 if reset else 1,
-                dtype="numeric" if of_images else [np.float64, np.float32, np.uint8],
-            )  # fmt: skip
+            kinds = "numeric" if of_images else [np.float64, np.float32, np.uint8]
+            try:
+                return validate_data(self, X, reset=reset, dtype=kinds)  # type: ignore[no-any-return]
+            except ValueError as error:
+                if "could not convert" not in str(error):  # which names no X
+                    raise
+                raise InputError(f"X has text ({error}); give {ROWS_OR_IMAGES}") from None
         array = np.asarray(X)
         if reset:
             self.n_features_in_ = math.prod(array.shape[1:])
@@ -299,10 +380,21 @@ class GMVAEClusterer(
         return array
 
     @contextmanager
+    def _undone_by_errors(self) -> Iterator[None]:
+        """Within, an exception leaves every attribute as it was."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    @contextmanager
     def _settings(self) -> Iterator[None]:
         """The device and the quiet that were asked for; MLX's random state stays as it was."""
         before = mx.default_device()
-        if self.device not in (None, "cpu", "gpu"):
+        if self.device is not None and self.device not in DEVICES:
             raise InputError(f"device is {self.device!r}; it must be cpu, gpu or None")
         if self.device is not None:
             mx.set_default_device(mx.Device(getattr(mx, self.device)))

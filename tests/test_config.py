@@ -7,6 +7,7 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model, effective_options, require_effect
 
+import numpy as np
 import pytest
 
 
@@ -63,6 +64,31 @@ def test_wrong_model_values(values: dict[str, Any], message: str) -> None:
 def test_wrong_training_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TrainConfig.from_dict(values)
+
+
+def test_numbers_may_be_numpys_own() -> None:
+    of_model: dict[str, Any] = {"K": np.int64(4), "sigma": np.float32(0.5)}
+    of_training: dict[str, Any] = {
+        "epochs": np.int32(2),
+        "lr": np.float64(0.1),
+        "heads": np.uint8(3),
+    }
+    model = ModelConfig.from_dict(of_model | {"image_size": np.array([8, 9])})
+    training = TrainConfig.from_dict(of_training)
+    for config, plain in (
+        (model, ModelConfig(K=4, sigma=0.5, image_size=(8, 9))),
+        (training, TrainConfig(epochs=2, lr=0.1, heads=3)),
+    ):
+        assert config == plain
+        assert json.dumps(config.to_dict()) == json.dumps(plain.to_dict())
+    for value in (np.True_, np.float64(3), np.array([3])):
+        with pytest.raises(InputError, match=r"K is .*; it must be a whole number"):
+            ModelConfig.from_dict({"K": value})
+
+
+def test_a_field_that_is_misspelt_is_said() -> None:
+    with pytest.raises(InputError, match=r"no field latent_dim; did you mean latent_dims\?"):
+        ModelConfig.from_dict({"latent_dim": 3})
 
 
 def test_options_without_effect_are_refused_and_not_shown() -> None:

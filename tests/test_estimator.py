@@ -6,10 +6,12 @@ from typing import Any
 
 from mlx_gmvae import GMVAEClusterer, estimator
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.models.gmvae import GMVAE
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
@@ -17,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_clustering, parametrize_with_checks
 
 SMALL: dict[str, Any] = {
     "latent_dims": 2,
@@ -34,6 +36,34 @@ QUICK = {"max_iter": 4, "learning_rate": 1e-2, "batch_size": 16}
 @parametrize_with_checks([GMVAEClusterer(3, **{**SMALL, **QUICK, "random_state": None})])
 def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None:
     check(estimator)
+
+
+@pytest.mark.parametrize("clusterer", [GMVAEClusterer(), GMVAEClusterer(n_components=3)])
+def test_defaults_number_the_clusters_without_gaps(clusterer: GMVAEClusterer) -> None:
+    check_clustering("GMVAEClusterer", clusterer)
+
+
+@pytest.mark.parametrize("model", ["gmvae", "vade"])
+def test_components_in_use_come_first_everywhere(model: str) -> None:
+    options: dict[str, Any] = {"random_state": 0, "latent_dims": 2, "max_iter": 6}
+    options |= {"model": model, "learning_rate": 1e-2, "batch_size": 16}
+    clusterer = GMVAEClusterer(12, **options).fit(BLOBS)
+    found = np.unique(clusterer.labels_)
+    np.testing.assert_array_equal(found, np.arange(len(found)))
+    assert len(found) < 12  # or nothing was tried
+    np.testing.assert_array_equal(clusterer.predict(BLOBS), clusterer.labels_)
+    np.testing.assert_array_equal(clusterer.predict_proba(BLOBS).argmax(axis=1), clusterer.labels_)
+    centres = np.array(clusterer.model_.component_latents())
+    np.testing.assert_allclose(
+        clusterer.inverse_transform(centres), clusterer.cluster_centers_, rtol=1e-4
+    )
+
+
+def test_clusters_without_gaps_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(GMVAE, "permute_components", lambda *given: called.append(given))
+    clusterer = GMVAEClusterer(3, **{**SMALL, **QUICK}).fit(BLOBS)
+    assert set(clusterer.labels_) == {0, 1, 2} and not called
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +157,13 @@ def test_a_fit_that_fails_leaves_what_was_fitted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         clusterer.set_params(callback=interrupted).fit(1000 * BLOBS)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        clusterer.fit(np.full((5, 7), np.nan))
+    with pytest.raises(ValueError, match="n_components is 0"):
+        clone(clusterer).set_params(n_components=0).fit(BLOBS)
+    with pytest.raises(ValueError, match="n_components is 0"):
+        clusterer.set_params(n_components=0).fit(np.zeros((5, 6)))
+    assert clusterer.n_features_in_ == 2
     np.testing.assert_array_equal(clusterer.predict_proba(BLOBS), before)
 
 
@@ -144,7 +181,8 @@ def test_a_pickle_holds_the_bytes_of_an_npz_and_nothing_of_mlx(of_blobs: GMVAECl
 
 def test_it_takes_part_in_searches_and_pipelines() -> None:
     clusterer = GMVAEClusterer(max_iter=3, **SMALL)
-    search = GridSearchCV(clusterer, {"n_components": [1, 3]}, cv=2).fit(BLOBS)
+    grid = {"n_components": np.arange(1, 4, 2), "learning_rate": np.array([1e-3], np.float32)}
+    search = GridSearchCV(clusterer, grid, cv=2, error_score="raise").fit(BLOBS)
     scores = search.cv_results_["mean_test_score"]
     assert np.isfinite(scores).all() and scores[0] != scores[1]
     assert search.best_params_["n_components"] == (1, 3)[scores.argmax()]
@@ -186,18 +224,102 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
         ({"model": "gmave"}, "choose one of .*; did you mean gmvae"),
         ({"train_options": {"neighbors": 4}}, "has no field neighbors; did you mean neighbours"),
         ({"device": "tpu"}, "must be cpu, gpu or None"),
-        ({"n_components": 0}, "must be between 1 and"),
-        ({"max_iter": 0}, "must be between 1 and"),
-        ({"model_options": {"colour": 1}}, "has no field colour"),
+        ({"n_components": 0}, "^n_components is 0; it must be between 1 and"),
+        ({"n_components": 2.5}, "^n_components is 2.5; it must be a whole number"),
+        ({"n_components": True}, "^n_components is True; it must be a whole number"),
+        ({"n_components": None}, "^n_components is None; give a whole number"),
+        ({"max_iter": 0}, "^max_iter is 0; it must be between 1 and"),
+        ({"max_iter": 1, "model": "vade"}, "^max_iter is 1; vade needs at least 2 epochs"),
+        ({"max_iter": 2, "model": "vade", "n_components": 130}, "by n_components = 130"),
+        ({"batch_size": 0}, "^batch_size is 0; it must be between 1 and"),
+        ({"batch_size": 1}, "give more images or a larger batch_size"),
+        ({"learning_rate": 0}, "^learning_rate is 0.0; it must be a number above 0"),
+        ({"learning_rate": 1e30, "max_iter": 3}, "lower learning_rate or set clip_grad"),
+        ({"random_state": -1}, "^random_state is -1; give a whole number"),
+        ({"image_shape": 5}, r"^image_shape is 5; it must be \(H, W\)"),
+        ({"image_shape": (1, 2.5)}, r"^image_shape is \(1, 2.5\); it must be"),
+        ({"callback": 3}, "^callback is 3; it must be a function"),
+        ({"model_options": [1]}, r"^model_options is \[1\]; it must be a dict"),
+        ({"model_options": {"colour": 1}}, "^model_options has no field colour"),
+        ({"train_options": {"neighbors": 1}}, "no field neighbors; did you mean neighbours?"),
         ({"model_options": {"K": 4}}, "model_options has K; give n_components instead"),
         ({"train_options": {"epochs": 4}}, "train_options has epochs; give max_iter instead"),
         ({"n_components": "auto", "model": "vade"}, "for a gmvae with a classifier"),
         (
             {"n_components": "auto", "train_options": {"pair_weight": 0.0}},
-            "and neighbour pairs; give K itself",
+            "and neighbour pairs; give n_components itself",
         ),
     ],
 )
 def test_parameters_that_cannot_be_used_are_named(parameters: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GMVAEClusterer(**parameters).fit(BLOBS)
+
+
+def test_lists_of_images_are_images(digits: Splits) -> None:
+    images = digits.train.images[:30, ..., 0]
+    options: dict[str, Any] = {"max_iter": 1, "latent_dims": 2, "random_state": 0}
+    options["model_options"] = {"arch": "mlp", "hidden_dims": 8}
+    clusterer = GMVAEClusterer(2, **options).fit(images)
+    pictures = [Image.fromarray(image) for image in images]
+    for given in (list(images), images.tolist(), pictures, mx.array(images)):
+        np.testing.assert_array_equal(clusterer.predict(given), clusterer.labels_)
+    palettes = [picture.convert("RGB").quantize(8) for picture in pictures]
+    colour = GMVAEClusterer(2, **options).fit(palettes)
+    assert colour.cluster_centers_.shape == (2, 8, 8, 3)
+
+
+GREY = np.zeros((8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (None, r"^X is None; give rows of numbers \(n, n_features\), or images \(n, H, W\) or"),
+        ("photos", r"^X is of type str; .* mlx_gmvae.load_dataset\(path\)"),
+        ({"a": 1}, "^X is of type dict; give rows"),
+        ((row for row in BLOBS), "^X is of type generator; give rows"),
+        ([], "^X has 0 samples; give at least 2"),
+        (np.zeros((0, 4)), "^X has 0 samples"),
+        (np.zeros((0, 8, 8)), "^X has 0 samples"),
+        (GREY[None], "^X has 1 sample; give at least 2"),
+        (np.zeros(8), r"^X has shape \(8,\); Reshape your data: X.reshape\(1, -1\)"),
+        (np.zeros((2, 2, 2, 2, 2)), r"^X has shape \(2, 2, 2, 2, 2\) of float64; give rows"),
+        ([["a"], ["b"]], "^X has text in the place of numbers; give rows"),
+        (np.array([["a", 1]] * 3, object), "^X has text .*'a'"),
+        ([None, None], r"^X has shape \(2,\) of object; give rows"),
+        ([[1, 2], [3]], "^X has rows of different lengths; give rows"),
+        ([GREY, GREY[1:]], r"^X has images of different shapes: \(8, 8\) and, at 1, \(7, 8\)"),
+        (Image.fromarray(GREY), "^X is of type Image; give a list of such images"),
+        (np.ma.masked_less(BLOBS, 0), "^X: a masked array"),
+    ],
+)
+def test_data_that_cannot_be_used_are_named(X: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        GMVAEClusterer(2).fit(X)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_is_refused_with_what_to_give(digits: Splits) -> None:
+    with pytest.raises(ValueError, match=r"^X is of type Dataset; give its images, X.images"):
+        GMVAEClusterer(2).fit(digits.train)
+    with pytest.raises(ValueError, match=r"give the images of one split, X.train.images"):
+        GMVAEClusterer(2).fit(digits)
+
+
+@pytest.mark.parametrize("n_samples", [0, -1, 2.5])
+def test_samples_are_at_least_one(of_blobs: GMVAEClusterer, n_samples: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^n_samples is .*; it must be a whole number of at least"
+    ):
+        of_blobs.sample(n_samples)
+    num: Any = np.int64(3)
+    assert len(of_blobs.sample(num)[0]) == 3
+
+
+def test_answers_for_a_table_do_not_depend_on_the_rows_beside(of_blobs: GMVAEClusterer) -> None:
+    order = np.random.default_rng(0).permutation(len(BLOBS))
+    for answer in (of_blobs.transform, of_blobs.predict_proba, of_blobs.score_samples):
+        whole = answer(BLOBS)
+        np.testing.assert_array_equal(answer(BLOBS[order]), whole[order])
+        np.testing.assert_array_equal(answer(BLOBS[5:8]), whole[5:8])

@@ -113,6 +113,25 @@ def test_mixture_contract(model: LatentVariableModel, x: mx.array) -> None:
     assert model.sample(3, component=4).shape == (3, 9, 6, 3)
 
 
+def test_components_may_be_numbered_anew(model: LatentVariableModel, x: mx.array) -> None:
+    if not isinstance(model, MixtureModel):
+        pytest.skip("no components")
+    model.eval()
+    if "mixture" in model:
+        rng = np.random.default_rng(0)
+        shape, num = (model.config.K, model.config.latent_dims), model.config.K
+        model.mixture.set(rng.random(num), rng.normal(size=shape), 0.5 + rng.random(shape))
+    q, centres = np.array(model.responsibilities(x)), np.array(model.component_latents())
+    mx.random.seed(0)
+    bound = np.array(model.importance_bound(x, 3))
+    order = np.roll(np.arange(model.config.K), 1)
+    model.permute_components(order)
+    np.testing.assert_allclose(np.array(model.responsibilities(x)), q[:, order], atol=1e-5)
+    np.testing.assert_allclose(np.array(model.component_latents()), centres[order], atol=1e-6)
+    mx.random.seed(0)
+    np.testing.assert_allclose(np.array(model.importance_bound(x, 3)), bound, rtol=1e-4)
+
+
 def test_component_samples_come_from_that_component() -> None:
     model = make("gmvae", "mlp", "amortised", "bernoulli")
     far = mx.arange(5)[:, None] * mx.full((5, 4), 100.0)

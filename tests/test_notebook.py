@@ -89,12 +89,98 @@ def test_samples_repeat_themselves_for_a_seed(model: Any) -> None:
         (lambda m: m.decode(np.zeros((0, 8))), r"latents have shape \(0, 8\)"),
         (lambda m: m.export("nowhere", 0), r"batch sizes are \(0,\); they must be at least 1"),
         (lambda m: m.sample(2, component=10), "component is 10; there are 0 to 9"),
+        (lambda m: m.sample(2, component=-1), "component is -1; there are 0 to 9"),
+        (lambda m: m.sample(2, component="1"), "component is '1'; there are 0 to 9"),
+        (lambda m: m.sample(-1), "num is -1; it must be a whole number of at least 1"),
+        (lambda m: m.sample(2, seed=-1), "seed is -1; it must be a whole number"),
+        (lambda m: m.log_likelihood(np.zeros((2, 28, 28)), draws=0), "draws is 0; it must be"),
+        (lambda m: m.predict(None), r"images is None; give images \(n, H, W\)"),
+        (lambda m: m.decode(np.full((1, 8), np.nan)), "latents has latents that are NaN"),
     ],
 )
-def test_what_cannot_be_used_is_one_clear_line(model: Any, call: Any, message: str) -> None:
+@pytest.mark.parametrize("built", [False, True])
+def test_what_cannot_be_used_is_one_clear_line(
+    model: Any, call: Any, message: str, built: bool
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        call(model)
+        call(mg.build_model(model.config) if built else model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda m: m.sample(2, component=99),
+            "component is 99; there are 0 to 2|has no components",
+        ),
+        (lambda m: m.sample(0), "num is 0; it must be a whole number of at least 1"),
+        (lambda m: m.sample_latent(-2), "num is -2; it must be a whole number of at least 1"),
+        (lambda m: m.decode(mx.zeros((2, 9))), r"latents have shape \(2, 9\); .* \(N, 4\)"),
+        (lambda m: m.decode(np.zeros((2, 4))), "latents are ndarray; a network takes mx.array"),
+        (lambda m: m.encode(mx.zeros((2, 9, 9, 1))), r"\(2, 9, 9, 1\); they must be N x 8 x 8 x 1"),
+        (lambda m: m.encode(mx.zeros((2, 8, 8, 1), mx.uint8)), "images are mlx.core.uint8"),
+        (lambda m: m.elbo(mx.zeros((8, 8, 1))), r"images have shape \(8, 8, 1\)"),
+        (lambda m: type(m)({"K": 3}), "config is of type dict; give a ModelConfig"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["gmvae", "vae"])
+def test_a_network_refuses_what_is_not_its_own(kind: str, call: Any, message: str) -> None:
+    config = mg.ModelConfig(model=kind, arch="mlp", image_size=(8, 8), latent_dims=4, K=3)
+    network = {"gmvae": mg.GMVAE, "vae": mg.VAE}[kind](config)
+    with pytest.raises(mg.InputError, match=message):
+        call(network)
+
+
+def test_a_model_that_was_built_is_as_one_that_was_loaded(
+    tmp_path: Path, digits: Splits, model: Any
+) -> None:
+    images = digits.train.images[:40]
+    built = mg.build_model(mg.ModelConfig(arch="mlp", hidden_dims=8), image_size=(8, 8), K=3)
+    assert isinstance(built, mg.Model) and isinstance(model, mg.Model)
+    assert isinstance(built.network, mg.GMVAE) and built.config.K == 3
+    history = mg.train(built, images, verbose=False, epochs=np.int64(1), batchsize=16)
+    assert len(history) == 1 and built.training["batchsize"] == 16
+    mg.save_model(tmp_path / "m.npz", built)
+    again = mg.load(tmp_path / "m.npz")
+    assert again.training == built.training
+    clusters = built.predict(images)
+    np.testing.assert_array_equal(clusters, built.responsibilities(images).argmax(axis=1))
+    np.testing.assert_array_equal(clusters, again.predict(list(images)))
+    assert isinstance(built.predict(mx.array(images)), mx.array)
+    assert isinstance(built.sample(2, component=0), np.ndarray)
+    mg.save_model(tmp_path / "network.npz", mg.load_model(tmp_path / "m.npz").model)
+    np.testing.assert_array_equal(mg.load(tmp_path / "network.npz").predict(images), clusters)
+    with pytest.raises(AttributeError, match=r"model.network.parameters"):
+        built.parameters()
+
+
+def test_a_model_forgets_the_figures_of_other_weights() -> None:
+    network = mg.GMVAE(mg.ModelConfig(arch="mlp", hidden_dims=8, image_size=(8, 8), K=2))
+    model = mg.Model(network, metrics={"generative": {"elbo": -1.0}}, data={"dataset": "digits"})
+    images = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    mg.train(model, images, mg.TrainConfig(epochs=9), verbose=False, epochs=1, neighbours=3)
+    assert (model.metrics, model.data, model.training["epochs"]) == ({}, {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 1}, "no field epoch; did you mean epochs?"),
+        ({"pretrain_epochs": 1}, "pretrain_epochs has no effect with model gmvae"),
+        ({"config": {"epochs": 1}}, "config is a dict; give a TrainConfig"),
+        ({"callback": 3}, "callback is 3; it must be a function"),
+        ({"batchsize": 1}, "give more images or a larger batchsize$"),
+        ({"images": None}, "images is None; give images"),
+        ({"images": np.zeros((0, 8, 8))}, "there are no images"),
+        ({"model": "model.npz"}, "model is a str; give what build_model or load returns"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"images": np.zeros((9, 8, 8))}
+    given["model"] = mg.build_model(image_size=(8, 8), K=2)
+    with pytest.raises(mg.InputError, match=message):
+        mg.train(**(given | options))
 
 
 def test_a_model_without_components_says_so() -> None:

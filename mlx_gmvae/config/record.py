@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import numbers
 import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -49,14 +50,19 @@ class Record:
         if not isinstance(values, dict):
             raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown:
             meant = did_you_mean(str(unknown[0]), known)
-            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}{meant}")
+            raise InputError(f"{cls.__name__} has no field {', '.join(map(str, unknown))}{meant}")
         try:
             return cls(**values)
         except TypeError as error:
             raise InputError(f"{cls.__name__}: {error}") from None
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is a whole number, Python's or NumPy's; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def require_choice(name: str, value: str, choices: Collection[str]) -> None:
@@ -86,20 +92,17 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
     kind = kinds[0]
     if get_origin(kind) is tuple:
         length = len(get_args(kind))
-        is_pair = isinstance(value, (list, tuple)) and len(value) == length
-        if is_pair and all(_is_int(item) for item in value):
-            return tuple(int(item) for item in value)
+        items = value.tolist() if hasattr(value, "tolist") else value  # of an array
+        is_pair = isinstance(items, (list, tuple)) and len(items) == length
+        if is_pair and all(is_whole(item) for item in items):
+            return tuple(int(item) for item in items)
         raise InputError(f"{field.name} is {value!r}; it must be {length} whole numbers")
-    if kind is int and _is_int(value):
+    if kind is int and is_whole(value):
         return int(value)
-    if kind is float and (_is_int(value) or isinstance(value, float)):
+    if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # of a whole number of hundreds of digits
             return float(value)
     if kind is str and isinstance(value, str):
-        return value
+        return str(value)
     wanted = {int: "a whole number", float: "a number", str: "text"}[kind]
     raise InputError(f"{field.name} is {reprlib.repr(value)}; it must be {wanted}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

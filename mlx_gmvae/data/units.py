@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from ..config.record import is_whole
 from ..errors import InputError
 from .images import as_uint8_images
 
@@ -22,14 +23,16 @@ class ImageUnits:
     log_volume = 0.0
 
     def __init__(self, shape: tuple[int, ...], image_shape: tuple[int, ...] | None = None):
-        whole = shape if image_shape is None else tuple(image_shape)
-        if len(whole) not in (2, 3):
-            raise InputError(f"image_shape is {image_shape}; it must be (H, W) or (H, W, C)")
+        whole = shape if image_shape is None else _sides(image_shape)
         self._given = (*whole, 1) if len(whole) == 2 else whole
         if math.prod(self._given) != math.prod(shape):
-            raise InputError(f"rows of {math.prod(shape)} numbers are not images of {self._given}")
+            raise InputError(
+                f"X: rows of {math.prod(shape)} numbers are not images of {self._given}; "
+                "give their image_shape"
+            )
         height, width, channels = self._given
         self._kept = (height, width, {2: 1, 4: 3}.get(channels, channels))
+        self.one = shape if len(shape) > 1 else None  # the shape of one image
         if image_shape is not None:
             self._outside: tuple[int, ...] = (math.prod(self._kept),)
         else:
@@ -50,6 +53,8 @@ class ImageUnits:
 
 class TableUnits:
     """Rows of a table: (n, F) in their own units outside, standardised (n, 1, F, 1) inside."""
+
+    one = None
 
     def __init__(self, rows: np.ndarray):
         self._scaler = StandardScaler().fit(rows)
@@ -82,3 +87,14 @@ def units_of(X: np.ndarray, image_shape: Any) -> ImageUnits | TableUnits:
     if image_shape is not None:
         raise InputError("image_shape is for flat rows; X has images already")
     return ImageUnits(X.shape[1:])
+
+
+def _sides(image_shape: Any) -> tuple[int, ...]:
+    """(H, W) or (H, W, C) as a tuple, or InputError."""
+    given = image_shape.tolist() if hasattr(image_shape, "tolist") else image_shape
+    is_shape = isinstance(given, (list, tuple)) and len(given) in (2, 3)
+    if not is_shape or not all(is_whole(side) and side > 0 for side in given):
+        raise InputError(
+            f"image_shape is {image_shape!r}; it must be (H, W) or (H, W, C), whole numbers above 0"
+        )
+    return tuple(int(side) for side in given)

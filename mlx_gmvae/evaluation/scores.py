@@ -30,7 +30,7 @@ ANOMALY_SCORES = {  # the default first
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
     """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
-    return _finite(over_batches(model.reconstruct, images, what="reconstructing"))
+    return finite(over_batches(model.reconstruct, images, what="reconstructing"))
 
 
 def decode(model: LatentVariableModel, z: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
     drawn = (model.sample(each, component) for each in with_progress(nums, "sampling"))
-    return _finite(np.concatenate([np.array(images) for images in drawn]))
+    return finite(np.concatenate([np.array(images) for images in drawn]))
 
 
 def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -> np.ndarray:
@@ -75,15 +75,15 @@ def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -
 
 def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
     """Means of q(z|x), (N, D)."""
-    return _finite(over_batches(lambda x: model.encode(x).mean, images, what="encoding"))
+    return finite(over_batches(lambda x: model.encode(x).mean, images, what="encoding"))
 
 
 def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
     """q(y|x), (N, K)."""
-    return _finite(over_batches(model.responsibilities, images, what="clustering"))
+    return finite(over_batches(model.responsibilities, images, what="clustering"))
 
 
-def _finite(answers: np.ndarray) -> np.ndarray:
+def finite(answers: np.ndarray) -> np.ndarray:
     """A model's answers. Raises InputError if they are no numbers: its weights must be at fault."""
     if not np.isfinite(answers).all():
         raise InputError("the model answers with NaN or infinity; its weights are of no use")

@@ -10,6 +10,8 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from ..config import ModelConfig
+from ..config.record import is_whole
+from ..errors import InputError
 from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
@@ -42,6 +44,8 @@ class LatentVariableModel(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise InputError(f"config is of type {type(config).__name__}; give a ModelConfig")
         self.config = config
         self.likelihood = make_likelihood(config.likelihood, config.sigma, config.channels)
         self.encoder = make_encoder(config)
@@ -58,6 +62,18 @@ class LatentVariableModel(nn.Module):
         """Every parameter by its path, as saved in files."""
         return dict(tree_flatten(self.parameters()))  # type: ignore[arg-type]
 
+    def features(self, x: mx.array) -> mx.array:
+        """What the encoder makes of images (B, H, W, C), which are checked here."""
+        self.require_images(x)
+        return self.encoder(x)
+
+    def require_images(self, x: mx.array) -> None:
+        """Raise InputError unless these are images (B, H, W, C) of the model's size."""
+        _require_floats("images", x)
+        if x.ndim != 4 or x.shape[1:] != self.config.image_shape:
+            shape = " x ".join(map(str, self.config.image_shape))
+            raise InputError(f"images have shape {x.shape}; they must be N x {shape}")
+
     def posterior(self, x: mx.array) -> Any:
         """The variational posterior of images (B, H, W, C), as the model's own type."""
         raise NotImplementedError
@@ -68,6 +84,10 @@ class LatentVariableModel(nn.Module):
 
     def decode(self, z: mx.array) -> mx.array:
         """Likelihood parameters (..., H, W, C), logits or means, for latents (..., D)."""
+        dims = self.config.latent_dims
+        _require_floats("latents", z)
+        if not z.ndim or z.shape[-1] != dims:
+            raise InputError(f"latents have shape {z.shape}; the model's are (N, {dims})")
         flat = self.decoder(z.reshape(-1, z.shape[-1]))
         return flat.reshape(*z.shape[:-1], *self.config.image_shape)
 
@@ -128,6 +148,17 @@ class LatentVariableModel(nn.Module):
 
     def sample_latent(self, num: int, component: int | None = None) -> mx.array:
         """`num` draws of z from the prior, (num, D), or from one component of it."""
+        self.require_drawable(num, component)
+        return self._draw(int(num), component)
+
+    def require_drawable(self, num: int, component: int | None = None) -> None:
+        """Raise InputError unless `num` is a number of samples and `component` one of the prior."""
+        if not is_whole(num) or num < 1:
+            raise InputError(f"num is {num!r}; it must be a whole number of at least 1")
+        if component is not None:
+            raise InputError(f"a {self.config.model} has no components")
+
+    def _draw(self, num: int, component: int | None) -> mx.array:
         raise NotImplementedError
 
 
@@ -156,6 +187,7 @@ class MixtureModel(LatentVariableModel):
 
     def responsibilities(self, x: mx.array) -> mx.array:
         """q(y|x), (B, K), rows sum to 1."""
+        self.require_images(x)
         return mx.exp(self.log_cluster_probabilities(x))
 
     def sample(self, num: int, component: int | None = None) -> mx.array:
@@ -174,6 +206,16 @@ class MixtureModel(LatentVariableModel):
             images = mx.where(is_right[:, None, None, None], images, super().sample(num, component))
         return images
 
+    def require_drawable(self, num: int, component: int | None = None) -> None:
+        super().require_drawable(num)
+        is_one = component is None or (is_whole(component) and 0 <= component < self.config.K)
+        if not is_one:
+            raise InputError(f"component is {component!r}; there are 0 to {self.config.K - 1}")
+
+    def permute_components(self, order: np.ndarray) -> None:
+        """Number the components anew: component y becomes what component order[y] was."""
+        raise NotImplementedError
+
     def refit(self, latents: np.ndarray, seed: int) -> None:
         """Fit the mixture to latents (N, D), for models whose training has stages."""
         raise NotImplementedError
@@ -181,3 +223,13 @@ class MixtureModel(LatentVariableModel):
     def component_latents(self) -> mx.array:
         """The centre of each component in latent space, (K, D)."""
         raise NotImplementedError
+
+
+def _require_floats(name: str, value: mx.array) -> None:
+    """Raise InputError for what a network does not take, but a checked model does."""
+    if not isinstance(value, mx.array) or not mx.issubdtype(value.dtype, mx.floating):
+        kind = value.dtype if isinstance(value, mx.array) else type(value).__name__
+        raise InputError(
+            f"{name} are {kind}; a network takes mx.array of floats, and what build_model and load "
+            "answer takes NumPy arrays too"
+        )

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from ..config import ModelConfig
 from .base import Decode, MixtureModel
@@ -28,7 +29,7 @@ from .distributions import (
     log_responsibilities,
     standard_normal_log_prob,
 )
-from .layers import SLOPE, held_constant
+from .layers import SLOPE, held_constant, permute_outputs
 from .networks import Classifier
 
 PRIOR_HIDDEN_DIMS = 128
@@ -62,7 +63,7 @@ class GMVAE(MixtureModel):
 
     def posterior(self, x: mx.array) -> Posterior:
         """The variational posterior of images (B, H, W, C)."""
-        features = self.encoder(x)
+        features = self.features(x)
         return Posterior(
             Normal.from_network(self.z_head(features)),
             Normal.from_network(self.w_head(features)),
@@ -131,7 +132,7 @@ class GMVAE(MixtureModel):
         )
         return log_joint - q.z.log_prob(z) - q.w.log_prob(w)
 
-    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
+    def _draw(self, num: int, component: int | None) -> mx.array:
         if component is None:
             return self.latent_of(mx.random.randint(0, self.config.K, (num,)))
         return self.latent_of(mx.full((num,), component, dtype=mx.int32))
@@ -144,6 +145,13 @@ class GMVAE(MixtureModel):
 
     def component_latents(self) -> mx.array:
         return self.prior(mx.zeros((1, self.config.w_dims))).mean[0]
+
+    def permute_components(self, order: np.ndarray) -> None:
+        if self.has_classifier:
+            permute_outputs(self.classifier.out, order)
+        # The prior's last layer has 2 D outputs for each component.
+        outputs = np.arange(len(self.prior.out.bias)).reshape(self.config.K, -1)
+        permute_outputs(self.prior.out, outputs[order].flatten())
 
 
 class ComponentPrior(nn.Module):

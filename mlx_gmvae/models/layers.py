@@ -99,6 +99,12 @@ def held_constant(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
+def permute_outputs(layer: nn.Linear, order: np.ndarray) -> None:
+    """Make output y of `layer` what its output order[y] was."""
+    rows = mx.array(order)
+    layer.weight, layer.bias = layer.weight[rows], layer.bias[rows]
+
+
 # What each of the 4x4 taps of T is the sum of, among the 3x3 of the layer's weight, (16, 9); and
 # the taps of the four 2x2 phases, (phase phase tap tap, 9). Along a side output 2i sees inputs
 # (i-1, i) through taps (3, 1), output 2i+1 sees (i, i+1) through (2, 0).

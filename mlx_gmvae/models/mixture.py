@@ -99,6 +99,12 @@ class GaussianMixture(nn.Module):
             fitted.fit(latents[some].astype(np.float64))
         self.set(fitted.weights_, fitted.means_, fitted.covariances_)
 
+    def permute(self, order: np.ndarray) -> None:
+        """Number the components anew: component y becomes what component order[y] was."""
+        rows = mx.array(order)
+        self.logits, self.mean = self.logits[rows], self.mean[rows]
+        self.log_var = self.log_var[rows]
+
     def set(self, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> None:
         """Take over weights (K,), means (K, D) and variances (K, D)."""
         self.logits = mx.array(np.log(np.maximum(weights, 1e-12)).astype(np.float32))

@@ -32,7 +32,7 @@ class VaDE(MixtureModel):
         self.mixture = GaussianMixture(config.K, config.latent_dims)
 
     def posterior(self, x: mx.array) -> Normal:
-        return Normal.from_network(self.z_head(self.encoder(x)))
+        return Normal.from_network(self.z_head(self.features(x)))
 
     def given_clusters(self, q: Normal) -> Normal:
         return q  # q(y|x) follows from z: there is nothing to hold
@@ -58,13 +58,16 @@ class VaDE(MixtureModel):
         log_joint = self.likelihood.log_prob(self.decode(z), x) + self.mixture.log_prob(z)
         return log_joint - q_z.log_prob(z)
 
-    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
+    def _draw(self, num: int, component: int | None) -> mx.array:
         if component is None:
             return self.mixture.latent_of(self.mixture.sample_components(num))
         return self.mixture.latent_of(mx.full((num,), component, dtype=mx.int32))
 
     def component_latents(self) -> mx.array:
         return self.mixture.components.mean
+
+    def permute_components(self, order: np.ndarray) -> None:
+        self.mixture.permute(order)
 
     def refit(self, latents: np.ndarray, seed: int) -> None:
         self.mixture.fit(latents, seed)

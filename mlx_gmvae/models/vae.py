@@ -19,7 +19,7 @@ class VAE(LatentVariableModel):
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
 
     def posterior(self, x: mx.array) -> Normal:
-        return Normal.from_network(self.z_head(self.encoder(x)))
+        return Normal.from_network(self.z_head(self.features(x)))
 
     def elbo_terms(
         self, x: mx.array, q_z: Normal, decode: Decode | None = None
@@ -35,7 +35,5 @@ class VAE(LatentVariableModel):
         log_joint = self.likelihood.log_prob(self.decode(z), x) + standard_normal_log_prob(z)
         return log_joint - q_z.log_prob(z)
 
-    def sample_latent(self, num: int, component: int | None = None) -> mx.array:
-        if component is not None:
-            raise ValueError("a VAE has one prior and no components")
+    def _draw(self, num: int, component: int | None) -> mx.array:
         return mx.random.normal((num, self.config.latent_dims))

@@ -1,4 +1,4 @@
-"""A trained model as one uses it in a notebook: arrays in, arrays out."""
+"""A model as one uses it in a notebook: arrays in, arrays out, and everything checked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,32 +8,44 @@ import mlx.core as mx
 import numpy as np
 
 from ..config import ModelConfig
+from ..config.record import is_whole
 from ..data.batches import over_batches
-from ..data.images import require_unmasked, value_range
+from ..data.given import as_array, as_latents
+from ..data.images import value_range
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
 from ..evaluation.scores import decode, samples
 from ..models import LatentVariableModel, MixtureModel
-from .checkpoint import load_model, save_model
+from ..models import build_model as build_network
+from . import checkpoint
 
 Array: TypeAlias = Any  # a NumPy or an MLX array; the same kind comes back
 
 LIKELIHOOD_DRAWS = 100
 
 
-class LoadedModel:
+class Model:
     """A model that takes images as they are at hand, a batch at a time.
 
     Images are (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]; NumPy arrays are answered by
     NumPy arrays, MLX arrays by MLX arrays. Raises InputError, a ValueError, for any other shape.
-    `network` is the `mlx.nn.Module` itself, `metrics` what was measured when it was trained, `data`
-    and `training` what on and how.
 
+    Parameters
+    ----------
+    network : mlx.nn.Module
+        A network of this package.
+    data, metrics, training : dict
+        What the network was trained on, what was measured then, and how it was trained.
+
+    Examples
+    --------
     >>> model = load("pretrained/gmvae_digits_K10_dims_0008.npz")
     >>> images = np.zeros((3, 28, 28), np.uint8)
     >>> model.encode(images).shape, model.responsibilities(images).shape
     ((3, 8), (3, 10))
+    >>> model.predict(images).shape
+    (3,)
     """
 
     def __init__(self, network: LatentVariableModel, **parts: dict[str, Any]):
@@ -46,43 +58,62 @@ class LoadedModel:
         return self.network.config
 
     def encode(self, images: Array) -> Array:
-        """Means of q(z|x), (N, D)."""
+        """Return the means of q(z|x), (N, D)."""
         return self._over(images, lambda x: self.network.encode(x).mean)
 
     def decode(self, z: Array) -> Array:
-        """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
-        dims = self.config.latent_dims
-        if np.ndim(z) != 2 or np.shape(z)[1] != dims or not len(z):
-            raise InputError(f"latents have shape {np.shape(z)}; the model's are (N, {dims})")
-        return _like(z, decode(self.network, np.asarray(z)))
+        """Return the expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
+        return _like(z, decode(self.network, as_latents(z, "latents", self.config.latent_dims)))
 
     def reconstruct(self, images: Array) -> Array:
-        """Expected pixels at the mean of q(z|x), (N, H, W, C)."""
+        """Return the expected pixels at the mean of q(z|x), (N, H, W, C)."""
         return self._over(images, self.network.reconstruct)
 
     def responsibilities(self, images: Array) -> Array:
-        """q(y|x), (N, K). Raises InputError for a model without components."""
+        """Return q(y|x), (N, K). Raises InputError for a model without components."""
         return self._over(images, self._mixture().responsibilities)
 
-    def sample(self, num: int, component: int | None = None, seed: int | None = None) -> np.ndarray:
-        """`num` images of expected pixels, (num, H, W, C), from the prior or from a component."""
-        if num < 1:
-            raise InputError(f"num is {num}; it must be at least 1")
-        if component is not None and not 0 <= component < self._mixture().config.K:
-            raise InputError(f"component is {component}; there are 0 to {self.config.K - 1}")
+    def predict(self, images: Array) -> Array:
+        """Return the cluster of each image, (N,): the component of the largest q(y|x)."""
+        return self.responsibilities(images).argmax(axis=1)
+
+    def sample(
+        self, num: int = 1, component: int | None = None, seed: int | None = None
+    ) -> np.ndarray:
+        """Draw images of expected pixels.
+
+        Parameters
+        ----------
+        num : int
+            How many.
+        component : int, optional
+            The component of a mixture that they are drawn from; by default the whole prior.
+        seed : int, optional
+            Of the draws; by default they come from MLX's global generator.
+
+        Returns
+        -------
+        ndarray of shape (num, H, W, C)
+        """
+        self.network.require_drawable(num, component)
+        num = int(num)
         if seed is None:
             return samples(self.network, num, component)
+        if not is_whole(seed) or not 0 <= seed < 2**64:
+            raise InputError(f"seed is {seed!r}; it must be a whole number from 0 to 2**64 - 1")
         with preserved_random_state():
-            mx.random.seed(seed)
+            mx.random.seed(int(seed))
             return samples(self.network, num, component)
 
     def elbo(self, images: Array) -> Array:
-        """The evidence lower bound of each image at one draw, (N,), nats; always the same draw."""
+        """Return the evidence lower bound of each image, (N,), nats, always at the same draw."""
         with preserved_random_state():
             return self._over(images, _always_alike(lambda x: -self.network.negative_elbo(x, True)))
 
     def log_likelihood(self, images: Array, draws: int = LIKELIHOOD_DRAWS) -> Array:
-        """A lower bound on log p(x), (N,), nats, by so many draws (Burda et al. 2016, eq. 8)."""
+        """Return a lower bound on log p(x), (N,), nats, by `draws` (Burda et al. 2016, eq. 8)."""
+        if not is_whole(draws) or draws < 1:
+            raise InputError(f"draws is {draws!r}; it must be a whole number of at least 1")
         bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
         with preserved_random_state():
             return self._over(images, bound, draws)
@@ -113,7 +144,12 @@ class LoadedModel:
     def save(self, path: str | Path) -> None:
         """Write it all to an .npz or .safetensors file, from which `load` reads it."""
         parts = {"data": self.data, "metrics": self.metrics, "training": self.training}
-        save_model(path, self.network, **parts)
+        checkpoint.save_model(path, self.network, **parts)
+
+    def __getattr__(self, name: str) -> Any:
+        is_networks = not name.startswith("_") and name != "network" and hasattr(self.network, name)
+        hint = f"; the mlx.nn.Module has: model.network.{name}" if is_networks else ""
+        raise AttributeError(f"a checked model has no {name}{hint}")
 
     def __repr__(self) -> str:
         groups = [self.metrics.get(name) for name in ("clustering", "generative")]
@@ -138,13 +174,13 @@ class LoadedModel:
 
     def _checked(self, images: Array) -> np.ndarray:
         """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
-        require_unmasked(images, "images")
-        array, wanted = np.asarray(images), self.config.image_shape
+        given, wanted = np.asarray(as_array(images, "images")), self.config.image_shape
+        array = given
         if array.ndim == 3 and wanted[-1] == 1:
             array = array[..., None]
         if array.ndim != 4 or array.shape[1:] != wanted:
             shape = " x ".join(map(str, wanted))
-            raise InputError(f"images have shape {tuple(images.shape)}; they must be N x {shape}")
+            raise InputError(f"images have shape {given.shape}; they must be N x {shape}")
         if array.dtype == np.uint8:
             return array
         is_real = array.dtype.kind == "f"
@@ -158,10 +194,73 @@ class LoadedModel:
         return array.astype(np.float32)
 
 
-def load(path: str | Path) -> LoadedModel:
-    """The model in a file, .npz or .safetensors, that `save_model` or one of the scripts wrote."""
-    found = load_model(path)
-    return LoadedModel(found.model, data=found.data, metrics=found.metrics, training=found.training)
+LoadedModel = Model  # its name before there was `build_model`
+
+
+def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
+    """Build a model with random weights, from MLX's global generator.
+
+    Parameters
+    ----------
+    config : ModelConfig, optional
+        What the model is.
+    **fields
+        Fields of `ModelConfig`, as `image_size=(8, 8)`; they replace those of `config`.
+
+    Returns
+    -------
+    Model
+        It takes arrays of NumPy or MLX; its `network` is the `mlx.nn.Module`.
+
+    Examples
+    --------
+    >>> model = build_model(image_size=(20, 28), K=4)
+    >>> model.sample(3, component=0).shape
+    (3, 20, 28, 1)
+    """
+    if not isinstance(config, ModelConfig | None):
+        raise InputError(f"config is a {type(config).__name__}; give a ModelConfig")
+    network = build_network(ModelConfig.from_dict((config.to_dict() if config else {}) | fields))
+    network.eval()
+    return Model(network)
+
+
+def load(path: str | Path) -> Model:
+    """Read a model that `save_model` or one of the scripts wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        An .npz or a .safetensors file.
+
+    Returns
+    -------
+    Model
+    """
+    found = checkpoint.load_model(path)
+    return Model(found.model, data=found.data, metrics=found.metrics, training=found.training)
+
+
+def save_model(path: str | Path, model: Model | LatentVariableModel, **description: Any) -> None:
+    """Write a model with its configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+        One that ends in .safetensors gets such a file, any other an .npz.
+    model : Model or mlx.nn.Module
+        What `build_model` or `load` returned, or its `network`.
+    **description : dict
+        `data`, `metrics` and `training`, in the place of the model's own.
+    """
+    if isinstance(model, Model):
+        own = {"data": model.data, "metrics": model.metrics, "training": model.training}
+        model, description = model.network, own | description
+    if not isinstance(model, LatentVariableModel):
+        raise InputError(
+            f"model is a {type(model).__name__}; give what build_model or load returns"
+        )
+    checkpoint.save_model(path, model, **description)
 
 
 def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:

@@ -55,7 +55,8 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
     if kind.stages == "pretrain_epochs":
         if config.epochs < 2:
             raise InputError(
-                f"{model.model} needs at least 2 epochs: one before its mixture is fitted"
+                f"epochs is {config.epochs}; {model.model} needs at least 2 epochs: one before its "
+                "mixture is fitted"
             )
         if config.pretrain_epochs is None:
             values["pretrain_epochs"] = max(1, config.epochs // 3)

@@ -1,15 +1,16 @@
 """Training in Python: images in, the model trained in place, its history out."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..config import TrainConfig
-from ..data.images import as_uint8_images, require_unmasked
+from ..config import ModelConfig, TrainConfig
+from ..data.given import as_array
+from ..data.images import as_uint8_images
 from ..data.splits import Dataset
 from ..device.progress import silence
-from ..errors import InputError
+from ..errors import InputError, naming
 from ..models.base import LatentVariableModel
 from ..report.words import epoch_line
 from .defaults import for_model, for_set_size
@@ -26,34 +27,87 @@ class History(list[dict[str, float]]):
         return f"History of {len(self)} epochs: loss {first:.3f} to {last:.3f} nats per image"
 
 
+class Checked(Protocol):
+    """A checked model: a network, and what is known of how it was trained."""
+
+    network: LatentVariableModel
+    data: dict[str, Any]
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+
+
 def train(
-    model: LatentVariableModel,
-    images: np.ndarray,
+    model: Checked | LatentVariableModel,
+    images: Any,
     config: TrainConfig | None = None,
     callback: Callable[[dict[str, float]], Any] | None = None,
     verbose: bool = True,
+    **fields: Any,
 ) -> History:
-    """Train `model` in place on images (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1].
+    """Train a model in place.
 
-    Prints a line per epoch unless told not to. `callback` is called with each epoch's record, and
-    ends the training by answering True. Without a configuration, it is that of train.py for so many
-    images. Raises InputError if they are not as the model's are.
+    Parameters
+    ----------
+    model : Model or mlx.nn.Module
+        What `build_model` or `load` returned, or its `network`.
+    images : array-like
+        Images (N, H, W) or (N, H, W, C) of the model's size, uint8 or floats in [0, 1].
+    config : TrainConfig, optional
+        By default that of `train.py` for so many images.
+    callback : callable, optional
+        Called with each epoch's record; training ends early if it returns True.
+    verbose : bool
+        Whether to print a line per epoch.
+    **fields
+        Fields of `TrainConfig`, as `epochs=1`; they replace those of `config`.
+
+    Returns
+    -------
+    History
+        The records of the epochs.
+
+    Raises
+    ------
+    InputError
+        If the images are not the model's, or a field has no effect. It is a ValueError.
     """
-    require_unmasked(images, "images")
-    images = as_uint8_images(np.asarray(images), "images")
-    if images.shape[1:] != model.config.image_shape:
+    network = getattr(model, "network", model)
+    if not isinstance(network, LatentVariableModel):
         raise InputError(
-            f"images have shape {images.shape}; the model's are {model.config.image_shape}"
+            f"model is a {type(model).__name__}; give what build_model or load returns"
         )
+    images = as_uint8_images(np.asarray(as_array(images, "images")), "images")
+    if images.shape[1:] != network.config.image_shape:
+        raise InputError(
+            f"images have shape {images.shape}; the model's are {network.config.image_shape}"
+        )
+    if not len(images):
+        raise InputError("there are no images")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is {callback!r}; it must be a function or None")
+    with naming({}), silence(not verbose):
+        trainer = Trainer(network, images, _complete(config, fields, images, network.config))
+        if not isinstance(model, LatentVariableModel):  # what is known is of other weights
+            model.data, model.metrics, model.training = {}, {}, trainer.config.to_dict()
+        try:
+            for record in trainer.run():
+                if verbose:
+                    print(epoch_line(record, trainer.seconds_left), flush=True)
+                if callback is not None and callback(dict(record)):
+                    break
+        finally:
+            network.eval()
+    return History(trainer.history)
+
+
+def _complete(
+    config: TrainConfig | None, fields: dict[str, Any], images: np.ndarray, model: ModelConfig
+) -> TrainConfig:
+    """`config` with `fields` in it, and with what fits the images unless there is one."""
+    if not isinstance(config, TrainConfig | None):
+        raise InputError(f"config is a {type(config).__name__}; give a TrainConfig")
+    complete = TrainConfig.from_dict((config.to_dict() if config else {}) | fields)
     if config is None:
         data = Dataset("images", images, None, np.arange(len(images)))
-        config = for_set_size(TrainConfig(), data, set())
-    trainer = Trainer(model, images, for_model(config, model.config, set()))
-    with silence(not verbose):
-        for record in trainer.run():
-            if verbose:
-                print(epoch_line(record, trainer.seconds_left), flush=True)
-            if callback is not None and callback(dict(record)):
-                break
-    model.eval()
-    return History(trainer.history)
+        complete = for_set_size(complete, data, set(fields))
+    return for_model(complete, model, set(fields))

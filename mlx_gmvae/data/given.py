@@ -1,0 +1,99 @@
+"""What a person gives in Python: as an array, or refused in one line."""
+
+import os
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from .images import require_unmasked
+
+IMAGES = "images (n, H, W) or (n, H, W, C)"
+OF_PILLOW = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")  # modes whose arrays are their pixels
+
+
+def as_array(given: Any, name: str, wanted: str = IMAGES) -> Any:
+    """Return `given` as a NumPy array; a data frame or another library's table stays as it is.
+
+    Lists of images of one size, arrays or Pillow's, become one array. Raises InputError, which
+    calls the argument `name` and says what is `wanted`, if there is no such array.
+    """
+    _require_arrays(given, name, wanted)
+    require_unmasked(given, name)
+    if isinstance(given, (list, tuple)):
+        given = _stacked(given, name, wanted)
+    elif isinstance(given, mx.array):
+        is_half = given.dtype == mx.bfloat16  # which NumPy has not
+        given = np.array(given.astype(mx.float32) if is_half else given)
+    elif not hasattr(given, "ndim") and not hasattr(given, "shape"):
+        given = np.asarray(given)
+    shape, kind = tuple(np.shape(given)), getattr(getattr(given, "dtype", None), "kind", "")
+    if kind in ("U", "S"):
+        raise InputError(f"{name} has text in the place of numbers; give {wanted}")
+    if kind == "c":
+        raise InputError(f"Complex data not supported: {name} has them; give {name}.real")
+    if len(shape) > 4 or not shape or (len(shape) == 1 and kind == "O"):
+        raise InputError(f"{name} has shape {shape} of {given.dtype}; give {wanted}")
+    return given
+
+
+def _require_arrays(given: Any, name: str, wanted: str) -> None:
+    """Raise InputError for what is no array and has none in it."""
+    is_array = hasattr(given, "__array__") or hasattr(given, "shape")
+    if is_array or (isinstance(given, (list, tuple)) and not hasattr(given, "_fields")):
+        return
+    remedy = f"give {wanted}"
+    if isinstance(given, (str, os.PathLike)):
+        remedy += "; mlx_gmvae.load_dataset(path) reads them from files"
+    elif isinstance(given, Image.Image):
+        remedy = "give a list of such images"
+    elif hasattr(given, "images"):
+        remedy = f"give its images, {name}.images"
+    elif hasattr(given, "train"):
+        remedy = f"give the images of one split, {name}.train.images"
+    kind = "None" if given is None else f"of type {type(given).__name__}"
+    raise InputError(f"{name} is {kind}; {remedy}")
+
+
+def _stacked(items: list[Any] | tuple[Any, ...], name: str, wanted: str) -> np.ndarray:
+    """A list of images, or of rows, as one array."""
+    if items and _is_image(items[0]):
+        arrays = [_image(item, name, row) for row, item in enumerate(items)]
+        for row, array in enumerate(arrays):
+            if array.shape != arrays[0].shape:
+                raise InputError(
+                    f"{name} has images of different shapes: {arrays[0].shape} and, at {row}, "
+                    f"{array.shape}; bring them to one size and number of channels"
+                )
+        return np.stack(arrays)
+    try:
+        return np.asarray(items)
+    except ValueError:
+        raise InputError(f"{name} has rows of different lengths; give {wanted}") from None
+
+
+def _is_image(item: Any) -> bool:
+    if isinstance(item, (list, tuple)):
+        return bool(item) and isinstance(item[0], (list, tuple, np.ndarray))
+    return isinstance(item, Image.Image) or getattr(item, "ndim", 0) > 1
+
+
+def _image(item: Any, name: str, row: int) -> np.ndarray:
+    if isinstance(item, Image.Image) and item.mode not in OF_PILLOW:
+        item = item.convert("RGBA" if item.has_transparency_data else "RGB")
+    try:
+        return np.asarray(item)
+    except ValueError:
+        raise InputError(f"{name} has no image at {row}, but a ragged list") from None
+
+
+def as_latents(given: Any, name: str, dims: int) -> np.ndarray:
+    """Return latents (N, `dims`) as float32. Raises InputError if they are no such array."""
+    array = np.asarray(as_array(given, name, f"latents (N, {dims})"))
+    if array.ndim != 2 or array.shape[1] != dims or not len(array):
+        raise InputError(f"latents have shape {array.shape}; they must be (N, {dims})")
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise InputError(f"{name} has latents that are NaN, infinite or no numbers; mend them")
+    return array.astype(np.float32)

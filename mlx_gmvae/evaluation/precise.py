@@ -1,0 +1,33 @@
+"""A model's answers in double precision, for tables.
+
+In single precision the last digits of a row's answer depend on the rows beside it, since BLAS adds
+up in another order at the edges of its tiles. In double precision that lies far below what float32
+holds, so that an answer is the same in any order and any subset of the rows.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+
+from ..data.batches import over_batches
+from ..models import LatentVariableModel, build_model
+
+Function = Callable[[LatentVariableModel, mx.array], mx.array]
+
+
+def precisely(
+    model: LatentVariableModel, function: Function, images: np.ndarray, copies: int = 1
+) -> np.ndarray:
+    """Return `function(model, x)` over batches, as float32; on the CPU, which alone has float64."""
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    try:
+        double = build_model(model.config)  # a copy, so that other threads may use the model
+        double.update(tree_map(lambda value: value.astype(mx.float64), model.parameters()))
+        double.eval()
+        answers = over_batches(lambda x: function(double, x.astype(mx.float64)), images, copies)
+    finally:
+        mx.set_default_device(before)
+    return answers.astype(np.float32)
