@@ -28,6 +28,7 @@ from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.evaluation import assignments
+from mlx_gmvae.report import plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 
@@ -103,16 +104,14 @@ def small_images() -> np.ndarray:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The diagrams that a test has saved: matplotlib's figures by the names of their files."""
-    from matplotlib.figure import Figure
-
     figures: dict[str, Any] = {}
-    save = Figure.savefig
+    save_figure = plots._save
 
-    def savefig(figure: Figure, path: Path, **options: Any) -> None:
+    def save(figure: Any, path: Path) -> None:
         figures[path.name] = figure
-        save(figure, path, **options)
+        save_figure(figure, path)
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    monkeypatch.setattr(plots, "_save", save)
     return figures
 
 

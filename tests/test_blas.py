@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlx_gmvae.device import blas
+from mlx_gmvae.device.processors import available_processors
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -32,27 +35,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder in which a first process has made the copy; skips where none can be."""
     folder = tmp_path_factory.mktemp("cache")
     python(SHOW, XDG_CACHE_HOME=str(folder))
-    if not list(folder.glob("mlx_gmvae/blas/*.so")):  # as in conda
+    if not list(folder.glob("mlx_gmvae/blas/*/*.so")):  # as in conda
         pytest.skip("this scipy brings no OpenBLAS of its own")
     yield folder
 
 
-def copies(cache: Path) -> list[str]:
-    return sorted(path.name for path in (cache / "mlx_gmvae/blas").iterdir())
+def copies(cache: Path) -> list[Path]:
+    return [path for path in cache.glob("mlx_gmvae/blas/*/*") if not path.is_symlink()]
 
 
 def test_scipys_openblas_is_used_and_kept_under_a_name_with_its_hash(cache: Path) -> None:
     scipy = importlib.util.find_spec("scipy")
     assert scipy is not None and scipy.origin is not None
     (original,) = Path(scipy.origin).parents[1].glob("scipy.libs/libscipy_openblas-*.so")
-    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
-    name = original.stem.replace("libscipy_openblas", "libopenblas")
-    assert copy.name == f"{name}-{copy.stat().st_size}.so"
+    (copy,) = copies(cache)
+    assert copy.name == f"{copy.parent.name}-{copy.stat().st_size}.so"
+    assert copy.name.startswith(original.stem.replace("libscipy_openblas", "libopenblas"))
     assert "OpenBLAS 0." in python(SHOW, XDG_CACHE_HOME=str(cache))
 
 
 def test_the_copy_is_made_once(cache: Path) -> None:
-    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    (copy,) = copies(cache)
     before = copy.stat().st_mtime_ns
     python(SHOW, XDG_CACHE_HOME=str(cache))
     assert copy.stat().st_mtime_ns == before
@@ -62,15 +65,15 @@ def test_processes_that_start_together_share_one_whole_copy(cache: Path, tmp_pat
     with ThreadPoolExecutor(3) as pool:
         lines = list(pool.map(lambda _: python(SHOW, XDG_CACHE_HOME=str(tmp_path)), range(3)))
     assert all("OpenBLAS" in line for line in lines)
-    assert copies(tmp_path) == copies(cache)
+    assert [copy.name for copy in copies(tmp_path)] == [copy.name for copy in copies(cache)]
 
 
 @pytest.mark.parametrize("damage", ["cut", "elsewhere"])
 def test_a_copy_that_cannot_be_loaded_is_made_anew(
     cache: Path, tmp_path: Path, damage: str
 ) -> None:
-    shutil.copytree(cache, tmp_path / "cache")
-    (copy,) = (tmp_path / "cache/mlx_gmvae/blas").iterdir()
+    shutil.copytree(cache, tmp_path / "cache", symlinks=True)
+    (copy,) = copies(tmp_path / "cache")
     if damage == "cut":
         copy.write_bytes(copy.read_bytes()[:100_000])
     else:  # as if made in an environment that is gone: nothing it needs is found
@@ -84,13 +87,24 @@ def test_a_copy_that_cannot_be_loaded_is_made_anew(
     assert "OpenBLAS" in python(SHOW, XDG_CACHE_HOME=str(tmp_path / "cache"))
 
 
-def test_without_a_place_for_the_copy_the_line_names_the_problem(
+def test_without_a_cache_folder_the_copy_is_kept_in_a_temporary_one(
     cache: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    line = python(SHOW, XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert "reference BLAS (slow: " in line and "apt install" in line
-    assert "Not a directory" in line or "File exists" in line
+    line = python(SHOW, HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path))
+    assert "OpenBLAS 0." in line
+    assert len(list(tmp_path.glob(f"mlx_gmvae-{os.getuid()}/blas/*/*.so"))) == 1
+
+
+def test_without_any_place_for_the_copy_the_line_names_the_remedy(
+    cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code = "import tempfile; tempfile.tempdir = 'file'; "
+    code += f"import os; os.chdir({str(tmp_path)!r}); import sys; sys.path.insert(0, {str(ROOT)!r})"
+    line = python(f"{code}\n{SHOW}", XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert "reference BLAS (slow: " in line and "set XDG_CACHE_HOME to a folder" in line
+    assert "Not a directory" in line and "pip install" not in line
 
 
 def test_without_lief_the_line_names_it(cache: Path, tmp_path: Path) -> None:
@@ -107,12 +121,44 @@ def test_what_the_system_has_goes_first(cache: Path) -> None:
 
 def test_none_and_too_late_leave_mlx_its_own() -> None:
     assert "reference BLAS (slow: MLX_GMVAE_BLAS is none)" in python(SHOW, MLX_GMVAE_BLAS="none")
-    assert "import mlx_gmvae before mlx" in python(f"import mlx.core; {SHOW}")
+    late = f"import warnings; warnings.simplefilter('ignore'); import mlx.core; {SHOW}"
+    assert "import mlx_gmvae before mlx" in python(late)
 
 
-def test_a_named_library_is_the_one_in_use(cache: Path) -> None:
-    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
-    assert "OpenBLAS 0." in python(SHOW, MLX_GMVAE_BLAS=str(copy))
+@pytest.mark.parametrize(("chosen", "warned"), [("scipy", True), ("none", False)])
+def test_mlx_imported_first_is_said_once_where_it_costs(chosen: str, warned: bool) -> None:
+    code = "import sys, warnings\nimport mlx.core\n"
+    code += "with warnings.catch_warnings(record=True) as caught:\n"
+    code += "    warnings.simplefilter('always')\n"
+    code += "    import mlx_gmvae\n    import mlx_gmvae.errors\n    from mlx_gmvae import load\n"
+    code += "print(*(f'{each.category.__name__} {each.message} {each.lineno}' for each in caught))"
+    said = "RuntimeWarning MLX works on a slow BLAS: import mlx_gmvae before mlx 5"
+    assert python(code, MLX_GMVAE_BLAS=chosen) == (said if warned else "")
+
+
+def test_only_mlx_gets_the_copy_and_its_threads(cache: Path, tmp_path: Path) -> None:
+    """Other packages on the same library keep their threads, and their symbols."""
+    system = blas._write_copy(blas._scipys_library(), tmp_path / "system", names=[])
+    code = f"""
+import ctypes
+system = ctypes.CDLL({str(system)!r})
+system.openblas_set_num_threads(2)
+from mlx_gmvae.device import backend
+import mlx.core as mx
+mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
+in_use = {{line.split()[-1].rpartition("/")[2] for line in open("/proc/self/maps")}}
+print(system.openblas_get_num_threads(), backend.fast_blas().threads_in_use())
+print(hasattr(ctypes.CDLL(None), "cblas_sgemm"))
+print([name for name in sorted(in_use) if name.startswith(("libblas", "liblapack"))])
+print(sum(name.startswith("system-") for name in in_use))
+"""
+    said = python(code, XDG_CACHE_HOME=str(tmp_path), MLX_GMVAE_BLAS=str(system))
+    assert said.splitlines() == ["2 1", "False", "[]", "2"]
+
+
+def test_a_named_library_is_the_one_in_use(cache: Path, tmp_path: Path) -> None:
+    (copy,) = copies(cache)
+    assert "OpenBLAS 0." in python(SHOW, MLX_GMVAE_BLAS=str(copy), XDG_CACHE_HOME=str(tmp_path))
 
 
 UNUSABLE = [
@@ -130,7 +176,7 @@ def test_an_unusable_library_is_one_line_and_status_2(
     (tmp_path / "text.so").write_text("not a library" * 1000)
     import lief
 
-    (copy,) = (cache / "mlx_gmvae/blas").iterdir()
+    (copy,) = copies(cache)
     library = lief.ELF.parse(str(copy))
     assert library is not None
     library.remove(lief.ELF.DynamicEntry.TAG.RUNPATH)  # its Fortran library is not found then
@@ -195,7 +241,7 @@ def test_cores_follow_the_threads_that_openblas_may_use(cache: Path) -> None:
     show = "from mlx_gmvae.device import backend; print(backend.cores())"
     place = str(cache)
     assert python(show, XDG_CACHE_HOME=place, OPENBLAS_NUM_THREADS="1") == "1"
-    assert int(python(show, XDG_CACHE_HOME=place)) == len(os.sched_getaffinity(0))
+    assert int(python(show, XDG_CACHE_HOME=place)) == available_processors()
 
 
 def test_the_device_line_names_the_kernels_in_use(cache: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures show the right pixels in the right place."""
 
+import resource
 from pathlib import Path
 
 from mlx_gmvae.report import figures
@@ -71,3 +72,31 @@ def test_an_animation_shows_its_frames_in_order(tmp_path: Path) -> None:
         captions = [np.array(frame)[:16] for frame in shown]
         assert all((caption < 100).any() and (caption == 255).mean() > 0.5 for caption in captions)
         assert (captions[0] != captions[1]).any() and (captions[1] != captions[2]).any()
+
+
+def test_an_animation_of_many_frames_opens_few_files_and_shows_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --save_every 1 makes them; macOS allows 256 open files."""
+    monkeypatch.setattr(figures, "MOST_FRAMES", 60)
+    frames = []
+    for number in range(128):
+        frames.append(tmp_path / f"{number}.png")
+        Image.new("L", (16, 10), 2 * number).save(frames[-1])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/dev/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 16, before[1]))
+    try:
+        figures.save_animation(tmp_path / "p.gif", frames)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with Image.open(tmp_path / "p.gif") as animation:
+        shown = ImageSequence.all_frames(animation, lambda frame: frame.convert("L"))
+    shades = [int(np.array(frame)[5, 8]) for frame in shown]
+    assert len(shades) == 60 and shades == sorted(shades)
+    assert (shades[0], shades[-1]) == (0, 254) and max(np.diff(shades)) <= 6
+
+    monkeypatch.setattr(figures, "ANIMATED_PIXELS", 20 * 16 * 10)  # for the memory's sake
+    figures.save_animation(tmp_path / "p.gif", frames)
+    with Image.open(tmp_path / "p.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == 20

@@ -1,11 +1,19 @@
 """Files that are written: whole or absent, and readable by whom the umask lets."""
 
+import ast
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mlx_gmvae.device.files import PREFIX, put, remove_stale, temporary, whole
+from mlx_gmvae.report import figures, plots, sheets, tables
 
+import numpy as np
 import pytest
+from conftest import ROOT
+from PIL import Image
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
@@ -51,3 +59,107 @@ def test_what_killed_processes_left_is_removed_but_not_what_is_being_written(
         remove_stale(tmp_path)
         assert sorted(tmp_path.iterdir()) == [written, tmp_path / "other"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.txt", "other"]
+
+
+def test_the_new_name_reaches_the_disk_after_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def fsync(handle: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        synced.append(("folder" if is_folder else "file", (tmp_path / "a.txt").exists()))
+        if is_folder:
+            raise OSError("as file systems that know no such thing")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole(tmp_path / "a.txt") as written:
+        written.write_text("text")
+    assert synced == [("file", False), ("folder", True)]
+    with whole(tmp_path / "one of many.txt", durable=False) as written:
+        written.write_text("text")
+    assert len(synced) == 2
+
+
+FRAMES = [Image.new("P", (8, 8), shade) for shade in (0, 200)]
+IMAGES = np.zeros((2, 8, 8, 1), np.uint8)
+WRITERS = {
+    "diagram.png": lambda path: plots.save_curves(path, [{"": {"": [1.0, 2.0]}}], "x"),
+    "sheet.png": lambda path: sheets.save_sheet(path, "title", [sheets.Section("", IMAGES)]),
+    "frame.png": lambda path: figures.save_progress_frame(path, list(IMAGES), "caption"),
+    "latents.npy": lambda path: tables.write_array(path, IMAGES),
+    "progress.gif": lambda path: figures.save_animation(path, [path.with_name("0"), path]),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_interrupted_writer_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Within the writing, when some of the file is there already."""
+    path = tmp_path / name
+    FRAMES[0].save(tmp_path / "0", "PNG")
+    FRAMES[1].save(path, "PNG")
+    before = path.read_bytes()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        WRITERS[name](path)
+    assert path.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} == {"0", name}
+
+
+MAKES_FILES = {
+    "copy", "copy2", "copyfile", "exporter", "imsave", "save", "savefig", "save_safetensors",
+    "savetxt", "savez", "savez_compressed", "tofile", "write_bytes", "write_text",
+}  # fmt: skip
+# Given a path that `whole` or `temporary` made, a file in memory, or a folder that goes again.
+WRITE_ELSEWHERE = {
+    "safetensors.save", "figures.as_png", "store._fetch_one", "estimator.__setstate__",
+    "distributed.quieten",
+}  # fmt: skip
+OWN_SAVERS = {"folder", "run", "seeds"}  # objects of ours whose `save` is looked at by itself
+
+
+def test_every_file_is_written_through_whole_or_temporary() -> None:
+    found = {
+        f"{path.stem}.{function.name}"
+        for path in (ROOT / "mlx_gmvae").rglob("*.py")
+        if path.stem != "files"
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for call in unprotected(function)
+    }
+    assert found - WRITE_ELSEWHERE == set()
+
+
+def unprotected(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    """Calls that write a file, but to none that a `with whole(...) as name` has named."""
+    named = {"whole", "temporary"}
+    for block in ast.walk(function):
+        for item in block.items if isinstance(block, ast.With) else []:
+            if item.optional_vars and names_in(item.context_expr) & named:
+                named |= names_in(item.optional_vars)
+    for call in ast.walk(function):
+        if isinstance(call, ast.Call) and writes_file(call) and not names_in(call) & named:
+            yield call
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def writes_file(call: ast.Call) -> bool:
+    """Whether a call makes a file, by the name of the function and, of open, by its mode."""
+    name = getattr(call.func, "attr", "")
+    if "open" in (name, getattr(call.func, "id", "")):
+        modes = [each.value for each in call.args if isinstance(each, ast.Constant)]
+        return any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes[-1:])
+    owner = getattr(call.func, "value", None)
+    takes_arguments = bool(call.args) or name in ("write_text", "write_bytes")
+    is_array_copy = name == "copy" and getattr(owner, "id", "") != "shutil"
+    is_own = getattr(owner, "attr", getattr(owner, "id", "")) in OWN_SAVERS
+    return name in MAKES_FILES and takes_arguments and not is_array_copy and not is_own

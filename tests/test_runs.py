@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mlx_gmvae.runs.lock import locked
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
 
@@ -188,3 +190,38 @@ def test_a_run_that_ends_says_what_to_type_next(
     monkeypatch.setattr(sys, "argv", ["mlx-gmvae train"])
     capsys.readouterr()
     assert last_line() == f"next: mlx-gmvae cluster {options}"
+
+
+def test_what_others_may_get_finds_the_images_without_the_name_of_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "anna"
+    photos, features = home / "album/photos", home / "private/features.npy"
+    for folder in (photos / "sub", features.parent, tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        image = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8))
+        image.save(photos / "sub" / f"{number}.png")
+    np.save(features, rng.normal(size=(30, 4)))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.chdir(home / "album")
+    command = SMALL.replace("a.npz", str(photos)).replace("--outdir run", f"--outdir {tmp_path}/r")
+    assert train.main([*command.split(), "--features", str(features)]) == 0
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    # Either way its own: all of them are shown.
+    for options in (["--dataset", str(photos)], ["--explorer"]):
+        assert cluster.main(["--model", f"{tmp_path}/r/model.npz", *options]) == 0
+        assert json.loads(Path("clusters/metrics.json").read_text())["images"] == 30
+    told = [tmp_path / "r" / name for name in ("model.npz", "metrics.json", "README.md")]
+    told += [tmp_path / "r/summary.html", tmp_path / "r/neighbours.npz"]
+    told += [Path("clusters") / name for name in ("explorer.html", "summary.html", "metrics.json")]
+    for path in told:
+        assert b"anna" not in path.read_bytes(), path
+        assert b"private" not in path.read_bytes() or path.name == "metrics.json", path
+    assert load_info(tmp_path / "r/model.npz")["data"]["path"] == "~/album/photos"
+    page = Path("clusters/explorer.html").read_text()
+    assert re.search(r'"sub/\d+\.png"', page)
+    assert train.main(["--resume", f"{tmp_path}/r", "--epochs", "2"]) == 0

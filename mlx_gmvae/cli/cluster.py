@@ -15,6 +15,7 @@ from ..config import TrainConfig
 from ..data.images import Rows
 from ..data.splits import Dataset, Splits
 from ..device import backend, interrupts
+from ..device.cache import without_home
 from ..errors import InputError
 from ..evaluation import overview, sorting
 from ..evaluation.assignments import TABLE, Assignments, earlier_results, scores_title
@@ -86,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         save_anomalies(args, loaded, found, scores)
     by_tsne = save_tsne(args, loaded, found) if args.tsne else None
     if args.explorer:
-        page, title = Path(args.outdir) / "explorer.html", f"{dataset.name}, {args.split} images"
+        page = Path(args.outdir) / "explorer.html"
+        title = f"{Path(dataset.name).name}, {args.split} images"
         score, seed = args.anomaly_score, args.seed or 0
         save_explorer(page, title, loaded.model, found, score, seed, by_tsne)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
@@ -200,7 +202,7 @@ def save_results(
     panels, some = found.colourings(SCATTER_POINTS)
     if args.save_latents:
         z = latents(loaded.model, found.dataset.images)
-        np.save(outdir / "latents.npy", z)
+        tables.write_array(outdir / "latents.npy", z)
         columns = {f"z{number + 1}": column for number, column in enumerate(z.T)}
         tables.write_columns(outdir / "latents.csv", found.dataset.columns() | columns)
         names += ["latents.npy", "latents.csv"]
@@ -264,7 +266,7 @@ def save_summary(
 ) -> None:
     """summary.html, of everything that was written."""
     outdir, dataset = Path(args.outdir), found.dataset
-    text = f"{described(found, args.split)}, by {args.model}."
+    text = f"{described(found, args.split)}, by {without_home(args.model)}."
     blocks = [overview.figures_block(scores, text)]
     if found.responsibilities.shape[1] > 1:
         blocks.append(overview.clusters_block(loaded.model, found))
@@ -293,7 +295,7 @@ def save_anomalies(
 
 def described(found: Assignments, split: str) -> str:
     """How many images are shown of what, and how many of them the model was trained on."""
-    num, name = len(found.dataset), found.dataset.name
+    num, name = len(found.dataset), Path(found.dataset.name).name
     if split != "all":
         return f"{num:,} {split} images of {name}"
     if found.parts is None:

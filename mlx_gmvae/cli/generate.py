@@ -172,7 +172,7 @@ def save_files(outdir: Path, components: list[int] | list[None], samples: list[n
         prefix = "sample" if component is None else f"cluster_{component:02d}"
         for number in with_progress(range(len(images)), "saving"):
             written.append(outdir / f"{prefix}_{number:05d}.png")
-            figures.save_image(written[-1], images[number])
+            figures.save_image(written[-1], images[number], durable=False)
     if len(components) > 1:  # all there are: an earlier model may have had more
         prefix = r"cluster_(\d\d|[1-9]\d\d+)"
     remove_outdated(files_named(outdir, prefix + r"_(\d{5}|[1-9]\d{5,})\.png"), written)

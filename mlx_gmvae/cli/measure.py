@@ -77,7 +77,7 @@ def measure(run: Run) -> None:
     plots.save_curves(folder / "curves.png", training_curves(history), "epoch", "nats per image")
     save_summary(run, found, metrics)
     save_card(run, metrics)
-    metrics["made_with"] = {"seed": config.seed, **run.record}
+    metrics["made_with"] = {"seed": config.seed, **provenance.to_share(run.record)}
     emit("result", {"folder": str(folder), **metrics})
     write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
@@ -119,9 +119,9 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
     config = run.trainer.config
     shown = clusters_shown(run, found)
     text = (
-        f"{model.config.model} of {test.name}: {len(run.splits.train):,} images to train on for "
-        f"{run.trainer.epoch} epochs, seed {config.seed}; pictures and, unless it is said "
-        f"otherwise, figures are of {len(test):,} images that were held out"
+        f"{model.config.model} of {Path(test.name).name}: {len(run.splits.train):,} images to "
+        f"train on for {run.trainer.epoch} epochs, seed {config.seed}; pictures and, unless it is "
+        f"said otherwise, figures are of {len(test):,} images that were held out"
     )
     if shown is not found:
         num, every = len(shown.dataset), sum(map(len, run.splits))

@@ -7,6 +7,7 @@ from typing import TypeVar
 import mlx.core as mx
 import numpy as np
 
+from ..device import forks
 from ..device.backend import choose_fusing, on_gpu
 from ..device.flight import InFlight
 from ..device.progress import progress
@@ -27,8 +28,10 @@ def as_float(images: mx.array | np.ndarray) -> mx.array:
 def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.array]:
     """uint8 images as float ones, a batch at a time; a progress bar if it takes over two seconds.
 
-    `copies` is how many times each batch will be multiplied, to bound the memory.
+    `copies` is how many times each batch will be multiplied, to bound the memory. Raises InputError
+    in a process that was forked after MLX had been used.
     """
+    forks.require_usable()
     size = batch_size(images.shape[1:], copies)
     with progress(total=len(images), desc=what, unit="im", delay=DELAY) as bar:
         for start in range(0, len(images), size):

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ..device.processors import available_processors
 from ..device.progress import progress
 from . import depth
 from .fitting import Size, fit
@@ -126,7 +126,7 @@ def in_threads(
 
     Only a few results wait in memory at a time.
     """
-    threads = os.cpu_count() or 1
+    threads = available_processors()
     waiting: deque[Future[Result | str]] = deque()
 
     def attempt(path: str) -> Result | str:

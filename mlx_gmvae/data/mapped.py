@@ -117,7 +117,8 @@ class ArrayCache:
         record.listed_in = str(self.skipped) if record.skipped else ""
         if record.skipped:
             lines = [f"{name}: {reason}\n" for name, reason in record.skipped.items()]
-            self.skipped.write_text("".join(lines), errors="surrogateescape")
+            with whole(self.skipped) as temporary:
+                temporary.write_text("".join(lines), errors="surrogateescape")
         self._write_description(vars(record))
 
     def _write_description(self, content: dict[str, Any]) -> None:

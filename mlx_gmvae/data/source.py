@@ -1,10 +1,11 @@
 """Where images come from and how they are fitted: what the files of a run say of them."""
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..device.cache import without_home
 from ..errors import InputError
 from .datasets import NAMES, load_dataset
 from .depth import DEPTHS
@@ -60,11 +61,16 @@ class Source:
         is_right = is_right and source.bits in (None, *DEPTHS)
         if not all(isinstance(name, str) for name in names) or not is_right:
             raise InputError(f"{file} does not say what it was trained on; give --dataset")
-        return source
+        return replace(source, path=source.path and os.path.expanduser(source.path))
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; `from_dict` inverts it."""
         return asdict(self)
+
+    def to_share(self) -> dict[str, Any]:
+        """What a model's file says, which others may get: the user's home folder is ~ in paths."""
+        paths = {"dataset": self.dataset, "path": self.path}
+        return self.to_dict() | {k: v and without_home(v) for k, v in paths.items()}
 
     def is_named_by(self, dataset: str) -> bool:
         """Whether `dataset`, typed anywhere, names this source."""

@@ -9,6 +9,7 @@ import functools
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..errors import InputError
-from . import blas
+from . import blas, forks
 from .blas import Blas
+from .processors import available_processors
 
 STREAMS_VARIABLE = "MLX_GMVAE_STREAMS"
 MOST_STREAMS = 4  # unless asked for
@@ -30,10 +32,16 @@ _as_on_gpu = ContextVar("_as_on_gpu", default=False)
 
 
 def load_fast_blas() -> None:
-    """Put a fast BLAS ahead of the reference BLAS in MLX's Linux wheel; see `blas`."""
+    """Put a fast BLAS ahead of the reference BLAS in MLX's Linux wheel; see `blas`.
+
+    Warns where it is too late for that: called by the package's `__init__`, on behalf of whoever
+    imports it.
+    """
     global _loaded
     if platform.system() == "Linux" and not _loaded.name:
         _loaded = blas.load()
+        if _loaded.is_late and not has_gpu():
+            warnings.warn(f"MLX works on a slow BLAS: {_loaded.problem}", RuntimeWarning, 3)
 
 
 def fast_blas() -> Blas:
@@ -79,7 +87,7 @@ def cores() -> int:
         return int(asked)
     if _loaded.name:
         return max(1, _loaded.threads)
-    return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else _fast_cores()
+    return available_processors() if platform.system() == "Linux" else _fast_cores()
 
 
 @functools.cache
@@ -108,10 +116,11 @@ def select_device(cpu: bool = False) -> None:
     """Use MLX's default device (the GPU where there is one), or the CPU if asked.
 
     Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used, or MLX_GMVAE_STREAMS
-    is no number.
+    is no number; or if the process was forked after MLX had been used.
     """
     import mlx.core as mx
 
+    forks.require_usable()
     _loaded.require_usable()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))

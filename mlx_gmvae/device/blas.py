@@ -1,28 +1,34 @@
 """A fast BLAS for MLX's Linux wheel, which brings a reference one that is 30 times slower.
 
-MLX binds `cblas_sgemm` by name when it is imported, so a library that is in the global symbol
-scope by then wins: `load` must run before `mlx.core` is first imported. On macOS MLX uses
-Accelerate, and nothing here is needed.
+MLX is bound to its BLAS when it is imported: `load` must run before `mlx.core` is. On macOS MLX
+uses Accelerate, and nothing here is needed.
 
 Almost every machine has an OpenBLAS already: scipy's wheel carries one, with `scipy_` before each
-of its symbols. A copy without the prefix is kept in the user's cache folder.
+of its symbols. MLX gets a copy of its own, without that prefix, from the user's cache folder. The
+copy answers to the file names that MLX's wheel asks the loader for, and to nobody else: the threads
+that other packages use stay theirs.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .cache import cache_dir
+from .cache import cache_dir, private_dir
 from .files import put, remove_stale, temporary
+from .processors import available_processors
 
 VARIABLE = "MLX_GMVAE_BLAS"
 PREFIX = "scipy_"
 PLACE = "blas"  # in the cache folder
 INSTALL = "pip install lief scipy, or apt install libopenblas0-pthread"
+WRITABLE = "set XDG_CACHE_HOME to a folder that can be written"
+RTLD_DI_LINKMAP = 2  # of glibc's dlinfo
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,15 @@ class Blas:
     """What was found: its name for people, and the threads it would use; or why nothing was.
 
     `threads` is 0 where the library does not say. `refused` means that the person named a library
-    that cannot be used, which is an error and not something to fall back from.
+    that cannot be used, which is an error and not something to fall back from; `is_late`, that MLX
+    was imported before and keeps the reference BLAS.
     """
 
     name: str = ""
     threads: int = 0
     problem: str = ""
     refused: bool = False
+    is_late: bool = False
     handle: ctypes.CDLL | None = None
 
     def use_threads(self, num: int) -> None:
@@ -62,10 +70,12 @@ def load() -> Blas:
     active conda environment's; scipy's.
     """
     chosen = os.environ.get(VARIABLE, "")
-    if "mlx.core" in sys.modules:
-        return Blas(problem="import mlx_gmvae before mlx")
     if chosen == "none":
         return Blas(problem=f"{VARIABLE} is none")
+    if "mlx.core" in sys.modules:
+        # Unless somebody has preloaded another for the whole process.
+        is_late = not hasattr(ctypes.CDLL(None), "cblas_sgemm")
+        return Blas(problem="import mlx_gmvae before mlx", is_late=is_late)
     if chosen and chosen != "scipy":
         try:
             return _loaded(chosen)
@@ -83,18 +93,42 @@ def load() -> Blas:
         return _loaded_from_scipy()
     except Exception as error:  # whatever a stranger's disk and libraries come up with
         problem = " ".join(str(error).split())
-        return Blas(problem=f"{problem}; {INSTALL}", refused=bool(chosen))
+        remedy = WRITABLE if isinstance(error, _NoPlace) else INSTALL
+        return Blas(problem=f"{problem}; {remedy}", refused=bool(chosen))
 
 
 def _loaded(path: str) -> Blas:
-    """Load a library for everyone. Raises OSError if it cannot be, or is no BLAS."""
-    # Looked at first, then shown to everyone: what turns out to be no BLAS stays out of the way.
+    """Load a library for MLX. Raises OSError if it cannot be, or is no BLAS."""
     library = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL)
     if not hasattr(library, "cblas_sgemm"):
         raise OSError(f"{path} has no cblas_sgemm")
-    library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+    if hasattr(library, "openblas_set_num_threads"):
+        # Whatever is wrong with a copy, the library itself serves, if for everyone.
+        with contextlib.suppress(Exception):
+            original = _file_of(library)
+            status = original.stat()
+            return _copied(original, original.stem, status.st_size, status.st_mtime_ns)
+    return _opened(path, for_everyone=True)
+
+
+def _file_of(library: ctypes.CDLL) -> Path:
+    """Where the loader has found a library."""
+
+    class LinkMap(ctypes.Structure):
+        _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+
+    found = ctypes.POINTER(LinkMap)()
+    handle = ctypes.c_void_p(library._handle)
+    if ctypes.CDLL(None).dlinfo(handle, RTLD_DI_LINKMAP, ctypes.byref(found)):
+        raise OSError("the loader does not say where the library is")
+    return Path(os.fsdecode(found.contents.name)).resolve()
+
+
+def _opened(path: str, for_everyone: bool) -> Blas:
+    """Load a BLAS, in the global symbol scope or for whoever asks for its names."""
+    library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL if for_everyone else ctypes.RTLD_LOCAL)
     try:
-        threads = int(library.openblas_get_num_threads())
+        threads = min(int(library.openblas_get_num_threads()), available_processors())
     except AttributeError:
         threads = 0
     found = Blas(_name_of(library, path), threads, handle=library)
@@ -115,16 +149,8 @@ def _name_of(library: ctypes.CDLL, path: str) -> str:
 def _loaded_from_scipy() -> Blas:
     """The OpenBLAS in scipy's wheel, by a copy whose symbols have their ordinary names."""
     original = _scipys_library()
-    # The name carries the hash that the wheel gives the library, so a new release has a new copy;
-    # and the size, since the loader crashes on a file that was cut.
-    name = original.stem.replace("libscipy_openblas", "libopenblas")
-    for copy in (cache_dir() / PLACE).glob(f"{name}-*.so"):
-        if copy.stem == f"{name}-{copy.stat().st_size}":
-            try:
-                return _loaded(str(copy))
-            except OSError:
-                continue  # made in an environment that is gone
-    return _loaded(str(_write_unprefixed(original, name)))
+    # The name carries the hash that the wheel gives the library: a new release has a new copy.
+    return _copied(original, original.stem.replace("libscipy_openblas", "libopenblas"))
 
 
 def _scipys_library() -> Path:
@@ -138,8 +164,49 @@ def _scipys_library() -> Path:
     return found[0].resolve()
 
 
-def _write_unprefixed(original: Path, name: str) -> Path:
-    """Copy a library without the prefix of its symbols, at once or not at all; returns the copy."""
+def _names_for_mlx() -> list[str]:
+    """The names by which MLX's wheel asks the loader for BLAS and LAPACK; none of another MLX."""
+    mlx = importlib.util.find_spec("mlx")  # without importing it
+    folders = [Path(place).parent for place in (mlx and mlx.submodule_search_locations) or []]
+    found = (path for each in folders for path in each.glob("mlx_*.libs/lib*-*.so*"))
+    return sorted({path.name for path in found if path.name.startswith(("libblas-", "liblapack-"))})
+
+
+def _copied(original: Path, name: str, *version: int) -> Blas:
+    """MLX's own copy of an OpenBLAS, made on first use; `version` tells those of one name apart."""
+    names = _names_for_mlx()
+    name += f"-{zlib.crc32(repr([version, names]).encode()):08x}"
+    problem = None
+    for place in (cache_dir, private_dir):
+        try:
+            return _kept(original, place() / PLACE / name, names)
+        except OSError as error:
+            problem = error
+    raise _NoPlace(str(problem))
+
+
+class _NoPlace(OSError):
+    """The copy cannot be kept anywhere."""
+
+
+def _kept(original: Path, folder: Path, names: list[str]) -> Blas:
+    """Load the copy in `folder`, or make it. Raises OSError."""
+    for copy in folder.glob("lib*-*.so"):
+        # By its size, since the loader crashes on a file that was cut.
+        if copy.stem == f"{folder.name}-{copy.stat().st_size}":
+            try:
+                return _opened(str(copy), for_everyone=not names)
+            except OSError:
+                continue  # made in an environment that is gone
+    return _opened(str(_write_copy(original, folder, names)), for_everyone=not names)
+
+
+def _write_copy(original: Path, folder: Path, names: list[str]) -> Path:
+    """Copy a library at once or not at all, without a prefix of its symbols; returns the copy.
+
+    It needs itself under each of `names`, which are links beside it: so the loader knows it by
+    them, and gives it to whoever needs one of them from then on.
+    """
     import lief
 
     library = lief.ELF.parse(str(original))
@@ -152,14 +219,26 @@ def _write_unprefixed(original: Path, name: str) -> Path:
         while library.has(tag):
             library.remove(tag)
     # The Fortran library that it needs stays where it is.
-    library.add(lief.ELF.DynamicEntryRunPath(str(original.parent)))
-    # A name of its own, or the loader would take scipy's for it, or it for scipy's.
+    library.add(lief.ELF.DynamicEntryRunPath(f"$ORIGIN:{original.parent}"))
+    # A name of its own, or the loader would take the original for it, or it for the original.
     for entry in library.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicSharedObject):
-            entry.name = f"{name}.so"
-    remove_stale(cache_dir() / PLACE)
-    with temporary(cache_dir() / PLACE / f"{name}.so") as written:
+            entry.name = f"{folder.name}.so"
+    for name in names:
+        library.add_library(name)
+    remove_stale(folder)
+    with temporary(folder / f"{folder.name}.so") as written:
         library.write(str(written))
-        copy = written.with_name(f"{name}-{written.stat().st_size}.so")
+        copy = written.with_name(f"{folder.name}-{written.stat().st_size}.so")
+        for name in names:
+            _link(folder / name, copy.name)
         put(written, copy)
     return copy
+
+
+def _link(link: Path, target: str) -> None:
+    """Let a symbolic link lead to a file beside it, whatever it led to before."""
+    if not link.is_symlink() or os.readlink(link) != target:
+        made = link.with_name(f"{link.name}-{os.getpid()}")
+        os.symlink(target, made)
+        os.replace(made, link)

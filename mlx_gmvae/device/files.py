@@ -11,15 +11,20 @@ PREFIX, NAME_DIGITS = ".saving-", 12  # of files that are being written
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Within, an empty file beside `path` to write to; at the end it takes its place.
 
     It has the same suffix, and the rights that the umask gives a new file. If what is done within
-    fails or is interrupted, `path` stays what it was and nothing is left. Raises OSError.
+    fails or is interrupted, `path` stays what it was and nothing is left. Unless it is `durable`,
+    a power cut may still cost it: for one of many files, each of which would wait for the disk.
+    Raises OSError.
     """
     with temporary(path) as written:
         yield written
-        put(written, path)
+        if durable:
+            put(written, path)
+        else:
+            os.replace(written, path)
 
 
 @contextlib.contextmanager
@@ -38,13 +43,22 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def put(written: Path, path: Path) -> None:
-    """Let a finished file take the place of `path`, when its content has reached the disk."""
-    with written.open("r+b") as file:
+    """Let a finished file take the place of `path`, when its content has reached the disk.
+
+    The new name has reached it too at the end, on file systems that can say so.
+    """
+    with written.open("rb") as file:  # which a copy of a protected file allows too
         os.fsync(file.fileno())
         if hasattr(fcntl, "F_FULLFSYNC"):  # on a Mac, where fsync ends in the disk's own memory
             with contextlib.suppress(OSError):
                 fcntl.fcntl(file, fcntl.F_FULLFSYNC)
     os.replace(written, path)
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def lock(handle: int) -> bool:

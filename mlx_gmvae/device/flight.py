@@ -5,6 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from . import forks
 from .backend import on_gpu
 
 MOST = 1  # unfinished steps beside the newest; each keeps arrays of its own
@@ -21,7 +22,11 @@ class InFlight:
         self._started: deque[Any] = deque()
 
     def start(self, result: Any, *state: Any) -> Any:
-        """Start evaluating all; answers the `result` of the newest that is finished, or None."""
+        """Start evaluating all; answers the `result` of the newest that is finished, or None.
+
+        Raises InputError in a process that was forked after MLX had been used.
+        """
+        forks.require_usable()
         mx.async_eval(result, *state) if self.most else mx.eval(result, *state)
         self._started.append(result)
         return self._wait(self.most)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from . import distributed
+from . import distributed, forks
 from .backend import cores, fast_blas, on_gpu
 
 T = TypeVar("T")
@@ -121,7 +121,8 @@ def _streams(num: int) -> list[mx.Stream]:
 def _finish(stream: mx.Stream) -> None:
     """Wait until its thread holds nothing of Python's, which is about to end.
 
-    Not of several processes: what a lost one would have sent never comes.
+    Not of several processes: what a lost one would have sent never comes. Nor of one that was
+    forked, where no thread is left to wait for.
     """
-    if distributed.size() == 1:
+    if forks.is_usable() and distributed.size() == 1:
         mx.synchronize(stream)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 
+from . import forks
+
 
 def random_key() -> mx.array:
     """The state of MLX's global generator, (2,) uint32."""
@@ -20,7 +22,11 @@ def set_random_key(key: mx.array) -> None:
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Within, draws may be made; afterwards the generator is where it was before."""
+    """Within, draws may be made; afterwards the generator is where it was before.
+
+    Raises InputError in a process that was forked after MLX had been used.
+    """
+    forks.require_usable()
     key = random_key()
     try:
         yield

@@ -41,7 +41,7 @@ def save_explorer(
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     write_explorer(
         path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
-        [found.dataset.source_of(row) for row in rows], found.properties(rows, anomaly),
+        [found.dataset.relative_name(row) for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS,
     )  # fmt: skip
 

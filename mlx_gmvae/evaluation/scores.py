@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.batches import batch_size, in_batches, over_batches, with_progress
 from ..data.images import Images, Rows
+from ..device import forks
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state, random_rows
 from ..errors import InputError
@@ -53,6 +54,7 @@ def reconstruction_scores(
 
 def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
     """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
+    forks.require_usable()
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
     drawn = (model.sample(each, component) for each in with_progress(nums, "sampling"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..data.batches import with_progress
 from ..data.splits import Dataset
+from ..device.files import whole
 from ..errors import InputError
 from ..report import figures
 from .assignments import Assignments
@@ -54,7 +55,7 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
         index, cluster = dataset.index[row], clusters[row]
         folder = outdir / found.name(cluster)
         if not dataset.files:
-            figures.save_image(folder / f"{index:06d}.png", dataset.images[row])
+            figures.save_image(folder / f"{index:06d}.png", dataset.images[row], durable=False)
             continue
         original = Path(dataset.files[index])
         # Files of different folders may have the same name: the index keeps them apart.
@@ -64,4 +65,5 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
         if hard_links:
             os.link(original, copy)
         else:
-            shutil.copy2(original, copy)
+            with whole(copy, durable=False) as written:
+                shutil.copy2(original, written)

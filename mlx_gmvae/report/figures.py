@@ -16,6 +16,8 @@ SHOWN_SIDE = 96  # of an image among many, at most
 CAPTION_HEIGHT = 16
 FRAME_MILLISECONDS = 400
 LAST_FRAME_MILLISECONDS = 2000
+MOST_FRAMES, LEAST_FRAMES = 100, 10  # of an animation
+ANIMATED_PIXELS = 1 << 26  # of all its frames, a byte each in memory
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -74,10 +76,12 @@ def can_write(path: Path) -> bool:
     return path.suffix.lower() in Image.registered_extensions()
 
 
-def save_image(path: Path, image: np.ndarray) -> None:
-    """Write one (H, W, C) image; one, three and four channels as they are, others averaged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as written:
+def save_image(path: Path, image: np.ndarray, durable: bool = True) -> None:
+    """Write one (H, W, C) image; one, three and four channels as they are, others averaged.
+
+    One of many need not be `durable`, see `device.files.whole`.
+    """
+    with whole(path, durable) as written:
         try:
             as_pillow(image).save(written)
         except ValueError as error:  # as where it is larger than the format's largest
@@ -110,16 +114,32 @@ def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) ->
     for part in parts:
         frame.paste(part, (left, CAPTION_HEIGHT))
         left += part.width + MARGIN
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # With few colours, as the animation will have it: it is made of all frames again each time.
-    frame.convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    # With few colours, as the animation will have it: it is made of frames again each time.
+    few_colours = frame.convert("P", palette=Image.Palette.ADAPTIVE)
+    with whole(path) as written:
+        few_colours.save(written)
 
 
 def save_animation(path: Path, frames: list[Path]) -> None:
-    """A GIF that shows PNG files in order, the last one longer, for ever again."""
-    images = [Image.open(frame) for frame in frames]
-    durations = [FRAME_MILLISECONDS] * (len(images) - 1) + [LAST_FRAME_MILLISECONDS]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    """A GIF that shows PNG files in order, the last one longer, for ever again.
+
+    Of many files it shows some at equal distances, for the time's and the memory's sake; and one is
+    open at a time, since systems allow few open files.
+    """
+    with Image.open(frames[0]) as image:
+        most = min(max(ANIMATED_PIXELS // (image.width * image.height), LEAST_FRAMES), MOST_FRAMES)
+    if len(frames) > most:
+        frames = [frames[row] for row in np.linspace(0, len(frames) - 1, most).round().astype(int)]
+    images = map(_read, frames)
+    durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
+    with whole(path) as written:
+        next(images).save(written, save_all=True, append_images=images, duration=durations, loop=0)
+
+
+def _read(path: Path) -> Image.Image:
+    """The picture in a file, which is closed again."""
+    with Image.open(path) as image:
+        return image.copy()
 
 
 def interleave(originals: np.ndarray, reconstructions: np.ndarray, columns: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..device.files import whole
+
 SIGMAS = (1, 2, 3)
 MOST_FULL_ELLIPSES = 12  # of more components the points would disappear behind them
 LONGEST_IN_CIRCLE = 2
@@ -244,5 +246,5 @@ def _set_margins(figure: Any, **spaces: float) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with whole(path) as written:
+        figure.savefig(written, dpi=120)

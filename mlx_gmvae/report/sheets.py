@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..device.files import whole
 from . import figures
 
 COLUMNS = 10
@@ -45,8 +46,8 @@ def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole(path) as written:
+        sheet.save(written)
 
 
 def _cells(section: Section) -> Image.Image:

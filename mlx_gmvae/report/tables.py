@@ -1,10 +1,12 @@
-"""Results as files for other programs: CSV and JSON."""
+"""Results as files for other programs: CSV, JSON, NumPy arrays."""
 
 import csv
 import io
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..device.files import whole
 
@@ -28,6 +30,12 @@ def write_columns(path: Path, columns: dict[str, Any]) -> None:
     """Columns of equal length by name, as a CSV file."""
     rows = zip(*columns.values(), strict=True)
     write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """An .npy file."""
+    with whole(path) as written:
+        np.save(written, values)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

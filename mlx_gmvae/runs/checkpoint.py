@@ -17,6 +17,7 @@ import numpy as np
 from .. import __version__
 from ..config import ModelConfig
 from ..data.arrays import Shapes, array_shapes, read_arrays
+from ..device import forks
 from ..device.files import whole
 from ..errors import InputError
 from ..evaluation.scores import bits_per_dim
@@ -59,6 +60,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     `config` is for weights that carry none. Raises InputError if the file is missing,
     damaged, not ours, from a newer format, or does not fit its configuration.
     """
+    forks.require_usable()
     path = Path(path)
     if path.is_dir():
         raise InputError(f"cannot read {path}: it is a folder; give the model.npz in it")

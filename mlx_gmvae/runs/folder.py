@@ -157,8 +157,8 @@ class RunFolder:
         self, trainer: Trainer, source: Source, metrics: dict[str, Any] | None = None
     ) -> None:
         """Write the model alone, as it is now, and what was measured of it."""
-        data = source.to_dict() | {"training_images": len(trainer.images)}
-        made_of = {"data": data, "training": trainer.config.to_dict()}
+        data = source.to_share() | {"training_images": len(trainer.images)}
+        made_of = {"data": data, "training": _to_share(trainer.config)}
         save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
     def move(self, source: Source) -> None:
@@ -210,12 +210,12 @@ class RunFolder:
         also of those that are held out for early stopping.
         """
         made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
-        made_from["features"] = config.features
+        made_from["features"] = _to_share(config)["features"]
         checksum = crc32(np.asarray(images[:])) if checksum is None else checksum
         made_from |= {"images": len(images), "crc32": checksum}
         if self.neighbours.is_file():
             saved = load_info(self.neighbours)
-            if graph is None and saved.get("made_from") == made_from:
+            if graph is None and _made_from(saved) == made_from:
                 kept = np.array(load_arrays(self.neighbours).get("graph"))
                 if not _is_graph(kept, len(images), config.neighbours):
                     raise InputError(f"{self.neighbours} is damaged; remove it to find them again")
@@ -232,7 +232,7 @@ class RunFolder:
         self, iteration: int, model: LatentVariableModel, source: Source, config: TrainConfig
     ) -> None:
         """Keep the model as it is after an iteration of mutual learning."""
-        made_of = {"data": source.to_dict(), "training": config.to_dict()}
+        made_of = {"data": source.to_share(), "training": _to_share(config)}
         save_model(iteration_file(self.path, iteration), model, **made_of)
 
     def save_best(self, model: LatentVariableModel) -> None:
@@ -252,6 +252,19 @@ def _made(path: Path) -> bool:
         path.mkdir(exist_ok=True)  # complains if it is a file
         return False
     return True
+
+
+def _to_share(config: TrainConfig) -> dict[str, Any]:
+    """A configuration for files that others may get: of the path to the features their name."""
+    return config.to_dict() | {"features": config.features and Path(config.features).name}
+
+
+def _made_from(saved: dict[str, Any]) -> Any:
+    """What a neighbour graph's file says; version 0.2 wrote the whole path to the features."""
+    made_from = saved.get("made_from")
+    if isinstance(made_from, dict) and isinstance(made_from.get("features"), str):
+        return made_from | {"features": Path(made_from["features"]).name}
+    return made_from
 
 
 def _is_graph(graph: np.ndarray, num: int, neighbours: int) -> bool:

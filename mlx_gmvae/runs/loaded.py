@@ -12,6 +12,7 @@ from ..config.record import is_whole
 from ..data.batches import over_batches
 from ..data.given import as_array, as_latents
 from ..data.images import value_range
+from ..device.files import whole
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
@@ -134,9 +135,12 @@ class Model:
         if isinstance(network, MixtureModel):
             functions["responsibilities"] = (network.responsibilities, config.image_shape)
         paths = {name: Path(folder) / f"{name}.mlxfn" for name in functions}
-        Path(folder).mkdir(parents=True, exist_ok=True)
         for name, (function, shape) in functions.items():
-            with plain_operations(), mx.exporter(str(paths[name]), function) as exporter:
+            with (
+                whole(paths[name]) as written,
+                plain_operations(),
+                mx.exporter(str(written), function) as exporter,
+            ):
                 for size in batch_sizes or (1,):
                     exporter(mx.zeros((size, *shape)))
         return list(paths.values())

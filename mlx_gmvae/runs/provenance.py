@@ -12,6 +12,7 @@ from typing import Any
 from .. import __version__
 from ..data.splits import Dataset
 from ..device import backend, distributed
+from ..device.cache import without_home
 from ..errors import InputError
 
 PACKAGES = ("mlx", "numpy", "pillow", "scikit-learn")
@@ -68,6 +69,16 @@ def resumed(
     if isinstance(initial, dict) and all(isinstance(initial.get(k), str) for k in INITIAL):
         known["init"] = {name: initial[name] for name in INITIAL}
     return known
+
+
+def to_share(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` for files that others may get: in commands the user's home folder is ~."""
+    commands = [without_home(str(each.get("command", ""))) for each in record["sessions"]]
+    sessions = [
+        each | {"command": command}
+        for each, command in zip(record["sessions"], commands, strict=True)
+    ]
+    return record | {"sessions": sessions}
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ..clustering.patches import learn_patches
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.feed import Feed
-from ..device import distributed
+from ..device import distributed, forks
 from ..device.flight import InFlight
 from ..device.progress import progress
 from ..device.randomness import preserved_random_state, random_key
@@ -62,6 +62,7 @@ class Trainer:
         config: TrainConfig,
         neighbours: np.ndarray | None = None,
     ):
+        forks.require_usable()
         self.model = model
         self.images = images
         self.rows, self.validation_rows = divide(len(images), config)
@@ -138,6 +139,7 @@ class Trainer:
         Ends early, between two steps, once `should_stop` answers True; `run` may be called
         again. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
+        forks.require_usable()
         if self.epoch == self.step == 0 and not self.has_patches:
             learn_patches(self.model, self.training_images)
         while not self.is_done:
