@@ -1,5 +1,6 @@
 """Processors by the quota of control groups, in made-up trees of both versions."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlx_gmvae.data import decode
@@ -77,10 +78,13 @@ def test_streams_and_threads_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "_loaded", blas.Blas())
     assert processors.available_processors() == 2 and backend.cores() == 2
 
-    pools = []
-    monkeypatch.setattr(decode, "ThreadPoolExecutor", lambda num: pools.append(num) or Pool(num))
+    sizes = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, num: int):
+            sizes.append(num)
+            super().__init__(num)
+
+    monkeypatch.setattr(decode, "ThreadPoolExecutor", Pool)
     assert list(decode.in_threads(len, ["ab", "c"], 2, "")) == [2, 1]
-    assert pools == [2]
-
-
-Pool = decode.ThreadPoolExecutor
+    assert sizes == [2]
