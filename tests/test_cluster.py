@@ -439,7 +439,7 @@ def test_a_folder_without_a_split_is_shown_whole_in_the_order_of_its_files(
     assert cluster.main([*model.split(), "--save_latents"]) == 0
     said = f"all 30 images of {tmp_path}/in (24 of them trained on)"
     assert f"{said} in clusters of" in capsys.readouterr().out
-    assert said in (tmp_path / "c/summary.html").read_text()
+    assert said.replace(f"{tmp_path}/", "") in (tmp_path / "c/summary.html").read_text()
     rows = rows_of(tmp_path / "c/assignments.csv")
     assert [row["file"] for row in rows] == files
     assert [row["file"] for row in rows_of(tmp_path / "c/latents.csv")] == files

@@ -266,7 +266,8 @@ def save_summary(
 ) -> None:
     """summary.html, of everything that was written."""
     outdir, dataset = Path(args.outdir), found.dataset
-    text = f"{described(found, args.split)}, by {without_home(args.model)}."
+    text = described(found, args.split, Path(dataset.name).name)
+    text += f", by {without_home(args.model)}."
     blocks = [overview.figures_block(scores, text)]
     if found.responsibilities.shape[1] > 1:
         blocks.append(overview.clusters_block(loaded.model, found))
@@ -293,9 +294,9 @@ def save_anomalies(
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 
 
-def described(found: Assignments, split: str) -> str:
+def described(found: Assignments, split: str, name: str) -> str:
     """How many images are shown of what, and how many of them the model was trained on."""
-    num, name = len(found.dataset), Path(found.dataset.name).name
+    num = len(found.dataset)
     if split != "all":
         return f"{num:,} {split} images of {name}"
     if found.parts is None:
@@ -310,7 +311,7 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
     scores = {"split": args.split, **found.scores()}
     what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
     sizes = ", ".join(map(str, found.sizes))
-    print(f"{described(found, args.split)} in {what} of {sizes}")
+    print(f"{described(found, args.split, dataset.name)} in {what} of {sizes}")
     if isinstance(loaded.model, MixtureModel):
         config = TrainConfig.from_dict(loaded.training or {})
         scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
