@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what `__getattr__` answers
     from .config import ModelConfig as ModelConfig
     from .config import TrainConfig as TrainConfig
     from .data.datasets import load_dataset as load_dataset
+    from .encoders.encode import encode_images as encode_images
     from .errors import InputError as InputError
     from .estimator import GMVAEClusterer as GMVAEClusterer
     from .models.gmvae import GMVAE as GMVAE
@@ -45,6 +46,7 @@ _PUBLIC = {
     "TrainConfig": "config",
     "VAE": "models.vae",
     "build_model": "runs.loaded",
+    "encode_images": "encoders.encode",
     "load": "runs.loaded",
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",

@@ -24,6 +24,7 @@ DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that i
 PIXELS_AT_ONCE = 1 << 20
 AHEAD = 4  # images in the queue for each thread
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -67,23 +68,31 @@ def decode(path: str, channels: int, size: Size, how: str, bits: int = 16) -> np
     `how` is one of the `FITS`; `bits` is how many of 16 bits a channel are used. Raises any
     exception if the file is damaged.
     """
+    image = picture(path, "L" if channels == 1 else "RGB", DRAFT_FACTOR * max(size), bits)
+    return np.asarray(fit(image, size, how)).reshape(*size, channels)
+
+
+def picture(path: str, mode: str, least: int, bits: int = 16) -> Image.Image:
+    """The first frame of an image file in `mode` L or RGB, upright and on white.
+
+    A JPEG is read at a half, a quarter or an eighth of its size if `least` pixels of height and
+    width remain. `bits` is as in `decode`. Raises any exception if the file is damaged.
+    """
     # By its path, Pillow would map an uncompressed TIFF into memory, and garble one that is turned.
     with open(path, "rb") as file, _opened(file) as opened:
         has_lower = bits < 16 and depth.is_deep_in_colour(opened)
         bits = bits if depth.is_deep(opened) else 16
-        opened.draft(None, (DRAFT_FACTOR * max(size), DRAFT_FACTOR * max(size)))
+        opened.draft(None, (least, least))
         _require_few_pixels(opened)
-        image, mode = _upright(opened), "L" if channels == 1 else "RGB"
+        image = _upright(opened)
         if has_lower:
             with open(path, "rb") as again, _opened(again) as lower:
                 depth.swap_bytes(lower)
                 image = depth.join_bytes(image, _upright(lower), bits)
         image = depth.in_eight_bits(image, bits)
         if image.has_transparency_data:
-            image = _on_white(image, mode)
-        elif image.mode != mode:
-            image = image.convert(mode)
-        return np.asarray(fit(image, size, how)).reshape(*size, channels)
+            return _on_white(image, mode)
+        return image if image.mode == mode else image.convert(mode)
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
@@ -120,27 +129,27 @@ def _too_many_pixels(is_jpeg: bool) -> Image.DecompressionBombError:
 
 
 def in_threads(
-    function: Callable[[str], Result], paths: Iterable[str], total: int, what: str
+    function: Callable[[Item], Result], items: Iterable[Item], total: int, what: str
 ) -> Iterator[Result | str]:
-    """`function` of each path in order, or the reason why it cannot be read; a progress bar.
+    """`function` of each item in order, or the reason why it cannot be read; a progress bar.
 
     Only a few results wait in memory at a time.
     """
     threads = available_processors()
     waiting: deque[Future[Result | str]] = deque()
 
-    def attempt(path: str) -> Result | str:
+    def attempt(item: Item) -> Result | str:
         try:
-            return function(path)
+            return function(item)
         except Exception as error:  # damaged images raise a dozen unrelated types
-            return _reason(error, path)
+            return _reason(error, str(item))
 
     with (
         ThreadPoolExecutor(threads) as pool,
         progress(total=total, desc=what, unit="im") as bar,
     ):
-        for path in paths:
-            waiting.append(pool.submit(attempt, path))
+        for item in items:
+            waiting.append(pool.submit(attempt, item))
             if len(waiting) >= AHEAD * threads:
                 yield waiting.popleft().result()
                 bar.update()

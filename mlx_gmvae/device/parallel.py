@@ -38,10 +38,15 @@ def side_by_side(*functions: Callable[[], T]) -> list[T]:
     return answers
 
 
-def over_batch(function: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
-    """`function(*arrays)`, which must treat the rows of axis 0 one by one, (B, ...) each."""
+def over_batch(
+    function: Callable[..., mx.array], *arrays: mx.array, smallest: int = SMALLEST_PART
+) -> mx.array:
+    """`function(*arrays)`, which must treat the rows of axis 0 one by one, (B, ...) each.
+
+    No part of the batch is smaller than `smallest`.
+    """
     batch = len(arrays[0])
-    streams = streams_to_use()[: batch // SMALLEST_PART]
+    streams = streams_to_use()[: batch // smallest]
     if len(streams) < 2:
         return function(*arrays)
     borders = [batch * part // len(streams) for part in range(len(streams) + 1)]

@@ -1,0 +1,193 @@
+"""Features of images by a pretrained encoder, computed once and kept on disk."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..data.decode import in_threads, picture
+from ..data.folder import list_images
+from ..data.images import as_uint8_images
+from ..data.splits import Dataset
+from ..data.store import expanded
+from ..device.cache import cache_dir
+from ..errors import InputError
+from .encoder import Encoder, load_encoder
+from .kept import KeptFeatures
+
+FOLDER = "features"  # in data_dir
+DRAFT_FACTOR = 2  # a JPEG is read at no less than so many times the size that is wanted
+SHOWN = 3
+
+Paths = Sequence[str | os.PathLike[str]]
+
+
+class Source(NamedTuple):
+    """Images that were listed: files, or the rows of an array uint8 (N, H, W, C)."""
+
+    name: str
+    listing: Any  # JSON that changes when the images do
+    files: Sequence[str] = ()
+    images: np.ndarray | None = None
+    bits: int = 16  # that are used, in files of 16 bits a channel
+
+    @property
+    def num(self) -> int:
+        return len(self.files) if self.images is None else len(self.images)
+
+    def item(self, row: int) -> str | int:
+        """A file's path, or the row itself."""
+        return self.files[row] if self.images is None else row
+
+    def image(self, item: str | int, least: int) -> Image.Image:
+        """An image in colour, of at least `least` pixels if it has so many. Raises anything."""
+        if isinstance(item, str) or self.images is None:
+            return picture(str(item), "RGB", least, self.bits)
+        pixels = self.images[item]
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+
+
+def encode_images(
+    images: np.ndarray | str | os.PathLike[str] | Paths,
+    encoder: Encoder | str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> np.ndarray:
+    """Return the features of images by a pretrained encoder, float32 (N, F).
+
+    Parameters
+    ----------
+    images : array, path or sequence of paths
+        (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]; or image files; or a folder, whose
+        image files are taken at any depth, sorted by their names below it.
+    encoder : Encoder, str or path
+        A folder with config.json, preprocessor_config.json and model.safetensors, ORG/NAME on the
+        Hugging Face Hub, or a short name such as "dinov2-small".
+    data_dir : path, optional
+        Where features are kept, with 16 bits a number; by default the user's cache folder. They
+        are computed once, and whatever is interrupted goes on where it was.
+
+    Rows of files that cannot be read are NaN, and a warning names the files. Raises InputError.
+    """
+    source = _of_files(images) if not isinstance(images, np.ndarray) else _of_array(images)
+    if not isinstance(encoder, Encoder):
+        encoder = load_encoder(os.fspath(encoder))
+    features, skipped = _features(source, np.arange(source.num), encoder, data_dir)
+    if skipped:
+        warnings.warn(_cannot_be_read(source, skipped), stacklevel=2)
+    return features
+
+
+def features_of(
+    dataset: Dataset, encoder: Encoder, data_dir: str | os.PathLike[str] | None = None
+) -> np.ndarray:
+    """The features of the images of a dataset, in their order, float32 (N, F).
+
+    Of a dataset that was read from files, the encoder sees the files at its own resolution, and
+    training and test images share what is kept; otherwise it sees the dataset's images. Raises
+    InputError.
+    """
+    if dataset.files:
+        source = _listed(dataset.name, list(dataset.files), dataset.bits or 16)
+        rows = dataset.index
+    else:
+        source, rows = _of_array(dataset.images), np.arange(len(dataset))
+    features, skipped = _features(source, rows, encoder, data_dir)
+    if skipped:
+        raise InputError(f"{_cannot_be_read(source, skipped)}; mend or remove them")
+    return features
+
+
+def _features(
+    source: Source, rows: np.ndarray, encoder: Encoder, data_dir: str | os.PathLike[str] | None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """The features at `rows`, and the reasons why some cannot be read, by the row."""
+    place = (expanded(os.fspath(data_dir)) if data_dir else cache_dir()) / FOLDER
+    kept = KeptFeatures(
+        place, source.name, _made_by(encoder), source.listing, source.num, encoder.num_features
+    )
+    found = kept.rows(rows)
+    missing = rows[np.isnan(found).any(axis=1)]
+    if not len(missing):
+        return found, {}
+    skipped: dict[int, str] = {}
+    array = kept.open()
+    for batch in _read(source, np.unique(missing), encoder, skipped):
+        numbers = [row for row, _ in batch]
+        with np.errstate(over="ignore"):  # seen here
+            half = encoder.features(np.stack([pixels for _, pixels in batch])).astype(np.float16)
+        if not np.isfinite(half).all():
+            raise InputError(f"{encoder.id} gives NaN or huge features; download it again")
+        array[numbers] = half
+    return kept.rows(rows), skipped
+
+
+def _made_by(encoder: Encoder) -> str:
+    """All that features depend on beside the images."""
+    return f"{encoder.id.sha256} {encoder.network.config} {encoder.preprocessing} {DRAFT_FACTOR}"
+
+
+def _read(
+    source: Source, rows: np.ndarray, encoder: Encoder, skipped: dict[int, str]
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Batches of rows and their pixels; those that cannot be read go into `skipped`."""
+    prepare, least = encoder.preprocessing.pixels, DRAFT_FACTOR * encoder.preprocessing.least_size
+
+    def pixels(item: str | int) -> np.ndarray:
+        return prepare(source.image(item, least))
+
+    def readable() -> Iterator[tuple[int, np.ndarray]]:
+        found = in_threads(pixels, map(source.item, rows.tolist()), len(rows), "encoding images")
+        for row, result in zip(rows.tolist(), found, strict=True):
+            if isinstance(result, str):
+                skipped[row] = result
+            else:
+                yield row, result
+
+    images = readable()
+    while batch := list(islice(images, encoder.batch_size)):
+        yield batch
+
+
+def _of_array(images: np.ndarray) -> Source:
+    images = as_uint8_images(images, "images")
+    digest = sha256(np.ascontiguousarray(images).data).hexdigest()
+    return Source(f"array {digest}", list(images.shape), images=images)
+
+
+def _of_files(images: str | os.PathLike[str] | Paths) -> Source:
+    """Files, or those in a folder. Raises InputError if there is none."""
+    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    files = [expanded(os.fspath(path)) for path in paths]
+    if len(paths) == 1 and files[0].is_dir():
+        folder = files[0].resolve()
+        names = [name for name, _, _ in list_images(folder)[0]]
+        source = _listed(str(folder), [str(folder / name) for name in names])
+    else:
+        source = _listed("files", [os.path.abspath(file) for file in files])
+    if not source.num:
+        raise InputError(f"there are no images in {images}" if files else "there are no images")
+    return source
+
+
+def _listed(name: str, files: list[str], bits: int = 16) -> Source:
+    """Files with their sizes and times of change, which are 0 where there is no file."""
+
+    def status(file: str) -> tuple[str, int, int]:
+        try:
+            found = os.stat(file)
+        except OSError:
+            return file, 0, 0
+        return file, found.st_size, found.st_mtime_ns
+
+    return Source(name, [bits, *map(status, files)], files, bits=bits)
+
+
+def _cannot_be_read(source: Source, skipped: dict[int, str]) -> str:
+    first = [f"{source.item(row)} ({why})" for row, why in list(skipped.items())[:SHOWN]]
+    more = ", ..." * (len(skipped) > SHOWN)
+    return f"{len(skipped):,} of {source.num:,} images cannot be read: {', '.join(first)}{more}"

@@ -1,0 +1,57 @@
+"""What a name means: a folder, a repository of the Hugging Face Hub, or a short name for one."""
+
+import sys
+from collections.abc import Callable
+
+from ..data.store import expanded
+from ..errors import InputError
+from .folder import CONFIG, Files, in_folder
+from .hub import on_hub
+
+SHORT_NAMES = {
+    "dinov2-small": "facebook/dinov2-small",
+    "dinov2-base": "facebook/dinov2-base",
+    "clip-vit-large": "openai/clip-vit-large-patch14",
+}
+
+
+def names_encoder(name: str) -> bool:
+    """Whether a name means an encoder rather than a file of features.
+
+    >>> names_encoder("dinov2-small"), names_encoder("facebook/dinov2-small@main")
+    (True, True)
+    >>> names_encoder("birds.npy"), names_encoder("features/birds.npz")
+    (False, False)
+    """
+    path = expanded(name)
+    if name in SHORT_NAMES or path.is_dir():
+        return True
+    return not path.exists() and path.suffix not in (".npy", ".npz") and _is_repository(name)
+
+
+def find_files(name: str, say: Callable[[str], None] | None = None) -> Files:
+    """The files of an encoder, downloaded if they are not here.
+
+    `name` is a folder, ORG/NAME on the Hub, with @REVISION if wanted, or one of `SHORT_NAMES`.
+    `say` is told beforehand how much is downloaded; by default that goes to stderr. Raises
+    InputError.
+    """
+    folder = expanded(name)
+    if name not in SHORT_NAMES and folder.is_dir():
+        return in_folder(folder.resolve())
+    if name not in SHORT_NAMES and (not _is_repository(name) or folder.exists()):
+        raise InputError(
+            f"there is no encoder {name}: give a folder with {CONFIG}, ORG/NAME on the Hugging "
+            f"Face Hub, or one of {', '.join(SHORT_NAMES)}"
+        )
+    repository, _, revision = SHORT_NAMES.get(name, name).partition("@")
+    return on_hub(repository, revision or None, say or _to_stderr)
+
+
+def _is_repository(name: str) -> bool:
+    organisation, slash, rest = name.partition("/")
+    return bool(slash and organisation.strip(".~") and rest) and "/" not in rest.partition("@")[0]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

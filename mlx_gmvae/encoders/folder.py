@@ -1,0 +1,93 @@
+"""The files of an encoder in a folder, in the layout of the Hugging Face Hub."""
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ..errors import InputError
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+LARGEST_JSON_BYTES = 1 << 24
+MOST_SHARDS = 1000
+BLOCK_BYTES = 1 << 20
+
+
+class Files(NamedTuple):
+    """Where an encoder comes from, and its files."""
+
+    repository: str  # the path of a folder, or the name of a repository
+    revision: str  # the commit; empty for a folder
+    config: Path
+    processor: Path
+    weights: list[Path]
+
+
+def in_folder(folder: Path) -> Files:
+    """The files of the encoder in a folder. Raises InputError if one is missing."""
+    for name in (CONFIG, PROCESSOR):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}; copy it there from where the encoder is")
+    if (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        names = shards(folder / INDEX)
+    else:
+        raise no_weights(str(folder), any((folder / name).is_file() for name in PICKLES))
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}, which {INDEX} names; copy it there")
+    weights = [folder / name for name in names]
+    return Files(str(folder), "", folder / CONFIG, folder / PROCESSOR, weights)
+
+
+def shards(index: Path) -> list[str]:
+    """The files over which weights are spread; they lie beside their index. Raises InputError."""
+    places = read_json(index).get("weight_map")
+    names = set(map(str, places.values())) if isinstance(places, dict) else set()
+    for name in names:
+        if PurePosixPath(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index} names {name!r}, which is no .safetensors file beside it")
+    if not 1 <= len(names) <= MOST_SHARDS:
+        raise InputError(f"{index} names {len(names)} files; download it again")
+    return sorted(names)
+
+
+def no_weights(place: str, has_pickle: bool) -> InputError:
+    """What to say where there is no .safetensors file."""
+    if has_pickle:
+        return InputError(
+            f"{place} has its weights in {PICKLES[0]} only, which may run any program when it is "
+            f"opened and so is not; choose a repository or revision with {WEIGHTS}"
+        )
+    return InputError(f"{place} has no {WEIGHTS}; choose another encoder")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file. Raises InputError."""
+    try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ValueError("it is far too large")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}); download it again") from None
+    return content
+
+
+def sha256_of(paths: list[Path]) -> str:
+    """The SHA-256 of a file, or of several as if they were one. Raises InputError."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    return digest.hexdigest()
