@@ -12,7 +12,7 @@ from typing import Any
 import cluster
 import reconstruct
 import train
-from mlx_gmvae.clustering.patches import learn_patches
+from mlx_gmvae.clustering.prepare import prepare_classifier
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import depth, folder, mapped
 from mlx_gmvae.data.arrangement import arrange
@@ -415,7 +415,7 @@ def test_estimated_memory_is_that_of_a_step_within_thirty_percent(
     images = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
     training = TrainConfig(epochs=1, batchsize=32, pair_weight=float(model == "gmvae"))
     trainer = Trainer(network, images, training)
-    learn_patches(network, images)  # again as it trains, in less memory than a step
+    prepare_classifier(network, images)  # again as it trains, in less memory than a step
     mx.reset_peak_memory()
     list(trainer.run())
     parameters = sum(value.size for value in network.arrays().values())

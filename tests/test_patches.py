@@ -6,6 +6,7 @@ import train
 from mlx_gmvae.clustering import patches
 from mlx_gmvae.clustering.choices import fitted_model
 from mlx_gmvae.clustering.neighbours import neighbour_graph
+from mlx_gmvae.clustering.prepare import prepare_classifier
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.patches import (
@@ -143,7 +144,7 @@ def test_images_in_colour_get_them(options: dict[str, object], classifier: str) 
 def test_a_model_without_them_learns_none(small_images: np.ndarray) -> None:
     model = build_model(ModelConfig(model="vae", image_size=(9, 6), channels=3))
     before = {name: np.array(value) for name, value in model.arrays().items()}
-    patches.learn_patches(model, small_images)
+    prepare_classifier(model, small_images)
     for name, value in model.arrays().items():
         np.testing.assert_array_equal(before[name], np.array(value))
 

@@ -64,6 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     loaded = options.load_checked_model(args)
     require_something_to_do(args, loaded.model)
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
+    if args.features or loaded.model.config.classifier == "features":
+        from .seen import as_trained  # which other models need not load
+
+        splits = as_trained(loaded, args.features, data.splits, args.data_dir, args.model)
+        data = data._replace(splits=splits)
     args.split = args.split or ("test" if args.labelled else data.usual_split)
     dataset = data.images(args.split)
     require_own_folder(Path(args.outdir), dataset)
@@ -107,6 +112,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     flags.add_model_file_flags(parser)
     flags.add_data_flags(parser, "what the model was trained on")
+    flags.add_features_flag(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
         "--split", choices=("train", "test", "all"),
@@ -181,10 +187,10 @@ def assign(
         # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
         from ..evaluation.labelled import classify
 
-        classes = classify(model, splits.train, dataset.images, args.labelled, seed)
+        classes = classify(model, splits.train, dataset.examples, args.labelled, seed)
         return Assignments(dataset, classes.values, classes.names), classes.gaussians
     if isinstance(model, MixtureModel):
-        found = Assignments(dataset, responsibilities(model, dataset.images))
+        found = Assignments(dataset, responsibilities(model, dataset.examples))
         return found, component_gaussians(model)
     return Assignments(dataset, np.ones((len(dataset), 1))), None
 
@@ -237,7 +243,7 @@ def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     elbo = scores.get("elbo") if isinstance(scores, dict) else None
     if not isinstance(elbo, float):
         return
-    bounds = surveyed_elbo(loaded.model, dataset.images), elbo
+    bounds = surveyed_elbo(loaded.model, dataset.examples), elbo
     unit, dims = "bits per dimension", math.prod(loaded.model.config.image_shape)
     found, usual = (bits_per_dim(loaded.model, -each) for each in bounds)
     if found is None or usual is None:
@@ -283,7 +289,7 @@ def save_anomalies(
 ) -> None:
     """Score every image: a column of the table, figures in metrics.json, anomalies.png."""
     outdir = Path(args.outdir)
-    images, seed = found.dataset.images, args.seed or 0
+    images, seed = found.dataset.examples, args.seed or 0
     found.anomaly = anomaly_scores(loaded.model, images, args.anomaly_score, seed)
     spread = {"median": float(np.median(found.anomaly)), "highest": float(found.anomaly.max())}
     print_scores(f"anomaly score ({args.anomaly_score}), nats", spread)
@@ -314,7 +320,7 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
     print(f"{described(found, args.split, dataset.name)} in {what} of {sizes}")
     if isinstance(loaded.model, MixtureModel):
         config = TrainConfig.from_dict(loaded.training or {})
-        scores["pairs"] = pair_scores(loaded.model, dataset.images, config, args.seed or 0)
+        scores["pairs"] = pair_scores(loaded.model, dataset.examples, config, args.seed or 0)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         print_scores("without labels", without_labels)
     if "classification" in scores:

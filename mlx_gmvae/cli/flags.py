@@ -94,6 +94,15 @@ def add_data_flags(
     parser.rare = (*parser.rare, "labels", "bits")
 
 
+def add_features_flag(parser: Parser) -> None:
+    """--features of the images that a trained model is shown."""
+    parser.add_argument(
+        "--features", metavar="FILE|ENCODER",
+        help="for a model whose q(y|x) sees features: a file of those of these images, or where "
+        "its encoder is (default: where it was)",
+    )  # fmt: skip
+
+
 MODEL_FIELDS: Fields = {
     "model": ("which model", MODELS),
     "arch": ("convolutional or dense networks", ARCHS),
@@ -102,8 +111,8 @@ MODEL_FIELDS: Fields = {
     "w_dims": ("dimensions of the style w", "M"),
     "classifier": (
         "first layers of q(y|x): convolutions, or counts of kinds of small patches (the default "
-        "for images in colour)",
-        CLASSIFIERS,
+        "for images in colour); --features replace both",
+        tuple(name for name in CLASSIFIERS if name != "features"),
     ),
     "posterior": ("q(y|.): a classifier's, or Bayes' rule at z and w", POSTERIORS),
     "likelihood": ("of the pixels given z", LIKELIHOODS),
@@ -148,8 +157,9 @@ PAIR_FIELDS: Fields = {
         "patches, or what fits the images", ("auto", *DESCRIPTORS),
     ),
     "features": (
-        "your own features of the images, in place of a descriptor: one row for each, in their "
-        "order", "FILE.npy",
+        "what q(y|x) sees in place of pixels, and neighbours are near in: a pretrained encoder "
+        "(ORG/NAME on the Hugging Face Hub, a folder, dinov2-small), or a file with a row for each "
+        "image", "ENCODER|FILE",
     ),
     "augment": (
         f"distortions of the images of a pair: none, auto (those that fit the images), or of "

@@ -50,17 +50,17 @@ def measure(run: Run) -> None:
             f"kept the weights of epoch {run.trainer.best_epoch}, the best on the validation images"
         )
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
-    metrics["generative"] = generative_scores(model, test.images)
+    metrics["generative"] = generative_scores(model, test.examples)
     print_scores("test", metrics["generative"])
     found = Assignments(test, np.ones((len(test), 1)))
     if isinstance(model, MixtureModel):
-        found = Assignments(test, responsibilities(model, test.images))
+        found = Assignments(test, responsibilities(model, test.examples))
         metrics |= found.scores()
         train = run.trainer.training_images
         metrics["pairs"] = pair_scores(model, train, config, graph=run.trainer.neighbours)
         print_scores("training images, without labels", metrics["pairs"])
         # By the distortions of the training images, so that both are of the same objective.
-        metrics["test_pairs"] = pair_scores(model, test.images, fitted(config, train))
+        metrics["test_pairs"] = pair_scores(model, test.examples, fitted(config, train))
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
             print_scores(scores_title("test clustering", metrics), metrics["clustering"])
@@ -129,7 +129,7 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
         text += f", but clusters and strange images are of {which}"
     text += "."
     some = shown.of(np.sort(random_rows(len(shown.dataset), SCORED_IMAGES)))
-    some.anomaly = anomaly_scores(model, some.dataset.images)
+    some.anomaly = anomaly_scores(model, some.dataset.examples)
     is_mixture = isinstance(model, MixtureModel)
     blocks = [
         overview.figures_block(metrics, text),
@@ -150,5 +150,5 @@ def clusters_shown(run: Run, found: Assignments) -> Assignments:
     some = whole.view(np.sort(random_rows(len(whole), CLUSTERED_IMAGES)))
     q = np.ones((len(some), 1))
     if isinstance(model, MixtureModel):
-        q = responsibilities(model, some.images)
+        q = responsibilities(model, some.examples)
     return Assignments(some, q, parts=splits.parts_of(some))

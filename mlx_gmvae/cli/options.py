@@ -15,7 +15,7 @@ from ..config import ModelConfig
 from ..data.published import PUBLISHED
 from ..data.source import Source
 from ..data.splits import Dataset, Splits
-from ..data.store import DownloadError
+from ..data.store import DownloadError, expanded
 from ..device.cache import cache_dir
 from ..errors import InputError
 from ..models import require_effect
@@ -31,8 +31,13 @@ def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
     if "balance" in given:
         given["balance"] = _read_balance(given["balance"])
     if "features" in given:
-        given["features"] = str(Path(given["features"]).absolute())
+        given["features"] = _absolute(given["features"])
     return given
+
+
+def _absolute(features: str) -> str:
+    """A file or a folder by its absolute path; the name of an encoder on the Hub as it is."""
+    return str(Path(features).absolute()) if expanded(features).exists() else features
 
 
 def _read_balance(value: str) -> str:

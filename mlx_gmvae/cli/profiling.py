@@ -14,10 +14,12 @@ import mlx.nn as nn
 import numpy as np
 
 from ..data.batches import as_float
+from ..data.images import Examples
 from ..device import distributed
 from ..device.backend import STREAMS_VARIABLE, cores, has_gpu
 from ..device.parallel import on_streams
 from ..evaluation.scores import latents, responsibilities
+from ..inputs import Batch, Inputs
 from ..models import MixtureModel, build_model
 from ..runs.checkpoint import save_arrays, save_model
 from ..training.schedule import step_weights
@@ -27,7 +29,7 @@ WARM_UP, REPEATS = 2, 7
 ENOUGH_SECONDS = 2.0
 
 
-def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
+def phases(trainer: Trainer, test_images: Examples) -> dict[str, float]:
     """Seconds of an epoch by phase. The trainer is left as it was.
 
     Each phase is a median over runs of its own; forward, backward and optimiser are differences
@@ -46,7 +48,7 @@ def phases(trainer: Trainer, test_images: np.ndarray) -> dict[str, float]:
         step, captured = trainer.compiled_step
         data = _median(lambda: _arrays(trainer, batch))
         distortions = 0.0
-        if trainer.objective.pairs and partners is not None:
+        if trainer.objective.pairs and partners is not None and not isinstance(x, Inputs):
             distort = compiled(trainer.objective.pairs.distort.__call__)
             both = as_float(mx.concatenate([x, partners]))
             distortions = _median(lambda: [distort(both), mx.random.state])
@@ -114,12 +116,12 @@ def images_per_second(trainer: Trainer, device: mx.Device) -> float:
         mx.set_default_device(before)
 
 
-def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[mx.array, mx.array | None]:
-    x, partners = next(trainer.feed.batches([(rows, rows)]))
+def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[Batch, mx.array | None]:
+    x, partners = next(trainer.batches(iter([(rows, rows)])))
     return x, partners if trainer.objective.pairs else None
 
 
-def _evaluation(trainer: Trainer, images: np.ndarray) -> Any:
+def _evaluation(trainer: Trainer, images: Examples) -> Any:
     trainer.model.eval()
     latents(trainer.model, images)
     if isinstance(trainer.model, MixtureModel):

@@ -110,6 +110,7 @@ def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
         raise InputError(f"{folder.seeds} does not describe runs ({error})") from None
     moved = options.source_now(args, source, record)
     splits = options.load_resumed(args, moved, model, record)
+    splits = start.with_saved_features(args, splits, moved, model, training)
     provenance.require_same_images(record, splits.train, args.resume)
     seeds = Seeds(folder, Plan(splits, moved, model, training), count)
     if moved != source:

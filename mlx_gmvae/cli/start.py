@@ -1,6 +1,7 @@
 """A run from the command line, new or resumed: its images, its model, its folder."""
 
 import argparse
+import dataclasses
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,14 +13,13 @@ import mlx.core as mx
 import numpy as np
 
 from ..clustering.choices import fitted_model
-from ..clustering.features import load_features
-from ..clustering.neighbours import nearest
+from ..clustering.neighbours import nearest, unit_length
 from ..config import ModelConfig, TrainConfig
 from ..data.source import Source
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
-from ..models import build_model, require_effect
+from ..models import MixtureModel, build_model, kind_of, require_effect
 from ..report.plots import save_leaks
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     def trainer(self) -> Trainer:
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
         mx.random.seed(self.training.seed)
-        trainer = Trainer(build_model(self.model), self.splits.train.images, self.training)
+        trainer = Trainer(build_model(self.model), self.splits.train.examples, self.training)
         if self.initial is not None:
             print(start_from(trainer, self.initial.model))
         return trainer
@@ -86,26 +86,56 @@ def planned(args: argparse.Namespace) -> Plan:
     if is_auto:
         given["K"] = 2  # as good as any to check the other options with
     shape = {"image_size": image_size, "channels": channels}
+    training = options.given_fields(TrainConfig, args)
+    if training.get("features") and training.get("neighbours") != 0:
+        from .seen import with_features  # which runs without an encoder need not load
+
+        splits, encoder = with_features(training["features"], splits, args.data_dir)
+        source = dataclasses.replace(source, encoder=encoder)
+        if sees_features(given):
+            assert splits.train.features is not None
+            dims = splits.train.features.shape[1]
+            shape |= {"classifier": "features", "feature_dims": dims}
     like = initial.model.config.to_dict() if initial else {}
     if like.get("model") != given.get("model", like.get("model")):
         like = {}  # another kind of model: what fits of it may still be taken over
     model_config = ModelConfig.from_dict(like | given | shape)
-    if "classifier" not in given and not like:
+    if "classifier" not in given | shape and not like:
         model_config = fitted_model(model_config)
     for name in given:
         require_effect(model_config, name)
     if args.summary:
         require_tensorboard()
-    given = options.given_fields(TrainConfig, args)
-    train_config = for_set_size(TrainConfig.from_dict(given), splits.train, set(given))
-    train_config = for_model(train_config, model_config, set(given))
+    train_config = for_set_size(TrainConfig.from_dict(training), splits.train, set(training))
+    train_config = for_model(train_config, model_config, set(training))
     origin = provenance.file_of(args.init) if args.init else None
     plan = Plan(splits, source, model_config, train_config, initial=initial, origin=origin)
-    if train_config.features and train_config.neighbours:
-        features = load_features(train_config.features, splits)
-        rows, _ = divide(len(features), train_config)
-        plan = plan._replace(graph=nearest(features[rows], train_config.neighbours))
+    if splits.train.features is not None and model_config.classifier != "features":
+        plan = with_neighbours_alone(plan)
     return with_number(plan) if is_auto else plan
+
+
+def sees_features(given: dict[str, Any]) -> bool:
+    """Whether q(y|x) of the model on the command line is to see --features in place of pixels.
+
+    Not if it is none of its own, or if other first layers were asked for: then they are for the
+    neighbours alone.
+    """
+    kind = ModelConfig.from_dict({n: given[n] for n in ("model", "posterior") if n in given})
+    is_own = kind_of(kind)
+    return (
+        issubclass(is_own, MixtureModel) and is_own.classifies(kind) and "classifier" not in given
+    )
+
+
+def with_neighbours_alone(plan: Plan) -> Plan:
+    """`plan` with neighbours by the features, which the model itself does not see."""
+    splits, config = plan.splits, plan.training
+    rows, _ = divide(len(splits.train), config)
+    assert splits.train.features is not None
+    graph = nearest(unit_length(splits.train.features[rows]), config.neighbours)
+    without = Splits(*(dataclasses.replace(part, features=None) for part in splits))
+    return plan._replace(splits=without, graph=graph)
 
 
 def with_number(plan: Plan) -> Plan:
@@ -113,7 +143,7 @@ def with_number(plan: Plan) -> Plan:
     require_findable(plan.model, plan.training)
     if distributed.size() > 1:
         raise InputError("--K auto runs in one process; find K there, then give it to all")
-    images = training_part(plan.splits.train.images, plan.training)
+    images = training_part(plan.splits.train.examples, plan.training)
     say = partial(print, flush=True)
     number, graph = number_of_clusters(plan.model, plan.training, images, plan.graph, say)
     model = ModelConfig.from_dict(plan.model.to_dict() | {"K": number.clusters})
@@ -183,6 +213,7 @@ def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
     folder, saved = RunFolder.open(args.resume)
     source = options.source_now(args, saved.source, saved.record)
     splits = options.load_resumed(args, source, saved.model, saved.record)
+    splits = with_saved_features(args, splits, source, saved.model, saved.training)
     epochs = getattr(args, "epochs", saved.training.epochs)
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
         raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
@@ -218,6 +249,21 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
     record = provenance.resumed(record, data, args.command, trainer.epoch, trainer.step)
     summary = make_summary(args, folder)
     return Run(folder, plan.splits, plan.source, trainer, summary, record)
+
+
+def with_saved_features(
+    args: argparse.Namespace,
+    splits: Splits,
+    source: Source,
+    model: ModelConfig,
+    training: TrainConfig,
+) -> Splits:
+    """The images of a run that is resumed, with their features if its q(y|x) sees some."""
+    if model.classifier != "features":
+        return splits
+    from .seen import as_before
+
+    return as_before(source, str(training.features), splits, args.data_dir)
 
 
 def refuse_changes(args: argparse.Namespace) -> None:

@@ -178,7 +178,7 @@ def measure_speed(args: argparse.Namespace) -> int:
         run = new_run(args, held)
         print_summary(run)
         if args.profile:
-            seconds = profiling.phases(run.trainer, run.splits.test.images)
+            seconds = profiling.phases(run.trainer, run.splits.test.examples)
             profiling.print_phases(seconds, run.trainer.steps_per_epoch)
         if args.benchmark_devices:
             profiling.print_devices(run.trainer)

@@ -5,6 +5,7 @@ each image of the source, in its order; for a folder that of the sorted relative
 names below the folder or absolute ones, or base names if no two are alike.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from ..data.splits import Dataset, Splits
 from ..device.randomness import random_rows
 from ..errors import InputError
 from .descriptors import describe
+from .neighbours import unit_length
 
 CHECKED = 2000  # images whose neighbours are looked at
 FEWEST_CHECKED = 50
 STANDARD_ERRORS = 3.0  # by which neighbours must be more alike than images drawn at random
 
 
-def load_features(path: str, splits: Splits) -> np.ndarray:
-    """The features of the training images, float32 (N, F), of length 1: nearness is cosine.
+def load_features(path: str, splits: Splits) -> Splits:
+    """Return the images with the features (N, F) that a file has of them, float32.
 
     Raises InputError unless they are finite numbers, as many as images, and in their order.
     """
@@ -32,20 +34,24 @@ def load_features(path: str, splits: Splits) -> np.ndarray:
             f"{path} has shape {values.shape} and type {values.dtype}; it must be numbers (N, F), "
             "one row per image"
         )
-    rows = _rows(path, len(values), files, splits)
-    with np.errstate(over="ignore", invalid="ignore"):  # seen below
-        features = np.asarray(values[rows], np.float32)
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(lengths[:, 0]))  # also where their squares are too large
-    if len(bad):
-        raise InputError(
-            f"{path} has NaN, infinite or huge features for {len(bad):,} images, first in row "
-            f"{rows[bad[0]]} (counted from 0)"
-        )
-    features /= np.maximum(lengths, 1e-12)
+    parts = []
+    for part, rows in zip(splits, _rows(path, len(values), files, splits), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):  # seen below
+            features = np.asarray(values[rows], np.float32)
+            squares = np.square(features).sum(axis=1)
+        bad = np.flatnonzero(~np.isfinite(squares))  # also where they are too large
+        if len(bad):
+            raise InputError(
+                f"{path} has NaN, infinite or huge features for {len(bad):,} images, first in row "
+                f"{rows[bad[0]]} (counted from 0)"
+            )
+        parts.append(dataclasses.replace(part, features=features))
+    train, test = parts
     if files is None:  # rows with names need no order
-        _require_order(path, features, splits.train.images)
-    return features
+        whole = train if len(train) >= len(test) else test
+        assert whole.features is not None
+        _require_order(path, unit_length(whole.features), whole.images)
+    return Splits(train, test)
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
@@ -63,23 +69,26 @@ def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
     return arrays["features"], files
 
 
-def _rows(path: str, num: int, files: list[str] | None, splits: Splits) -> np.ndarray:
-    """Which row belongs to each training image."""
+def _rows(
+    path: str, num: int, files: list[str] | None, splits: Splits
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which row belongs to each training image, and to each test image."""
     train, test = splits
     if files is not None:
         if len(files) != num:
             raise InputError(f"{path} has {num:,} rows of features and {len(files):,} files")
-        return _rows_of_files(path, files, train)
-    one_source = not np.intersect1d(train.index, test.index).size
-    counted = len(train) + len(test) if one_source else len(train)
+        whole = _rows_of_files(path, files, splits.named("all"))
+        return whole[: len(train)], whole[len(train) :]
+    counted = len(train) + len(test)
     expected = len(train.files) or counted
-    is_part = not train.files and train.index.max() + 1 > counted  # --classes left some out
-    if num <= train.index.max() or (num != expected and not is_part):
+    last = int(np.concatenate([train.index, test.index]).max())
+    is_part = not train.files and last + 1 > counted  # --classes left some out
+    if num <= last or (num != expected and not is_part):
         raise InputError(
             f"{path} has {num:,} rows, {train.name} has {expected:,} images; give one row per "
             "image, in their order (of a folder: all image files, sorted by name)"
         )
-    return train.index
+    return train.index, test.index
 
 
 def _rows_of_files(path: str, files: list[str], train: Dataset) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
-from ..data.images import Images
+from ..data.images import Examples, Featured, features_of
 from ..device.backend import on_gpu
 from ..device.progress import progress
 from .descriptors import describe
@@ -17,14 +17,26 @@ SPARE = 2  # times as many as asked for are looked at exactly
 STAY = 0.3
 
 
-def neighbour_graph(images: Images, num_neighbours: int, descriptor: str) -> np.ndarray:
+def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> np.ndarray:
     """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
+
+    By features of a frozen encoder where the images have them (cosine similarity), otherwise by a
+    descriptor.
 
     >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
     >>> neighbour_graph(images, 1, "pixels").ravel().tolist()
     [2, 3, 0, 1]
     """
+    features = features_of(images)
+    if features is not None:
+        return nearest(unit_length(features), num_neighbours)
+    assert not isinstance(images, Featured)
     return nearest(describe(images, descriptor), num_neighbours)
+
+
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Return features (N, F) on the unit sphere, where nearness is cosine similarity."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:

@@ -84,8 +84,17 @@ class PairObjective:
         """How images and partners are distorted: more gently once clusters are known."""
         return self._first if self.stage == Stage.DIVIDING else self._then
 
+    def draw(self, num: int) -> mx.array | None:
+        """What tells the distortions of `num` images apart; None where there are none."""
+        return None if self.model.sees_features else self.distort.draw(num)
+
     def distorted(self, images: mx.array, drawn: mx.array | None = None) -> mx.array:
-        """Float images by `distort`; small ones are enlarged first, as turning few pixels blurs."""
+        """Float images by `distort`; small ones are enlarged first, as turning few pixels blurs.
+
+        Features of a frozen encoder stay as they are.
+        """
+        if self.model.sees_features:
+            return images
         if self.model.has_classifier:
             images = self.model.classifier.enlarged(images)
         return self.distort(images, drawn)
@@ -100,12 +109,13 @@ class PairObjective:
     ) -> tuple[mx.array, dict[str, mx.array]]:
         """The scalar to minimise, and the terms of q(y|x) as it is in use, nats.
 
-        Of float images (B, H, W, C) and their partners, distorted by `drawn` or at random.
+        Of what q(y|x) sees of images and of their partners: float pixels (B, H, W, C), distorted
+        by `drawn` or at random, or features (B, F).
         `balance` and `teaching` are the weights of this step.
         """
         pairs = self.distorted(mx.concatenate([x, partners]), drawn)
         if self.heads is None and self.parts is None:
-            log_q = self.model.log_cluster_probabilities(pairs)
+            log_q = self.model.log_probabilities_of(pairs)
             (terms,) = _shared_terms([(log_q, self.log_prior)])
             return self.loss(terms, balance), terms
         features = self.model.classifier.features(pairs)

@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..data.batches import over_batches
-from ..data.images import Images
+from ..data.images import Examples
 from ..models.base import MixtureModel
 from .heads import Heads
 
@@ -99,7 +99,7 @@ def num_parts(num_clusters: int, parts_per_cluster: int, num_images: int) -> int
 
 
 def groups_of_parts(
-    model: MixtureModel, parts: Parts, images: Images, graph: np.ndarray
+    model: MixtureModel, parts: Parts, images: Examples, graph: np.ndarray
 ) -> Grouping:
     """Clusters of parts, by the neighbours of uint8 images.
 
@@ -120,20 +120,20 @@ def groups_of_parts(
 
 
 def part_links(
-    model: MixtureModel, parts: Parts, images: Images, graph: np.ndarray
+    model: MixtureModel, parts: Parts, images: Examples, graph: np.ndarray
 ) -> list[np.ndarray]:
     """`links` of the parts that uint8 images (N, H, W, C) are in, by each copy."""
-    features = over_batches(model.classifier.features, images)
+    features = over_batches(model.classifier_features, images)
     outputs = parts(mx.array(features))
     copies = range(outputs.shape[1])
     return [links(np.array(mx.softmax(outputs[:, copy], axis=-1)), graph) for copy in copies]
 
 
 def _features_and_parts(
-    model: MixtureModel, parts: Parts, images: Images
+    model: MixtureModel, parts: Parts, images: Examples
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer sees of each image, (N, F), and q(part|x), (N, P), by the best copy."""
-    features = over_batches(model.classifier.features, images)
+    features = over_batches(model.classifier_features, images)
     parts.chosen = parts.running_loss.argmin().astype(parts.chosen.dtype)  # by however little
     outputs = parts(mx.array(features))[:, parts.chosen]
     return features, np.array(mx.softmax(outputs, axis=-1))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from tqdm import tqdm
 
@@ -12,7 +11,7 @@ from ..data.images import Images
 from ..device import distributed
 from ..device.progress import progress
 from ..device.randomness import random_rows
-from ..models.patches import KINDS, PatchEncoder, PatchLayer, contrasts, windows
+from ..models.patches import KINDS, PatchLayer, contrasts, windows
 
 SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
 IMAGES_SEEN = 10_000  # at most
@@ -38,13 +37,6 @@ def patch_descriptor(images: np.ndarray) -> np.ndarray:
         dims = min(DIMS, *amounts.shape)
         axes = PCA(dims, svd_solver="randomized", iterated_power=2, random_state=0).fit(amounts)
         return _over_blocks(layer, images, bar, axes.transform)
-
-
-def learn_patches(model: nn.Module, images: Images) -> None:
-    """Find the kinds for a model whose classifier counts patches, of uint8 images (N, H, W, C)."""
-    encoder = model.classifier.encoder if "classifier" in model else None
-    if isinstance(encoder, PatchEncoder):
-        learn(encoder.patches, images)
 
 
 def learn(layer: PatchLayer, images: Images) -> None:

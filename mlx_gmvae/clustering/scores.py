@@ -7,8 +7,9 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import over_batches
-from ..data.images import Images, Rows
+from ..data.images import Examples, Rows
 from ..device.randomness import preserved_random_state, random_rows
+from ..inputs import Batch
 from ..models import MixtureModel
 from .choices import fitted
 from .neighbours import draw_partners, neighbour_graph
@@ -20,7 +21,7 @@ PAIR_IMAGES = 10_000
 
 def pair_scores(
     model: MixtureModel,
-    images: Images,
+    images: Examples,
     config: TrainConfig,
     seed: int = 0,
     graph: np.ndarray | None = None,
@@ -49,7 +50,7 @@ def pair_scores(
         mx.random.seed(seed)
         plain = over_batches(model.log_cluster_probabilities, some)
         distorted, other = (
-            over_batches(lambda x: model.log_cluster_probabilities(objective.distorted(x)), each)
+            over_batches(lambda x: _distorted_probabilities(objective, x), each)
             for each in (some, partners)
         )
     terms = objective.terms(mx.array(np.concatenate([distorted, other])))
@@ -63,3 +64,9 @@ def pair_scores(
         "neighbour_agreement": float((clusters == theirs).mean()),
         "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
     }
+
+
+def _distorted_probabilities(objective: PairObjective, x: Batch) -> mx.array:
+    """log q(y|x), (B, K), of images that are distorted as in training."""
+    seen = objective.distorted(objective.model.classifier_inputs(x))
+    return objective.model.log_probabilities_of(seen)

@@ -10,7 +10,7 @@ from .record import Record, require_choice, require_positive, require_range
 ARCHS = ("conv", "mlp")
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
 POSTERIORS = ("amortised", "bayes")
-CLASSIFIERS = ("conv", "patches")
+CLASSIFIERS = ("conv", "patches", "features")
 
 
 # Options that mean something only for some networks or likelihoods, and the values which other
@@ -22,7 +22,11 @@ NEEDS: dict[str, list[dict[str, str]]] = {
         {"arch": "mlp"},
         {"classifier": "patches", "arch": "conv", "posterior": "amortised"},
     ],
-    "classifier": [{"arch": "conv", "posterior": "amortised"}],
+    "classifier": [
+        {"arch": "conv", "posterior": "amortised"},
+        {"classifier": "features", "posterior": "amortised"},
+    ],
+    "feature_dims": [{"classifier": "features", "posterior": "amortised"}],
     "sigma": [{"likelihood": "gaussian"}],
 }
 
@@ -37,6 +41,7 @@ LARGEST = {
     "max_filters": 4096,
     "num_layers": 16,
     "hidden_dims": 16384,
+    "feature_dims": 65536,
 }
 
 
@@ -57,6 +62,7 @@ class ModelConfig(Record):
     w_dims: int = 8
     posterior: str = "amortised"
     classifier: str = "conv"
+    feature_dims: int = 1
     likelihood: str = "bernoulli"
     sigma: float = 0.1
     max_filters: int = 64
@@ -69,7 +75,10 @@ class ModelConfig(Record):
         require_choice("posterior", self.posterior, POSTERIORS)
         require_choice("classifier", self.classifier, CLASSIFIERS)
         require_choice("likelihood", self.likelihood, LIKELIHOODS)
-        for name in ("channels", "latent_dims", "K", "w_dims", "max_filters", "hidden_dims"):
+        for name in (
+            *("channels", "latent_dims", "K", "w_dims", "max_filters", "hidden_dims"),
+            "feature_dims",
+        ):
             require_range(name, getattr(self, name), 1, LARGEST[name])
         for size in self.image_size:
             require_range("image_size", size, 1, LARGEST["image_size"])

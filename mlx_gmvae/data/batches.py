@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -11,7 +11,8 @@ from ..device import forks
 from ..device.backend import choose_fusing, on_gpu
 from ..device.flight import InFlight
 from ..device.progress import progress
-from .images import Images
+from ..inputs import Batch, Inputs
+from .images import Examples, Featured
 
 Item = TypeVar("Item")
 
@@ -25,7 +26,14 @@ def as_float(images: mx.array | np.ndarray) -> mx.array:
     return x.astype(mx.float32) / 255 if x.dtype == mx.uint8 else x.astype(mx.float32)
 
 
-def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.array]:
+def as_inputs(images: np.ndarray | Featured) -> Batch:
+    """Return images as a model takes them: float pixels, and their features if there are any."""
+    if isinstance(images, Featured):
+        return Inputs(as_float(np.asarray(images.images[:])), mx.array(images.features))
+    return as_float(images)
+
+
+def in_batches(images: Examples, copies: int = 1, what: str = "") -> Iterator[Batch]:
     """uint8 images as float ones, a batch at a time; a progress bar if it takes over two seconds.
 
     `copies` is how many times each batch will be multiplied, to bound the memory. Raises InputError
@@ -35,13 +43,13 @@ def in_batches(images: Images, copies: int = 1, what: str = "") -> Iterator[mx.a
     size = batch_size(images.shape[1:], copies)
     with progress(total=len(images), desc=what, unit="im", delay=DELAY) as bar:
         for start in range(0, len(images), size):
-            block = as_float(images[start : start + size])
-            yield block
+            block = images[start : start + size]
+            yield as_inputs(block)
             bar.update(len(block))
 
 
 def over_batches(
-    function: Callable[[mx.array], mx.array], images: Images, copies: int = 1, what: str = ""
+    function: Callable[[Any], mx.array], images: Examples, copies: int = 1, what: str = ""
 ) -> np.ndarray:
     """Concatenate `function` over batches of float images; one evaluation a batch.
 

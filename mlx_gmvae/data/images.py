@@ -144,16 +144,55 @@ def _place(array: np.ndarray) -> tuple[Any, ...]:
 class Rows:
     """`images[rows]` for readers of one block after another: no copy of more than a block."""
 
-    def __init__(self, images: "Images", rows: np.ndarray):
-        self._images = images
-        self._rows = rows
+    def __init__(self, images: "Examples", rows: np.ndarray):
+        self.images = images
+        self.rows = rows
         self.shape: tuple[int, ...] = (len(rows), *images.shape[1:])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
-    def __getitem__(self, chosen: Any) -> np.ndarray:
-        return self._images[self._rows[chosen]]
+    def __getitem__(self, chosen: Any) -> Any:
+        return self.images[self.rows[chosen]]
+
+
+class Featured:
+    """Images (N, H, W, C) and the features (N, F) that a frozen encoder has of each of them.
+
+    It is sliced and indexed as an array of images is: both parts at once.
+    """
+
+    def __init__(self, images: "np.ndarray | Rows", features: np.ndarray):
+        assert len(images) == len(features)
+        self.images = images
+        self.features = features
+        self.shape = images.shape
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) + int(self.features.nbytes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, chosen: Any) -> "Featured":
+        return Featured(self.images[chosen], self.features[chosen])
 
 
 Images = np.ndarray | Rows  # what can be read block by block
+Examples = Images | Featured  # the same, with features or without
+
+
+def have_features(images: Examples) -> bool:
+    """Return whether there are features beside images."""
+    return (
+        have_features(images.images) if isinstance(images, Rows) else isinstance(images, Featured)
+    )
+
+
+def features_of(images: Examples) -> np.ndarray | None:
+    """Return the features (N, F) beside images, or None."""
+    if isinstance(images, Rows):
+        found = features_of(images.images)
+        return None if found is None else found[images.rows]
+    return images.features if isinstance(images, Featured) else None

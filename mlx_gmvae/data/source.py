@@ -19,7 +19,8 @@ class Source:
     """A dataset by name or by path, as it was typed and as an absolute one; and what `fit` did.
 
     `classes` are those that were kept, or None for all; `labels` whether any were read; `bits` how
-    many of 16 bits a channel were used, if there were so many.
+    many of 16 bits a channel were used, if there were so many; `encoder` which frozen encoder
+    saw the images, as its `EncoderId` says, if one did.
     """
 
     dataset: str
@@ -28,6 +29,7 @@ class Source:
     fit: str = "crop"
     labels: bool = True
     bits: int | None = None
+    encoder: dict[str, str] | None = None
 
     @classmethod
     def typed(

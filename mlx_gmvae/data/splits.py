@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .images import Rows, as_uint8_images, crc32, joined
+from .images import Featured, Rows, as_uint8_images, crc32, joined
 
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
@@ -26,6 +26,8 @@ class Dataset:
     `fitted` is one about how they came to their size, if it was not theirs. `bits` is how many of
     16 bits a channel were used, where there were so many. `is_divided` says that the source has no
     test split, and that a fifth of it was held out.
+    16 bits a channel were used, where there were so many. `features` (N, F) are those of a frozen
+    encoder, for models whose q(y|x) sees them.
     """
 
     name: str
@@ -38,9 +40,15 @@ class Dataset:
     fitted: str = ""
     bits: int | None = None
     is_divided: bool = False
+    features: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def examples(self) -> np.ndarray | Featured:
+        """The images with their features, or alone if they have none: what models are given."""
+        return self.images if self.features is None else Featured(self.images, self.features)
 
     def __repr__(self) -> str:
         kinds = f", {len(self.class_names)} classes" if self.class_names else ""
@@ -95,15 +103,20 @@ class Dataset:
     def take(self, rows: np.ndarray) -> "Dataset":
         """The images at `rows`, in that order, copied."""
         labels = None if self.labels is None else self.labels[rows]
+        features = None if self.features is None else self.features[rows]
+        images, index = self.images[rows], self.index[rows]
         return dataclasses.replace(
-            self, images=self.images[rows], labels=labels, index=self.index[rows]
+            self, images=images, labels=labels, index=index, features=features
         )
 
     def view(self, rows: np.ndarray) -> "Dataset":
         """The images at `rows`, in that order, not copied: all may not fit into the memory."""
         images: Any = Rows(self.images, rows)
         labels = None if self.labels is None else self.labels[rows]
-        return dataclasses.replace(self, images=images, labels=labels, index=self.index[rows])
+        features = None if self.features is None else self.features[rows]
+        return dataclasses.replace(
+            self, images=images, labels=labels, index=self.index[rows], features=features
+        )
 
 
 class Splits(NamedTuple):
@@ -120,10 +133,14 @@ class Splits(NamedTuple):
         labels = None
         if train.labels is not None and test.labels is not None:
             labels = np.concatenate([train.labels, test.labels])
+        features = None
+        if train.features is not None and test.features is not None:
+            features = np.concatenate([train.features, test.features])
         return dataclasses.replace(
             train,
             images=joined(train.images, test.images),
             labels=labels,
+            features=features,
             index=np.concatenate([train.index, test.index]),
         )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.images import Rows
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from ..report.explorer import Ellipse, LatentMap, write_explorer
@@ -34,7 +35,7 @@ def save_explorer(
     images = found.dataset.images[rows]
     z = latents(model, images)
     if found.anomaly is None:
-        anomaly = anomaly_scores(model, images, kind, seed)
+        anomaly = anomaly_scores(model, Rows(found.dataset.examples, rows), kind, seed)
     else:
         anomaly = found.anomaly[rows]
     subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))

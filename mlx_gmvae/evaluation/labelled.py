@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from ..data.images import Examples
 from ..data.splits import Dataset
 from ..errors import InputError
 from ..models import LatentVariableModel, MixtureModel
@@ -43,7 +44,7 @@ def choose_labelled(train: Dataset, num_per_class: int, seed: int) -> np.ndarray
 
 
 def classify(
-    model: LatentVariableModel, train: Dataset, images: np.ndarray, num_per_class: int, seed: int
+    model: LatentVariableModel, train: Dataset, images: Examples, num_per_class: int, seed: int
 ) -> ClassProbabilities:
     """Classes of images from `num_per_class` labelled training images of each class.
 
@@ -57,7 +58,7 @@ def classify(
     names = tuple(train.class_names[number] for number in present)
     if isinstance(model, MixtureModel):
         mass = np.zeros((len(names), model.config.K))
-        np.add.at(mass, labels, responsibilities(model, train.images[rows]))
+        np.add.at(mass, labels, responsibilities(model, train.examples[rows]))
         given = mass.argmax(axis=0)  # (K,)
         is_class = np.eye(len(names))[given]  # (K, P)
         gaussians = component_gaussians(model)._replace(names=[names[each] for each in given])

@@ -7,11 +7,12 @@ import mlx.core as mx
 import numpy as np
 
 from ..data.batches import batch_size, in_batches, over_batches, with_progress
-from ..data.images import Images, Rows
+from ..data.images import Examples, Rows
 from ..device import forks
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state, random_rows
 from ..errors import InputError
+from ..inputs import Batch, pixels_of
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from .metrics import mse, ssim
@@ -46,7 +47,7 @@ def reconstruction_scores(
     """MSE and SSIM of each image's reconstruction, (N,) and (N,), batch by batch."""
     pairs = []
     for x in in_batches(images, what="reconstructing"):
-        originals, reconstructions = np.array(x), np.array(model.reconstruct(x))
+        originals, reconstructions = np.array(pixels_of(x)), np.array(model.reconstruct(x))
         pairs.append((mse(originals, reconstructions), ssim(originals, reconstructions)))
     errors, similarities = map(np.concatenate, zip(*pairs, strict=True))
     return errors, similarities
@@ -75,12 +76,12 @@ def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -
         return np.concatenate(rows)
 
 
-def latents(model: LatentVariableModel, images: Images) -> np.ndarray:
+def latents(model: LatentVariableModel, images: Examples) -> np.ndarray:
     """Means of q(z|x), (N, D)."""
     return finite(over_batches(lambda x: model.encode(x).mean, images, what="encoding"))
 
 
-def responsibilities(model: MixtureModel, images: np.ndarray) -> np.ndarray:
+def responsibilities(model: MixtureModel, images: Examples) -> np.ndarray:
     """q(y|x), (N, K)."""
     return finite(over_batches(model.responsibilities, images, what="clustering"))
 
@@ -93,7 +94,7 @@ def finite(answers: np.ndarray) -> np.ndarray:
 
 
 def anomaly_scores(
-    model: LatentVariableModel, images: Images, kind: str = "deviance", seed: int = 0
+    model: LatentVariableModel, images: Examples, kind: str = "deviance", seed: int = 0
 ) -> np.ndarray:
     """How strange each image is, (N,), nats, by one of ANOMALY_SCORES: higher is stranger.
 
@@ -110,12 +111,14 @@ def anomaly_scores(
             return over_batches(model.negative_elbo, images, what=what)
         found = -_importance_bounds(model, images, ANOMALY_SAMPLES, what)
         if kind == "deviance":
-            found += over_batches(model.likelihood.saturated_log_prob, images)
+            found += over_batches(
+                lambda x: model.likelihood.saturated_log_prob(pixels_of(x)), images
+            )
         return found
 
 
 def _importance_bounds(
-    model: LatentVariableModel, images: Images, draws: int, what: str
+    model: LatentVariableModel, images: Examples, draws: int, what: str
 ) -> np.ndarray:
     return over_batches(lambda x: model.importance_bound(x, draws), images, draws, what)
 
@@ -130,7 +133,7 @@ def component_gaussians(model: MixtureModel) -> Gaussians:
     return Gaussians(means, covariances, [str(y) for y in range(model.config.K)])
 
 
-def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[str, float]:
+def generative_scores(model: LatentVariableModel, images: Examples) -> dict[str, float]:
     """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
 
     The importance bound takes 100 draws. It is measured of at most 128 random images, fewer
@@ -158,7 +161,7 @@ def generative_scores(model: LatentVariableModel, images: np.ndarray) -> dict[st
     return scores
 
 
-def surveyed_elbo(model: LatentVariableModel, images: np.ndarray) -> float:
+def surveyed_elbo(model: LatentVariableModel, images: Examples) -> float:
     """The mean ELBO of at most a thousand random images, nats per image."""
     rows = np.sort(random_rows(len(images), SURVEYED_IMAGES))
     return -float(anomaly_scores(model, Rows(images, rows), "elbo").mean())
@@ -176,7 +179,7 @@ def bits_per_dim(model: LatentVariableModel, nats: float) -> float | None:
 
 
 def _bound_and_reconstructions(
-    model: LatentVariableModel, images: np.ndarray
+    model: LatentVariableModel, images: Examples
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """The terms of the negative ELBO, nats, and MSE and SSIM at the mean of q(z|x), each (N,)."""
     names: list[str] = []
@@ -184,7 +187,7 @@ def _bound_and_reconstructions(
 
     # Compiled, so that what both need of the encoder is computed once.
     @partial(mx.compile, inputs=mx.random.state, outputs=mx.random.state)
-    def measured(x: mx.array) -> tuple[mx.array, mx.array]:
+    def measured(x: Batch) -> tuple[mx.array, mx.array]:
         terms = model.elbo_terms(x, model.posterior(x))
         names[:] = terms
         return mx.stack([terms[name] for name in names]), model.reconstruct(x)
@@ -192,7 +195,7 @@ def _bound_and_reconstructions(
     found = []
     for x in in_batches(images, what="measuring"):
         values, reconstructions = (np.array(each) for each in measured(x))
-        originals = np.array(x)
+        originals = np.array(pixels_of(x))
         found.append([values, mse(originals, reconstructions), ssim(originals, reconstructions)])
     values, errors, similarities = (
         np.concatenate(each, axis=-1) for each in zip(*found, strict=True)

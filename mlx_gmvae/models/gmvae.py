@@ -22,6 +22,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
+from ..inputs import Batch, pixels_of
 from .base import Decode, MixtureModel
 from .distributions import (
     Normal,
@@ -61,13 +62,13 @@ class GMVAE(MixtureModel):
             self.classifier = Classifier(config)
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 
-    def posterior(self, x: mx.array) -> Posterior:
+    def posterior(self, x: Batch) -> Posterior:
         """The variational posterior of images (B, H, W, C)."""
         features = self.features(x)
         return Posterior(
             Normal.from_network(self.z_head(features)),
             Normal.from_network(self.w_head(features)),
-            self.classifier(x) if self.has_classifier else None,
+            self.classifier(self.classifier_inputs(x)) if self.has_classifier else None,
         )
 
     def given_clusters(self, q: Posterior) -> Posterior:
@@ -76,10 +77,10 @@ class GMVAE(MixtureModel):
             return q
         return q._replace(y_logits=mx.stop_gradient(q.y_logits))
 
-    def log_cluster_probabilities(self, x: mx.array) -> mx.array:
+    def log_probabilities_of(self, seen: mx.array) -> mx.array:
         if self.has_classifier:
-            return log_responsibilities(self.classifier(x))
-        q = self.posterior(x)
+            return log_responsibilities(self.classifier(seen))
+        q = self.posterior(seen)
         return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))
 
     def draw_samples(self, num: int) -> tuple[mx.array, mx.array]:
@@ -96,11 +97,11 @@ class GMVAE(MixtureModel):
             log_q = log_responsibilities(self.classifier(images))
         return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
 
-    def encode(self, x: mx.array) -> Normal:
-        return self.posterior(x).z
+    def encode(self, x: Batch) -> Normal:
+        return Normal.from_network(self.z_head(self.features(x)))
 
     def elbo_terms(
-        self, x: mx.array, q: Posterior, decode: Decode | None = None
+        self, x: Batch, q: Posterior, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         z, w = q.z.sample(), q.w.sample()
@@ -108,7 +109,7 @@ class GMVAE(MixtureModel):
         log_q_y = self.log_q_y(q, z, components)  # (B, K)
         q_z = Normal(q.z.mean[:, None], q.z.log_var[:, None])
         return {
-            "reconstruction": -self.likelihood.log_prob(decode(z), x),
+            "reconstruction": -self.likelihood.log_prob(decode(z), pixels_of(x)),
             "kl_z": (mx.exp(log_q_y) * q_z.kl(components)).sum(axis=-1),
             "kl_w": q.w.kl_standard(),
             "kl_y": categorical_kl_uniform(log_q_y),

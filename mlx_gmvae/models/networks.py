@@ -120,11 +120,13 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.encoder: ConvEncoder | PatchEncoder | MLPEncoder
+        self.encoder: ConvEncoder | PatchEncoder | MLPEncoder | FeatureScaler
         seen = as_classifier_sees(config)
         self._height = config.image_size[0]
         self._factor = seen.image_size[0] // self._height
-        if config.arch == "conv" and config.classifier == "patches":
+        if config.classifier == "features":
+            self.encoder = FeatureScaler(config.feature_dims)
+        elif config.arch == "conv" and config.classifier == "patches":
             self.encoder = PatchEncoder(config.channels, config.hidden_dims)
         elif config.arch == "conv":
             self.encoder = ConvEncoder(seen, classifier_filters(seen))
@@ -146,6 +148,23 @@ class Classifier(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.out(self.features(x))
+
+
+class FeatureScaler(nn.Module):
+    """Features of a frozen encoder, each with mean 0 and variance 1: (B, F) -> (B, F).
+
+    Its arrays are not trained by gradients but found beforehand, by `clustering.codebook`.
+    """
+
+    def __init__(self, feature_dims: int):
+        super().__init__()
+        self.mean = mx.zeros((feature_dims,))
+        self.scale = mx.ones((feature_dims,))
+        self.out_dims = feature_dims
+        self.freeze(keys=["mean", "scale"], recurse=False)
+
+    def __call__(self, features: mx.array) -> mx.array:
+        return (features - self.mean) / self.scale
 
 
 class ConvDecoder(nn.Module):

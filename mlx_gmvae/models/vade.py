@@ -17,6 +17,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
+from ..inputs import Batch, pixels_of
 from .base import Decode, MixtureModel
 from .distributions import Normal
 from .mixture import GaussianMixture
@@ -31,24 +32,24 @@ class VaDE(MixtureModel):
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
         self.mixture = GaussianMixture(config.K, config.latent_dims)
 
-    def posterior(self, x: mx.array) -> Normal:
+    def posterior(self, x: Batch) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
 
     def given_clusters(self, q: Normal) -> Normal:
         return q  # q(y|x) follows from z: there is nothing to hold
 
-    def log_cluster_probabilities(self, x: mx.array) -> mx.array:
-        return self.mixture.log_responsibilities(self.encode(x).mean)
+    def log_probabilities_of(self, seen: mx.array) -> mx.array:
+        return self.mixture.log_responsibilities(self.encode(seen).mean)
 
     def elbo_terms(
-        self, x: mx.array, q_z: Normal, decode: Decode | None = None
+        self, x: Batch, q_z: Normal, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         z = q_z.sample()
         log_q_y = self.mixture.log_responsibilities(z)  # (B, K)
         q_y = mx.exp(log_q_y)
         return {
-            "reconstruction": -self.likelihood.log_prob(decode(z), x),
+            "reconstruction": -self.likelihood.log_prob(decode(z), pixels_of(x)),
             "kl_z": (q_y * self.mixture.kl(q_z)).sum(axis=-1),
             "kl_y": (q_y * (log_q_y - self.mixture.log_weights)).sum(axis=-1),
         }

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import ModelConfig
+from ..inputs import Batch, pixels_of
 from .base import Decode, LatentVariableModel
 from .distributions import Normal, standard_normal_log_prob
 
@@ -18,15 +19,15 @@ class VAE(LatentVariableModel):
         super().__init__(config)
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
 
-    def posterior(self, x: mx.array) -> Normal:
+    def posterior(self, x: Batch) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
 
     def elbo_terms(
-        self, x: mx.array, q_z: Normal, decode: Decode | None = None
+        self, x: Batch, q_z: Normal, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         return {
-            "reconstruction": -self.likelihood.log_prob(decode(q_z.sample()), x),
+            "reconstruction": -self.likelihood.log_prob(decode(q_z.sample()), pixels_of(x)),
             "kl_z": q_z.kl_standard(),
         }
 

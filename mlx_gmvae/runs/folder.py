@@ -11,7 +11,7 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
-from ..data.images import Images, crc32
+from ..data.images import Examples, crc32, have_features
 from ..data.source import Source
 from ..device.files import whole
 from ..errors import InputError
@@ -199,7 +199,7 @@ class RunFolder:
 
     def load_neighbours(
         self,
-        images: Images,
+        images: Examples,
         config: TrainConfig,
         graph: np.ndarray | None = None,
         checksum: int | None = None,
@@ -220,7 +220,7 @@ class RunFolder:
                 if not _is_graph(kept, len(images), config.neighbours):
                     raise InputError(f"{self.neighbours} is damaged; remove it to find them again")
                 return kept
-        if graph is None and config.features:
+        if graph is None and config.features and not have_features(images):
             raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
         if graph is None:
             graph = neighbour_graph(images, config.neighbours, config.descriptor)

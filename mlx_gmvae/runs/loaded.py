@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..config.record import is_whole
 from ..data.batches import over_batches
 from ..data.given import as_array, as_latents
-from ..data.images import value_range
+from ..data.images import Featured, value_range
 from ..device.files import whole
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
@@ -60,7 +60,7 @@ class Model:
 
     def encode(self, images: Array) -> Array:
         """Return the means of q(z|x), (N, D)."""
-        return self._over(images, lambda x: self.network.encode(x).mean)
+        return self._over(images, self._encode)
 
     def decode(self, z: Array) -> Array:
         """Return the expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
@@ -70,13 +70,27 @@ class Model:
         """Return the expected pixels at the mean of q(z|x), (N, H, W, C)."""
         return self._over(images, self.network.reconstruct)
 
-    def responsibilities(self, images: Array) -> Array:
-        """Return q(y|x), (N, K). Raises InputError for a model without components."""
-        return self._over(images, self._mixture().responsibilities)
+    def responsibilities(self, images: Array, features: Array = None) -> Array:
+        """Return q(y|x), (N, K), of images.
 
-    def predict(self, images: Array) -> Array:
+        Parameters
+        ----------
+        images : array
+            N images.
+        features : array of shape (N, F), optional
+            What q(y|x) sees of them, if that is features; by default those of the encoder that the
+            model was trained with.
+
+        Raises
+        ------
+        InputError
+            For a model without components, and where its encoder cannot be had.
+        """
+        return self._over(images, self._mixture().responsibilities, features=features)
+
+    def predict(self, images: Array, features: Array = None) -> Array:
         """Return the cluster of each image, (N,): the component of the largest q(y|x)."""
-        return self.responsibilities(images).argmax(axis=1)
+        return self.responsibilities(images, features).argmax(axis=1)
 
     def sample(
         self, num: int = 1, component: int | None = None, seed: int | None = None
@@ -106,18 +120,21 @@ class Model:
             mx.random.seed(int(seed))
             return samples(self.network, num, component)
 
-    def elbo(self, images: Array) -> Array:
+    def elbo(self, images: Array, features: Array = None) -> Array:
         """Return the evidence lower bound of each image, (N,), nats, always at the same draw."""
+        bound = _always_alike(lambda x: -self.network.negative_elbo(x, True))
         with preserved_random_state():
-            return self._over(images, _always_alike(lambda x: -self.network.negative_elbo(x, True)))
+            return self._over(images, bound, features=features)
 
-    def log_likelihood(self, images: Array, draws: int = LIKELIHOOD_DRAWS) -> Array:
+    def log_likelihood(
+        self, images: Array, draws: int = LIKELIHOOD_DRAWS, features: Array = None
+    ) -> Array:
         """Return a lower bound on log p(x), (N,), nats, by `draws` (Burda et al. 2016, eq. 8)."""
         if not is_whole(draws) or draws < 1:
             raise InputError(f"draws is {draws!r}; it must be a whole number of at least 1")
         bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
         with preserved_random_state():
-            return self._over(images, bound, draws)
+            return self._over(images, bound, draws, features)
 
     def export(self, folder: str | Path, *batch_sizes: int) -> list[Path]:
         """Write encode, decode and, of a mixture, responsibilities as functions for MLX alone.
@@ -132,7 +149,12 @@ class Model:
             "encode": (lambda x: network.encode(x).mean, config.image_shape),
             "decode": (network.image, (config.latent_dims,)),
         }
-        if isinstance(network, MixtureModel):
+        if isinstance(network, MixtureModel) and network.sees_features:
+            functions["responsibilities"] = (
+                lambda features: mx.exp(network.log_probabilities_of(features)),
+                (config.feature_dims,),
+            )
+        elif isinstance(network, MixtureModel):
             functions["responsibilities"] = (network.responsibilities, config.image_shape)
         paths = {name: Path(folder) / f"{name}.mlxfn" for name in functions}
         for name, (function, shape) in functions.items():
@@ -169,12 +191,44 @@ class Model:
         return self.network
 
     def _over(
-        self, images: Array, function: Callable[[mx.array], mx.array], copies: int = 1
+        self,
+        images: Array,
+        function: Callable[[Any], mx.array],
+        copies: int = 1,
+        features: Array = None,
     ) -> Array:
         checked = self._checked(images)
         if not len(checked):
             raise InputError("there are no images")
+        sees_features = isinstance(self.network, MixtureModel) and self.network.sees_features
+        if features is not None and not sees_features:
+            raise InputError("features have no effect: q(y|x) of this model sees pixels")
+        if sees_features and function not in (self._encode, self.network.reconstruct):
+            return _like(images, over_batches(function, self._seen(checked, features), copies))
         return _like(images, over_batches(function, checked, copies))
+
+    def _encode(self, x: mx.array) -> mx.array:
+        return self.network.encode(x).mean
+
+    def _seen(self, images: np.ndarray, features: Array) -> Featured:
+        """Images with what q(y|x) sees of them. Raises InputError if that cannot be had."""
+        dims = self.config.feature_dims
+        if features is None:
+            wanted = self.data.get("encoder")
+            if wanted is None:
+                raise InputError(
+                    f"q(y|x) of this model sees features from a file; give features (N, {dims})"
+                )
+            from ..encoders.encode import encode_images  # which other models need not load
+            from ..encoders.encoder import EncoderId, load_same
+
+            features = encode_images(images, load_same(EncoderId.from_dict(wanted)))
+        values = np.asarray(as_array(features, "features"), np.float32)
+        if values.shape != (len(images), dims):
+            raise InputError(
+                f"features have shape {values.shape}; they must be ({len(images)}, {dims})"
+            )
+        return Featured(images, values)
 
     def _checked(self, images: Array) -> np.ndarray:
         """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""

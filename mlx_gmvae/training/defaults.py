@@ -79,6 +79,10 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         if config.balance == "auto":
             useless.append(({"balance"}, f"{why}, which has no classifier; use uniform"))
             values["balance"] = "uniform"
+    elif model.classifier == "features":
+        why = "features, which q(y|x) sees in place of pixels"
+        useless.append(({"sample_weight", "augment"}, why))
+        values |= {"sample_weight": 0.0}
     elif config.balance != "auto":
         useless.append(({"parts"}, f"balance {config.balance}, which has no parts"))
     if config.pair_balance == 0 and config.balance != "free":

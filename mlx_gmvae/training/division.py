@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.images import Images, Rows
+from ..data.images import Examples, Rows
 from ..errors import InputError
 
 VALIDATION_SHARE = 0.1  # of the training images
@@ -22,7 +22,7 @@ def divide(num_images: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def training_part(images: np.ndarray, config: TrainConfig) -> Images:
+def training_part(images: Examples, config: TrainConfig) -> Examples:
     """Return the images to train on: all, or without a copy those that are not held out.
 
     Neighbours, visual words and merged sub-clusters are found among these alone.

@@ -16,9 +16,10 @@ from ..clustering.objective import PairObjective
 from ..clustering.parts import Grouping, Parts, Stage, groups_of_parts, num_parts
 from ..config import TrainConfig
 from ..data.batches import as_float
-from ..data.images import Images
+from ..data.images import Examples
 from ..device import distributed
 from ..device.parallel import on_cpu, side_by_side
+from ..inputs import Batch, Inputs, pixels_of
 from ..models.base import LatentVariableModel, MixtureModel
 from .schedule import Weights
 
@@ -62,7 +63,7 @@ class Objective:
         return self.parts is not None and self.parts.stage_now == Stage.DIVIDING
 
     def put_parts_together(
-        self, images: Images, neighbours: np.ndarray, epochs_done: float
+        self, images: Examples, neighbours: np.ndarray, epochs_done: float
     ) -> None:
         """By the neighbours of uint8 images; from here on they teach, unless q(y|x) agrees."""
         assert self.parts is not None and isinstance(self.model, MixtureModel)
@@ -83,17 +84,21 @@ class Objective:
                 self.heads.settle()  # parts confirm this one
 
     def losses(
-        self, x: mx.array, partners: mx.array | None, weights: Weights
+        self, x: Batch, partners: mx.array | None, weights: Weights
     ) -> tuple[mx.array, dict[str, mx.array]]:
-        """The weighted loss and its terms, of uint8 images and, for pairs, their partners."""
-        x = as_float(x)
+        """The weighted loss and its terms, of uint8 images and, for pairs, their partners.
+
+        Of the partners, what q(y|x) sees: images or features.
+        """
+        x = x._replace(pixels=as_float(x.pixels)) if isinstance(x, Inputs) else as_float(x)
         if self.pairs is None or partners is None:
             return self._bound(x, weights)
         # Drawn before, so that the pairs need not wait for what the bound draws.
-        drawn = self.pairs.distort.draw(2 * len(x))
+        seen = self.pairs.model.classifier_inputs(x)
+        drawn = self.pairs.draw(2 * len(seen))
         halves = [
             partial(self._bound, x, weights),
-            partial(self._pairs, x, as_float(partners), weights, self.pairs, drawn),
+            partial(self._pairs, seen, as_float(partners), weights, self.pairs, drawn),
         ]
         # Convolutions gain more from parts of the batch, and exchanges between processes must
         # keep their order.
@@ -103,14 +108,14 @@ class Objective:
         )
         return loss + pair_loss, terms | pair_terms
 
-    def _bound(self, x: mx.array, weights: Weights) -> tuple[mx.array, dict[str, mx.array]]:
+    def _bound(self, x: Batch, weights: Weights) -> tuple[mx.array, dict[str, mx.array]]:
         """The weighted bound and, with pairs, how well samples are recognised."""
         q = self.model.posterior(x)
         if self.pairs:
             # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
             q = self.pairs.model.given_clusters(q)
         judged = self.pairs.model if self.pairs and self.config.sample_weight else None
-        if judged is not None and judged.has_classifier:
+        if judged is not None and judged.has_classifier and not judged.sees_features:
             terms = self._bound_and_samples(x, q, judged)
         else:
             terms = self.model.elbo(x, q).terms
@@ -123,9 +128,9 @@ class Objective:
             loss = loss + factors.get(name, weights.kl) * value
         return loss, terms
 
-    def _bound_and_samples(self, x: mx.array, q: Any, model: MixtureModel) -> dict[str, mx.array]:
+    def _bound_and_samples(self, x: Batch, q: Any, model: MixtureModel) -> dict[str, mx.array]:
         """The terms of the bound, and how well samples are recognised."""
-        num = max(1, len(x) // BATCH_PER_SAMPLE)
+        num = max(1, len(pixels_of(x)) // BATCH_PER_SAMPLE)
         if on_cpu():
             terms = model.elbo(x, q).terms
             y, z = model.draw_samples(num)

@@ -49,6 +49,8 @@ def step_bytes(
         decoded += SHARE_OF_SAMPLES * bool(training.sample_weight)
         if is_dense:
             pairs = 2 * encoder + FLOATS_PER_PLACE * math.prod(config.image_size)
+            if config.classifier == "features":
+                pairs = _classifier_floats(config)
             clusters = pairs * bool(training.pair_weight)
         else:
             clusters = SHARE_OF_CLASSIFIER * (_classifier_floats(config) if is_own else encoder)
@@ -87,6 +89,8 @@ def _dense_floats(config: ModelConfig) -> float:
 
 
 def _classifier_floats(config: ModelConfig) -> float:
+    if config.classifier == "features":
+        return FLOATS_PER_OUTPUT["mlp"] * config.feature_dims
     if config.classifier == "patches":
         return FLOATS_PER_PATCH * KINDS * num_windows(config.image_size)
     seen = as_classifier_sees(config)

@@ -19,10 +19,10 @@ from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.objective import PairObjective
 from ..clustering.parts import Parts, leaks_by_number, part_links
-from ..clustering.patches import learn_patches
+from ..clustering.prepare import prepare_classifier
 from ..config import ModelConfig, TrainConfig
-from ..data.batches import as_float
-from ..data.images import Images
+from ..data.batches import as_inputs
+from ..data.images import Examples
 from ..device.backend import choose_fusing
 from ..device.progress import progress
 from ..errors import InputError
@@ -66,7 +66,7 @@ class Number(NamedTuple):
 def number_of_clusters(
     config: ModelConfig,
     training: TrainConfig,
-    images: Images,
+    images: Examples,
     graph: np.ndarray | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Number, np.ndarray]:
@@ -91,7 +91,7 @@ def number_of_clusters(
     mx.random.seed(training.seed)
     model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
     assert isinstance(model, MixtureModel)
-    learn_patches(model, images)
+    prepare_classifier(model, images)
     parts = Parts(model.classifier.out, num, COPIES)
     _train(model, parts, training, images, graph, say)
     curves = [leaks_by_number(links) for links in part_links(model, parts, images, graph)]
@@ -174,7 +174,7 @@ def _train(
     model: MixtureModel,
     parts: Parts,
     config: TrainConfig,
-    images: Images,
+    images: Examples,
     graph: np.ndarray,
     say: Callable[[str], None],
 ) -> None:
@@ -190,7 +190,7 @@ def _train(
     @partial(mx.compile, inputs=captured, outputs=captured)
     def step(x: mx.array, partners: mx.array) -> mx.array:
         loss_and_grad = nn.value_and_grad(network, objective.part_loss)
-        loss, grads = loss_and_grad(as_float(x), as_float(partners), weight)
+        loss, grads = loss_and_grad(x, partners, weight)
         optimizer.update(network, grads)
         return loss
 
@@ -208,5 +208,6 @@ def _train(
             partners = draw_partners(graph, order, rng)
         rows = slice(number % per_epoch * batch, (number % per_epoch + 1) * batch)
         optimizer.learning_rate = mx.array(rate * half_cosine(number / steps))
-        mx.eval(step(mx.array(images[order[rows]]), mx.array(images[partners[rows]])), captured)
+        x, others = (model.classifier_inputs(as_inputs(images[r[rows]])) for r in (order, partners))
+        mx.eval(step(x, others), captured)
     network.eval()

@@ -113,7 +113,7 @@ def plan(
     training = for_model(training, config, set(wanted))
     graph = None
     if of_table and training.pair_weight and training.neighbours:
-        rows = training_part(images, training)[:]
+        rows = np.asarray(training_part(images, training)[:])
         graph = nearest(rows.reshape(len(rows), -1), training.neighbours)
     if parameters.n_components is None:
         seen = training_part(images, training)

@@ -10,6 +10,7 @@ from mlx.optimizers import clip_grad_norm
 
 from ..device import distributed
 from ..device.backend import choose_fusing
+from ..inputs import Batch
 from .loss import Objective
 from .optimizer import Adam
 from .schedule import Weights
@@ -17,7 +18,7 @@ from .trained import Trained
 
 # (images, partners, weights of the terms, wish to stop) ->
 # losses (the total and its terms), the share of all processes that wish to stop.
-Step = Callable[[mx.array, mx.array | None, Weights, mx.array], tuple[mx.array, mx.array]]
+Step = Callable[[Batch, mx.array | None, Weights, mx.array], tuple[mx.array, mx.array]]
 
 
 def compile_step(
@@ -34,7 +35,7 @@ def compile_step(
 
     @partial(mx.compile, inputs=captured, outputs=captured)
     def step(
-        x: mx.array, partners: mx.array | None, weights: Weights, wish: mx.array
+        x: Batch, partners: mx.array | None, weights: Weights, wish: mx.array
     ) -> tuple[mx.array, mx.array]:
         (loss, terms), grads = loss_and_grad(x, partners, weights)
         losses = mx.stack([loss, *terms.values()])

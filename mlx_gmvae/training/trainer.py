@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import tee
 from typing import Any
 
 import mlx.core as mx
@@ -19,15 +20,17 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..clustering.choices import fitted
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.objective import is_time_to_group
-from ..clustering.patches import learn_patches
+from ..clustering.prepare import prepare_classifier
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.feed import Feed
+from ..data.images import Featured
 from ..device import distributed, forks
 from ..device.flight import InFlight
 from ..device.progress import progress
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
+from ..inputs import Batch, Inputs
 from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration
 from .checks import (
@@ -58,7 +61,7 @@ class Trainer:
     def __init__(
         self,
         model: LatentVariableModel,
-        images: np.ndarray,
+        images: np.ndarray | Featured,
         config: TrainConfig,
         neighbours: np.ndarray | None = None,
     ):
@@ -93,8 +96,8 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.has_patches = False  # of another model, so that none need be learned
         self.trained.eval()  # only to learn the names: batch statistics must not see this image
-        first = mx.array(images[:1])
-        _, terms = self.objective.losses(first, first, step_weights(config, 0))
+        first, partner = next(self.batches(iter([(np.arange(1), np.arange(1))])))
+        _, terms = self.objective.losses(first, partner, step_weights(config, 0))
         self.term_names = tuple(terms)
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
@@ -112,8 +115,27 @@ class Trainer:
 
     @cached_property
     def feed(self) -> Feed:
-        """Where the images of each step come from."""
-        return Feed(self.images)
+        """Where the pixels of each step come from."""
+        images = self.images.images if isinstance(self.images, Featured) else self.images
+        return Feed(images if isinstance(images, np.ndarray) else images[:])
+
+    def batches(
+        self, rows: Iterator[tuple[np.ndarray, ...]]
+    ) -> Iterator[tuple[Batch, mx.array | None]]:
+        """For each tuple of rows, of images and of partners if there are pairs, what a step takes.
+
+        Of the partners that is what q(y|x) sees: pixels or features.
+        """
+        if not isinstance(self.images, Featured):
+            for x, *others in self.feed.batches(rows):
+                yield x, others[0] if others else None
+            return
+        features = self.images.features
+        here, there = tee(rows)
+        pixels = self.feed.batches(each[:1] for each in here)
+        for (x,), (own, *partners) in zip(pixels, there, strict=True):
+            of_partners = mx.array(features[partners[0]]) if partners else None
+            yield Inputs(x, mx.array(features[own])), of_partners
 
     @property
     def is_done(self) -> bool:
@@ -141,7 +163,7 @@ class Trainer:
         """
         forks.require_usable()
         if self.epoch == self.step == 0 and not self.has_patches:
-            learn_patches(self.model, self.training_images)
+            prepare_classifier(self.model, self.training_images)
         while not self.is_done:
             self._put_parts_together()
             step, captured = self.compiled_step
@@ -156,13 +178,13 @@ class Trainer:
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
                 postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip
-                for x, *others in self.feed.batches(self._rows(order, partners)):
+                for x, others in self.batches(self._rows(order, partners)):
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
                     weights = step_weights(self.config, self._epochs_done(), self.objective.lesson)
                     wish = mx.array(float(not is_alone and should_stop()))
-                    losses, wishes = step(x, others[0] if others else None, weights, wish)
+                    losses, wishes = step(x, others, weights, wish)
                     self.totals = self.totals + losses
                     finished = in_flight.start((wishes, self.totals), captured)
                     self.step += 1
