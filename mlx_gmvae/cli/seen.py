@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..runs.checkpoint import ModelFile
 
 
-def with_features(name: str, splits: Splits, data_dir: str | None) -> tuple[Splits, Any]:
+def load_seen(name: str, splits: Splits, data_dir: str | None) -> tuple[Splits, Any]:
     """Return images with what --features says of them, and which encoder that is (None: a file).
 
     Raises InputError.

@@ -87,15 +87,8 @@ def planned(args: argparse.Namespace) -> Plan:
         given["K"] = 2  # as good as any to check the other options with
     shape = {"image_size": image_size, "channels": channels}
     training = options.given_fields(TrainConfig, args)
-    if training.get("features") and training.get("neighbours") != 0:
-        from .seen import with_features  # which runs without an encoder need not load
-
-        splits, encoder = with_features(training["features"], splits, args.data_dir)
-        source = dataclasses.replace(source, encoder=encoder)
-        if sees_features(given):
-            assert splits.train.features is not None
-            dims = splits.train.features.shape[1]
-            shape |= {"classifier": "features", "feature_dims": dims}
+    if training.get("features") and sees_features(given):
+        shape |= {"classifier": "features"}
     like = initial.model.config.to_dict() if initial else {}
     if like.get("model") != given.get("model", like.get("model")):
         like = {}  # another kind of model: what fits of it may still be taken over
@@ -110,8 +103,8 @@ def planned(args: argparse.Namespace) -> Plan:
     train_config = for_model(train_config, model_config, set(training))
     origin = provenance.file_of(args.init) if args.init else None
     plan = Plan(splits, source, model_config, train_config, initial=initial, origin=origin)
-    if splits.train.features is not None and model_config.classifier != "features":
-        plan = with_neighbours_alone(plan)
+    if train_config.features:
+        plan = with_features(plan, args.data_dir)
     return with_number(plan) if is_auto else plan
 
 
@@ -128,14 +121,20 @@ def sees_features(given: dict[str, Any]) -> bool:
     )
 
 
-def with_neighbours_alone(plan: Plan) -> Plan:
-    """`plan` with neighbours by the features, which the model itself does not see."""
-    splits, config = plan.splits, plan.training
-    rows, _ = divide(len(splits.train), config)
-    assert splits.train.features is not None
-    graph = nearest(unit_length(splits.train.features[rows]), config.neighbours)
-    without = Splits(*(dataclasses.replace(part, features=None) for part in splits))
-    return plan._replace(splits=without, graph=graph)
+def with_features(plan: Plan, data_dir: str | None) -> Plan:
+    """`plan` with the features that it names, for q(y|x) or for the neighbours alone."""
+    from .seen import load_seen  # which runs without features need not load
+
+    config = plan.training
+    splits, encoder = load_seen(str(config.features), plan.splits, data_dir)
+    features = splits.train.features
+    assert features is not None
+    if plan.model.classifier == "features":
+        model = dataclasses.replace(plan.model, feature_dims=features.shape[1])
+        source = dataclasses.replace(plan.source, encoder=encoder)
+        return plan._replace(splits=splits, source=source, model=model)
+    rows, _ = divide(len(features), config)
+    return plan._replace(graph=nearest(unit_length(features[rows]), config.neighbours))
 
 
 def with_number(plan: Plan) -> Plan:
