@@ -1,11 +1,7 @@
 """Features from a file: matched with the images, refused when they cannot be theirs, kept."""
 
-import contextlib
 import json
-import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cluster
 import train
@@ -17,8 +13,6 @@ from mlx_gmvae.runs.folder import RunFolder
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from pictures import PHOTO, write
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -112,43 +106,6 @@ def test_features_of_other_images_are_refused(  # type: ignore[no-untyped-def]
     np.save(tmp_path / "f.npy", spoil(own_features()))
     with pytest.raises(InputError, match=message):
         load_features(str(tmp_path / "f.npy"), digits)
-
-
-def test_the_program_in_the_documentation_takes_every_photograph_upright(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a network in the place of DINO's that answers with a small picture."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    for number, suffix in enumerate(["jpg", "JPEG", "png", "jfif", "webp", "tif"] * 6):
-        write(tmp_path / "birds/sub", f"{number:02}.{suffix}", exif=exif)
-    (tmp_path / "birds/broken.jpg").write_bytes(b"")
-    sizes = []
-
-    def processor(batch: list[Image.Image], **_: str) -> dict[str, list[Image.Image]]:
-        sizes.append(len(batch))
-        return {"batch": batch}
-
-    def network(batch: list[Image.Image]) -> SimpleNamespace:
-        small = [np.asarray(image.resize((4, 6))).ravel() for image in batch]
-        assert {image.size for image in batch} == {(PHOTO.height, PHOTO.width)}
-        return SimpleNamespace(pooler_output=SimpleNamespace(numpy=lambda: np.stack(small)))
-
-    kinds = {
-        name: SimpleNamespace(from_pretrained=lambda _, kind=kind: kind)
-        for name, kind in (("AutoImageProcessor", processor), ("AutoModel", network))
-    }
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(**kinds))
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(no_grad=contextlib.nullcontext))
-    page = (ROOT / "docs/IMAGES.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    exec(program, {})
-    splits = load_dataset("birds")
-    assert sizes == [32, 4]
-    found = load_features("birds.npz", splits).train.features
-    assert found is not None and found.shape == (len(splits.train), 72)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY"])

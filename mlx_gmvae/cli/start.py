@@ -35,6 +35,10 @@ from ..training.trainer import Trainer
 from . import options
 from .flags import AUTO
 
+LIGHT_AND_COLOUR = (
+    "photographs by their pixels: clusters will follow light and colour; --features dinov2-small "
+    "(pip install huggingface_hub) clusters them by what is in them"
+)
 MOST_SHOWN = 30  # clusters, in the picture of their number
 
 
@@ -103,6 +107,8 @@ def planned(args: argparse.Namespace) -> Plan:
     train_config = for_model(train_config, model_config, set(training))
     origin = provenance.file_of(args.init) if args.init else None
     plan = Plan(splits, source, model_config, train_config, initial=initial, origin=origin)
+    if splits.train.files and model_config.classifier == "patches" and not train_config.features:
+        print(LIGHT_AND_COLOUR, file=sys.stderr)
     if train_config.features:
         plan = with_features(plan, args.data_dir)
     return with_number(plan) if is_auto else plan
