@@ -154,7 +154,8 @@ def features(rng: random.Random) -> bytes:
 
 
 def read_features(path: Path) -> Arrays:
-    found = load_features(str(path), splits())
+    found = load_features(str(path), splits()).named("all").features
+    assert found is not None
     assert np.isfinite(found).all() and found.dtype == np.float32
     return {"features": found}
 

@@ -47,7 +47,9 @@ def saved(folder: Path, name: str, **arrays: np.ndarray) -> Path:
 
 
 def read_features(path: Path, images: np.ndarray) -> np.ndarray:
-    return load_features(str(path), hold_out(make_dataset("x", images)))
+    found = load_features(str(path), hold_out(make_dataset("x", images))).named("all").features
+    assert found is not None
+    return found
 
 
 def takers(images: np.ndarray, folder: Path) -> dict[str, Callable[[np.ndarray], Any]]:

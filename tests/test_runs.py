@@ -213,7 +213,8 @@ def test_what_others_may_get_finds_the_images_without_the_name_of_the_home_folde
     monkeypatch.chdir(tmp_path / "elsewhere")
     # Either way its own: all of them are shown.
     for options in (["--dataset", str(photos)], ["--explorer"]):
-        assert cluster.main(["--model", f"{tmp_path}/r/model.npz", *options]) == 0
+        seen = ["--features", str(features)]
+        assert cluster.main(["--model", f"{tmp_path}/r/model.npz", *options, *seen]) == 0
         assert json.loads(Path("clusters/metrics.json").read_text())["images"] == 30
     told = [tmp_path / "r" / name for name in ("model.npz", "metrics.json", "README.md")]
     told += [tmp_path / "r/summary.html", tmp_path / "r/neighbours.npz"]

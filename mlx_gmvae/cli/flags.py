@@ -157,9 +157,8 @@ PAIR_FIELDS: Fields = {
         "patches, or what fits the images", ("auto", *DESCRIPTORS),
     ),
     "features": (
-        "what q(y|x) sees in place of pixels, and neighbours are near in: a pretrained encoder "
-        "(ORG/NAME on the Hugging Face Hub, a folder, dinov2-small), or a file with a row for each "
-        "image", "ENCODER|FILE",
+        "what q(y|x) sees in place of pixels: a pretrained encoder (dinov2-small, ORG/NAME on the "
+        "Hugging Face Hub, a folder), or a file of features", "ENCODER",
     ),
     "augment": (
         f"distortions of the images of a pair: none, auto (those that fit the images), or of "

@@ -67,7 +67,10 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; `from_dict` inverts it."""
-        return asdict(self)
+        values = asdict(self)
+        if self.encoder is None:
+            del values["encoder"]
+        return values
 
     def to_share(self) -> dict[str, Any]:
         """What a model's file says, which others may get: the user's home folder is ~ in paths."""
