@@ -41,6 +41,14 @@ ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 }
+
+
+def on_all_cores() -> None:
+    """Processes that wait for each other need a core each, not the one of the worker alone."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
 OPTIONS = [
     *["--cpu", "--dataset", "digits", "--K", "3", "--latent_dims", "2"],
     *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--save_every", "100"],
@@ -54,7 +62,7 @@ def train(
     return subprocess.run(
         [*launcher, sys.executable, str(ROOT / "train.py"), *options],
         cwd=ROOT, env=ENVIRONMENT | environment, stdin=SILENCE, capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=300, check=False, preexec_fn=on_all_cores,
     )  # fmt: skip
 
 
@@ -151,7 +159,7 @@ def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
     options = [*OPTIONS, "--epochs", str(epochs), "--outdir"]
     with subprocess.Popen(
         [*launcher, sys.executable, str(ROOT / "train.py"), *options, str(folder)],
-        cwd=ROOT, env=ENVIRONMENT, start_new_session=True, stdin=SILENCE,
+        cwd=ROOT, env=ENVIRONMENT, start_new_session=True, stdin=SILENCE, preexec_fn=on_all_cores,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as running:  # fmt: skip
         assert running.stdout is not None
@@ -239,6 +247,7 @@ def in_a_ring(
         subprocess.Popen(
             [sys.executable, *words], cwd=ROOT, env=ring | {"MLX_RANK": str(rank)}, text=True,
             stdin=SILENCE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=on_all_cores,
         )
         for rank in range(num)
     ]  # fmt: skip
