@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .config.record import is_whole
 from .data.batches import over_batches
 from .data.given import IMAGES, as_array, as_latents
+from .data.splits import Dataset
 from .data.units import ImageUnits, TableUnits, units_of
 from .device.progress import silence
 from .device.randomness import preserved_random_state
@@ -29,9 +30,10 @@ from .errors import InputError, naming
 from .evaluation.precise import Function, precisely
 from .evaluation.scores import anomaly_scores, decode, finite, samples
 from .models import LatentVariableModel, MixtureModel, build_model
-from .report.words import epoch_line
 from .runs.checkpoint import load_model, save_model
-from .training.plan import NAMES, Parameters, plan, require_once
+from .training.callbacks import Callbacks, PrintEpochs, as_callbacks, fit
+from .training.parameters import NAMES, Parameters, require_once
+from .training.resolve import resolve
 from .training.train import History
 from .training.trainer import Trainer
 
@@ -73,8 +75,9 @@ class GMVAEClusterer(
         None is MLX's own choice: the GPU where there is one.
     verbose : int
         1 shows progress bars, a line per epoch, and how far the search for "auto" is.
-    callback : callable or None
-        Called with each epoch's record (a dict of floats); training ends early if it returns True.
+    callback : callable, Callback, list of them, or None
+        A function is called with each epoch's record (a dict of floats); training ends early if it
+        returns True.
     model_options, train_options : dict or None
         Other fields of `ModelConfig` and `TrainConfig`.
 
@@ -111,7 +114,7 @@ class GMVAEClusterer(
         random_state: Any = None,
         device: str | None = None,
         verbose: int = 0,
-        callback: Callable[[dict[str, float]], Any] | None = None,
+        callback: Callbacks = None,
         model_options: dict[str, Any] | None = None,
         train_options: dict[str, Any] | None = None,
     ):
@@ -158,25 +161,22 @@ class GMVAEClusterer(
         return self
 
     def _fit(self, X: Any, parameters: Parameters) -> None:
-        if self.callback is not None and not callable(self.callback):
-            raise InputError(f"callback is {self.callback!r}; it must be a function or None")
+        callbacks = ([PrintEpochs()] if self.verbose else []) + as_callbacks(self.callback)
         array = self._array(X, reset=True)
         units = units_of(array, self.image_shape)
         images = units.inside(array)
         seed = int(self._generator().randint(2**31))
         with self._settings():
-            config, training, graph = plan(
-                parameters, images, isinstance(units, TableUnits), seed,
-                self.model_options or {}, self.train_options or {},
-                partial(print, flush=True) if self.verbose else None,
+            say = partial(print, flush=True) if self.verbose else None
+            options = parameters.options(
+                seed, isinstance(units, TableUnits), self.model_options or {},
+                self.train_options or {},
             )  # fmt: skip
+            found = resolve(options, Dataset.of(images, "X"), say=say)
+            config = found.model
             mx.random.seed(seed)
-            trainer = Trainer(build_model(config), images, training, graph)
-            for record in trainer.run():
-                if self.verbose:
-                    print(epoch_line(record, trainer.seconds_left), flush=True)
-                if self.callback is not None and self.callback(dict(record)):
-                    break
+            trainer = Trainer(build_model(config), images, found.training, found.graph)
+            fit(trainer, callbacks)
             model = trainer.model
             assert isinstance(model, MixtureModel)
             model.eval()

@@ -1,12 +1,12 @@
-"""What a model is given of each image: pixels, and beside them features of a frozen encoder."""
+"""What a model is given of each image, and what a training step takes."""
 
 from typing import NamedTuple, TypeAlias
 
 import mlx.core as mx
 
 
-class Inputs(NamedTuple):
-    """A batch of pixels (B, H, W, C), and what a frozen encoder sees in the same images, (B, F).
+class WithFeatures(NamedTuple):
+    """Pixels (B, H, W, C), and the features (B, F) that a frozen encoder has of the same images.
 
     The decoder draws the pixels, q(z|x) sees them, and q(y|x) sees the features. A NamedTuple
     passes through `mx.compile` and `value_and_grad`.
@@ -16,9 +16,16 @@ class Inputs(NamedTuple):
     features: mx.array
 
 
-Batch: TypeAlias = mx.array | Inputs  # pixels alone, for models without an encoder
+Inputs: TypeAlias = mx.array | WithFeatures  # pixels alone, for models without an encoder
 
 
-def pixels_of(x: Batch) -> mx.array:
-    """Return the pixels of a batch, (B, H, W, C)."""
-    return x.pixels if isinstance(x, Inputs) else x
+class Batch(NamedTuple):
+    """Images of a step and, for pairs, what q(y|x) sees of their partners: pixels or features."""
+
+    images: Inputs
+    partners: mx.array | None = None
+
+
+def pixels_of(x: Inputs) -> mx.array:
+    """Return the pixels of inputs, (B, H, W, C)."""
+    return x.pixels if isinstance(x, WithFeatures) else x

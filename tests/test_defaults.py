@@ -1,4 +1,4 @@
-"""Batch sizes and epochs that nobody gave, for small sets and large images."""
+"""Inputs sizes and epochs that nobody gave, for small sets and large images."""
 
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.splits import make_dataset

@@ -222,7 +222,7 @@ for configuration in sys.argv[1:]:
         K=3, latent_dims=2, w_dims=2, image_size=(8, 8), hidden_dims=16, max_filters=16)
     training = for_model(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
     mx.random.seed(0)
-    trainer = Trainer(build_model(config), images, training)
+    trainer = new_trainer(build_model(config), images, training)
     for _ in trainer.run(): pass
     flat = mx.concatenate([v.flatten().astype(mx.float32) for v in trainer.state()[0].values()
                            if v.dtype != mx.uint32])
@@ -306,7 +306,7 @@ from mlx.utils import tree_flatten
 images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
 mx.random.seed(0)
 model = build_model(ModelConfig(K=3, image_size=(8, 8), arch="mlp", hidden_dims=16))
-trainer = Trainer(model, images, TrainConfig(batchsize=32, heads=4, augment="none"), images[:, 0])
+trainer = new_trainer(model, images, TrainConfig(batchsize=32, heads=4, augment="none"), images[:, 0])
 trainer.trained.eval()  # batch normalisation by its running statistics
 pairs = trainer.objective.pairs
 for layer in (pairs.heads, pairs.parts, model.classifier.out):

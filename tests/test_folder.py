@@ -414,7 +414,7 @@ def test_estimated_memory_is_that_of_a_step_within_thirty_percent(
     network = build_model(config)
     images = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
     training = TrainConfig(epochs=1, batchsize=32, pair_weight=float(model == "gmvae"))
-    trainer = Trainer(network, images, training)
+    trainer = new_trainer(network, images, training)
     prepare_classifier(network, images)  # again as it trains, in less memory than a step
     mx.reset_peak_memory()
     list(trainer.run())

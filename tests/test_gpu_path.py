@@ -35,7 +35,7 @@ def make_trainer(images: np.ndarray) -> Trainer:
     neighbours = (
         np.random.default_rng(0).integers(0, len(images), (len(images), 3)).astype(np.int32)
     )
-    return Trainer(build_model(SMALL), images, options, neighbours)
+    return new_trainer(build_model(SMALL), images, options, neighbours)
 
 
 @pytest.mark.parametrize("place", Place)

@@ -181,7 +181,7 @@ def test_weights_too_large_to_multiply_are_refused(tmp_path: Path) -> None:
 def trainer(**options: Any) -> Trainer:
     mx.random.seed(0)
     config = TrainConfig.from_dict({"epochs": 2, "batchsize": 8, "neighbours": 2, **options})
-    return Trainer(build_model(CONFIG), IMAGES, config)
+    return new_trainer(build_model(CONFIG), IMAGES, config)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8
 
 def trainer(**options: object) -> Trainer:
     config = ModelConfig.from_dict({**SMALL, "K": 3, **options})
-    return Trainer(build_model(config), IMAGES, TrainConfig(neighbours=2, heads=4, parts=1))
+    return new_trainer(build_model(config), IMAGES, TrainConfig(neighbours=2, heads=4, parts=1))
 
 
 def test_all_that_fits_is_taken_over_and_the_first_head_is_the_other_models_own() -> None:
@@ -54,7 +54,7 @@ def test_patches_are_learned_anew_unless_all_of_them_fit() -> None:
     for channels, fits in ((1, False), (3, True)):
         other = build_model(ModelConfig.from_dict({**grey, "channels": channels}))
         config = TrainConfig(neighbours=2, heads=2, parts=1)
-        mine = Trainer(build_model(ModelConfig.from_dict({**grey, "channels": 3})), images, config)
+        mine = new_trainer(build_model(ModelConfig.from_dict({**grey, "channels": 3})), images, config)
         start_from(mine, other)
         assert mine.has_patches is fits and mine.state()[1]["has_patches"] is fits
 
@@ -64,7 +64,7 @@ def test_a_model_of_which_nothing_fits_is_refused() -> None:
     other = build_model(ModelConfig.from_dict({**SMALL, **sizes, "model": "vae"}))
     mine = build_model(ModelConfig.from_dict({**SMALL, "model": "vae"}))
     with pytest.raises(InputError, match="nothing of the model to start from fits"):
-        start_from(Trainer(mine, IMAGES, TrainConfig(pair_weight=0.0)), other)
+        start_from(new_trainer(mine, IMAGES, TrainConfig(pair_weight=0.0)), other)
 
 
 def test_a_run_has_the_sizes_of_what_it_starts_from(

@@ -20,7 +20,7 @@ def clusters_of(images: np.ndarray, num_clusters: int, epochs: int, **options: A
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=num_clusters, arch="mlp", hidden_dims=32))
     config = TrainConfig(epochs=epochs, **options)
-    for record in (trainer := Trainer(model, images, config)).run():
+    for record in (trainer := new_trainer(model, images, config)).run():
         assert np.isfinite(record["loss"])
     assert trainer.is_done
     model.eval()

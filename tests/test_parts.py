@@ -138,7 +138,7 @@ def test_in_time_the_parts_become_the_teacher(
     monkeypatch.setattr(module, "DIFFERENT", different)
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
-    trainer = Trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
+    trainer = new_trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
     for _ in trainer.run():
         pass
     assert when == [7]
@@ -195,7 +195,7 @@ def test_the_best_copy_is_put_together_by_however_little(
 def test_the_head_that_parts_confirm_stays_in_use() -> None:
     images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
-    trainer = Trainer(model, images, TrainConfig(epochs=16, batchsize=40))
+    trainer = new_trainer(model, images, TrainConfig(epochs=16, batchsize=40))
     heads, parts = trainer.objective.heads, trainer.objective.parts
     assert heads is not None and parts is not None
     chosen = int(np.array(heads.chosen))
@@ -214,7 +214,7 @@ def test_the_head_that_parts_confirm_stays_in_use() -> None:
 def test_the_layer_that_is_taught_goes_on_with_the_moments_of_the_best_head() -> None:
     images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
-    trainer = Trainer(model, images, TrainConfig(epochs=10, batchsize=40))
+    trainer = new_trainer(model, images, TrainConfig(epochs=10, batchsize=40))
     epochs = trainer.run()
     for _ in range(4):
         next(epochs)
@@ -259,13 +259,13 @@ def test_they_teach_once_even_if_a_run_is_resumed_for_more_epochs() -> None:
     """What they teach was true of the features of that time."""
     images = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
-    trainer = Trainer(model, images, TrainConfig(epochs=10, batchsize=40))
+    trainer = new_trainer(model, images, TrainConfig(epochs=10, batchsize=40))
     assert trainer.objective.lesson is None and teaching_weight(None, 9) == 1
     for _ in trainer.run():
         pass
     assert trainer.objective.lesson == (4, 6)
     arrays, progress = trainer.state()
-    longer = Trainer(
+    longer = new_trainer(
         GMVAE(model.config), images, TrainConfig(epochs=40, batchsize=40), trainer.neighbours
     )
     longer.restore(arrays, progress)

@@ -20,7 +20,7 @@ def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray)
         model=model, arch="mlp", image_size=(9, 6), channels=3, K=3, latent_dims=2, hidden_dims=8
     )
     training = TrainConfig(batchsize=16, neighbours=3, pair_weight=float(model == "gmvae"))
-    trainer = Trainer(build_model(config), small_images, training)
+    trainer = new_trainer(build_model(config), small_images, training)
     before = {name: np.array(value) for name, value in trainer.state()[0].items()}
     seconds = profiling.phases(trainer, small_images[:8])
     expected = {"data", "forward", "backward", "optimiser", "evaluation", "checkpoint"}
@@ -37,7 +37,7 @@ def test_training_goes_on_as_if_a_step_had_not_been_timed(small_images: np.ndarr
     trained = []
     for timed in (False, True):
         mx.random.seed(0)
-        trainer = Trainer(build_model(config), small_images, training)
+        trainer = new_trainer(build_model(config), small_images, training)
         epochs = trainer.run()
         next(epochs)
         if timed:

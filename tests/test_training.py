@@ -31,7 +31,7 @@ def make_trainer(
         model=model, arch=arch, image_size=(height, width), channels=channels, latent_dims=3,
         K=4, w_dims=2, hidden_dims=16, max_filters=8,
     )  # fmt: skip
-    return Trainer(build_model(model_config), images, config)
+    return new_trainer(build_model(model_config), images, config)
 
 
 def weights(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ def test_every_model_comes_out_the_same_twice(small_images: np.ndarray, model: s
     results = []
     for _ in range(2):
         mx.random.seed(training.seed)
-        results.append(finish(Trainer(build_model(config), small_images, training)))
+        results.append(finish(new_trainer(build_model(config), small_images, training)))
     assert_same(*map(weights, results))
 
 
@@ -257,7 +257,7 @@ def test_updates_after_a_refit_are_no_larger_than_the_learning_rate(
     config = ModelConfig(model="vade", arch="mlp", image_size=(9, 6), channels=3, K=3)
     training = TrainConfig(epochs=3, batchsize=16, pretrain_epochs=1, pair_weight=0)
     mx.random.seed(0)
-    trainer = Trainer(build_model(config), small_images, training)
+    trainer = new_trainer(build_model(config), small_images, training)
     trainer.optimizer.state["step"] = mx.array(5000, mx.uint64)  # as after a long pretraining
     epochs = trainer.run(lambda: trainer.epoch == 1 and trainer.step == 1)
     next(epochs)
@@ -276,7 +276,7 @@ def test_an_interrupted_refit_is_made_again_and_its_epoch_recorded_once(
 
     def start() -> Trainer:
         mx.random.seed(0)
-        return Trainer(build_model(config), small_images, training)
+        return new_trainer(build_model(config), small_images, training)
 
     trainer = start()
 
@@ -309,7 +309,7 @@ def test_stages_refit_the_mixture_and_resume_exactly(
 
     def start() -> Trainer:
         mx.random.seed(0)
-        return Trainer(build_model(config), small_images, training)
+        return new_trainer(build_model(config), small_images, training)
 
     whole = start()
     fresh = np.array(whole.model.mixture.mean)

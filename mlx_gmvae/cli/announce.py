@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ..clustering.parts import Stage
 from ..device import backend
 from ..models import effective_options
 from ..report.words import duration
@@ -17,6 +16,9 @@ def print_summary(run: Run) -> None:
     """The options in use, the machine, the data, and the memory that a step takes."""
     model, splits, config = run.trainer.model, run.splits, run.trainer.config
     print_options(effective_options(model.config) | config.effective())
+    for name, reason in run.record.get("decided", {}).items():
+        if name != "K":  # which the search has printed
+            print(f"decided by the images: {name} {reason}")
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
     print(f"data: {splits.train.name}, {len(splits.train)} training and {len(splits.test)} test "
@@ -36,18 +38,21 @@ def print_estimate(trainer: Trainer) -> None:
     print(f"training: {epochs} epochs of {steps} steps, about {duration(seconds)}", flush=True)
 
 
-def parts_line(trainer: Trainer) -> str:
-    """What became of the parts, once they are put together; else nothing."""
-    parts = trainer.objective.parts
-    if parts is None or parts.stage_now == Stage.DIVIDING:
+OUTCOMES = {
+    "agreed": "q(y|x) has the same clusters and keeps its own",
+    "doubted": "they separate too many neighbours, so q(y|x) keeps its own",
+    "distil": "q(y|x) learns them",
+}
+
+
+def merge_line(trainer: Trainer) -> str:
+    """What became of the sub-clusters, once they are merged; else nothing."""
+    sub_clusters = trainer.objective.sub_clusters
+    if sub_clusters is None or trainer.merged is None:
         return ""
-    sizes = " ".join(f"{share:.0%}" for share in np.sort(parts.sizes)[::-1])
-    line = f"{len(parts.groups)} parts put together: clusters of {sizes} of the images; "
-    if parts.stage_now == Stage.AGREED:
-        return line + "they are those of q(y|x), which goes on"
-    if parts.stage_now == Stage.DOUBTED:
-        return line + "they part too many neighbours, and q(y|x) goes on by itself"
-    return line + "q(y|x) learns them"
+    sizes = " ".join(f"{share:.0%}" for share in np.sort(sub_clusters.sizes)[::-1])
+    line = f"{len(sub_clusters.groups)} sub-clusters merged: clusters of {sizes} of the images; "
+    return line + OUTCOMES[trainer.merged.outcome]
 
 
 def step_line(trainer: Trainer) -> str:

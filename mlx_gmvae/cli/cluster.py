@@ -35,6 +35,7 @@ from ..report import plots, tables
 from ..report.outputs import alike, remove_outdated, saved_line
 from ..report.summary import write_summary
 from ..runs.checkpoint import ModelFile
+from ..training.resolve import resolve_training
 from . import flags, options
 from .script import Parser, emit, print_scores, require_at_least, script
 
@@ -320,6 +321,7 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
     print(f"{described(found, args.split, dataset.name)} in {what} of {sizes}")
     if isinstance(loaded.model, MixtureModel):
         config = TrainConfig.from_dict(loaded.training or {})
+        config, _ = resolve_training(config, loaded.model.config, dataset.examples)
         scores["pairs"] = pair_scores(loaded.model, dataset.examples, config, args.seed or 0)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         print_scores("without labels", without_labels)

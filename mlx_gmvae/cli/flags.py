@@ -147,10 +147,12 @@ PAIR_FIELDS: Fields = {
     "pair_weight": ("weight of the pair objective; 0 leaves the plain ELBO", "WEIGHT"),
     "pair_balance": ("weight of the balance in it (free: at the start)", "WEIGHT"),
     "balance": (
-        "cluster sizes: auto (found by putting parts together), uniform, free (for a K larger than "
+        "cluster sizes: auto (found by merging sub-clusters), uniform, free (for a K larger than "
         "the number of classes), or a file of K numbers to expect", "auto|uniform|free|FILE",
     ),
-    "parts": ("parts per component, of which balance auto makes clusters", "N"),
+    "sub_clusters": (
+        "sub-clusters per component, which balance auto merges into clusters", "N",
+    ),
     "neighbours": ("nearest neighbours to pair an image with", "N"),
     "descriptor": (
         "what neighbours are near in: pixels, pixels and oriented gradients (hog), kinds of "

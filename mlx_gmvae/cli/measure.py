@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..clustering.choices import fitted
 from ..clustering.scores import pair_scores
 from ..data.images import Rows
 from ..device import backend
@@ -59,8 +58,8 @@ def measure(run: Run) -> None:
         train = run.trainer.training_images
         metrics["pairs"] = pair_scores(model, train, config, graph=run.trainer.neighbours)
         print_scores("training images, without labels", metrics["pairs"])
-        # By the distortions of the training images, so that both are of the same objective.
-        metrics["test_pairs"] = pair_scores(model, test.examples, fitted(config, train))
+        # By the augmentation of the training images, so that both are of the same objective.
+        metrics["test_pairs"] = pair_scores(model, test.examples, config)
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
             print_scores(scores_title("test clustering", metrics), metrics["clustering"])

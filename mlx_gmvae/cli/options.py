@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..clustering.objective import BALANCES
+from ..clustering.pair_loss import BALANCES
 from ..config import ModelConfig
 from ..data.published import PUBLISHED
 from ..data.source import Source

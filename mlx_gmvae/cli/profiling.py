@@ -19,7 +19,7 @@ from ..device import distributed
 from ..device.backend import STREAMS_VARIABLE, cores, has_gpu
 from ..device.parallel import on_streams
 from ..evaluation.scores import latents, responsibilities
-from ..inputs import Batch, Inputs
+from ..inputs import Batch, WithFeatures
 from ..models import MixtureModel, build_model
 from ..runs.checkpoint import save_arrays, save_model
 from ..training.schedule import step_weights
@@ -39,42 +39,44 @@ def phases(trainer: Trainer, test_images: Examples) -> dict[str, float]:
     """
     with _left_as_it_was(trainer):
         batch = np.arange(trainer.batchsize)
-        x, partners = _arrays(trainer, batch)
+        arrays = _arrays(trainer, batch)
         end = step_weights(trainer.config, trainer.config.epochs)
         state = [trainer.trained.state, mx.random.state]
         compiled = partial(mx.compile, inputs=state, outputs=state)
-        loss = compiled(lambda *inputs: trainer.objective.losses(*inputs)[0])
-        gradients = compiled(nn.value_and_grad(trainer.trained, trainer.objective.losses))
-        step, captured = trainer.compiled_step
+        objective, phase = trainer.objective, trainer.phase
+        loss = compiled(lambda *inputs: objective.loss[phase](*inputs)[0])
+        gradients = compiled(nn.value_and_grad(trainer.trained, objective.loss[phase]))
+        step, captured = trainer.compiled_step()
         data = _median(lambda: _arrays(trainer, batch))
-        distortions = 0.0
-        if trainer.objective.pairs and partners is not None and not isinstance(x, Inputs):
-            distort = compiled(trainer.objective.pairs.distort.__call__)
-            both = as_float(mx.concatenate([x, partners]))
-            distortions = _median(lambda: [distort(both), mx.random.state])
-        forward = _median(lambda: [loss(x, partners, end), captured])
-        backward = _median(lambda: [gradients(x, partners, end), captured])
-        whole = _median(lambda: [step(x, partners, end, mx.array(0.0)), captured])
+        augmentation = 0.0
+        pixels, partners = arrays
+        if objective.pairs and partners is not None and not isinstance(pixels, WithFeatures):
+            augment = compiled(objective.pairs.augmentation[phase].__call__)
+            both = as_float(mx.concatenate([pixels, partners]))
+            augmentation = _median(lambda: [augment(both), mx.random.state])
+        forward = _median(lambda: [loss(arrays, end), captured])
+        backward = _median(lambda: [gradients(arrays, end), captured])
+        whole = _median(lambda: [step(arrays, end, mx.array(0.0)), captured])
         per_step = {
             "data": data,
-            "distortions": distortions,
-            "forward": max(0.0, forward - distortions),
+            "augmentation": augmentation,
+            "forward": max(0.0, forward - augmentation),
             "backward": max(0.0, backward - forward),
             "optimiser": max(0.0, whole - backward),
         }
         seconds = {name: each * trainer.steps_per_epoch for name, each in per_step.items()}
         seconds["evaluation"] = _median(lambda: _evaluation(trainer, test_images), repeats=1)
         seconds["checkpoint"] = _median(lambda: _checkpoint(trainer), repeats=3)
-    return {name: value for name, value in seconds.items() if value or name != "distortions"}
+    return {name: value for name, value in seconds.items() if value or name != "augmentation"}
 
 
 def seconds_per_step(trainer: Trainer) -> float:
     """What a training step takes once it is compiled. The trainer is left as it was."""
     with _left_as_it_was(trainer):
-        step, captured = trainer.compiled_step
-        x, partners = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
+        step, captured = trainer.compiled_step()
+        batch = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
         weights = step_weights(trainer.config, 0)
-        return _median(lambda: [step(x, partners, weights, mx.array(0.0)), captured], repeats=3)
+        return _median(lambda: [step(batch, weights, mx.array(0.0)), captured], repeats=3)
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:
@@ -116,9 +118,9 @@ def images_per_second(trainer: Trainer, device: mx.Device) -> float:
         mx.set_default_device(before)
 
 
-def _arrays(trainer: Trainer, rows: np.ndarray) -> tuple[Batch, mx.array | None]:
-    x, partners = next(trainer.batches(iter([(rows, rows)])))
-    return x, partners if trainer.objective.pairs else None
+def _arrays(trainer: Trainer, rows: np.ndarray) -> Batch:
+    both = (rows, rows) if trainer.objective.pairs else (rows,)
+    return next(trainer.batches(iter([both])))
 
 
 def _evaluation(trainer: Trainer, images: Examples) -> Any:

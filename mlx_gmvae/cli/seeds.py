@@ -18,6 +18,7 @@ from ..report import tables
 from ..runs import provenance
 from ..runs.folder import RunFolder, run_name
 from ..runs.lock import locked
+from ..training.resolve import Experiment
 from . import options, start
 from .start import Plan, Run
 
@@ -32,14 +33,14 @@ class Seeds:
 
     @property
     def numbers(self) -> range:
-        first = self.plan.training.seed
+        first = self.plan.experiment.training.seed
         return range(first, first + self.count)
 
     def unfinished(self, args: argparse.Namespace) -> Iterator[Run]:
         """One after the other, the runs to train or at least to measure: new, or resumed."""
         for number in self.numbers:
             folder = self.folder.of_seed(number)
-            plan = self.plan._replace(training=replace(self.plan.training, seed=number))
+            plan = self.plan.with_training(seed=number)
             if folder.metrics.exists():  # written last of all
                 continue
             with locked(folder.path):
@@ -69,22 +70,26 @@ def new_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
     Raises InputError if they cannot be trained.
     """
     plan = start.planned(args)
-    if not plan.training.pair_weight:
+    model, training = plan.experiment.model, plan.experiment.training
+    if not training.pair_weight:
         raise InputError("--seeds needs the pair objective, which compares runs without labels")
-    replace(plan.training, seed=plan.training.seed + args.seeds - 1)  # complains if it is too large
+    plan.with_training(seed=training.seed + args.seeds - 1)  # complains if it is too large
     trainer = plan.trainer()
-    name = run_name(plan.model, plan.source.dataset)
+    name = run_name(model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         start.find_neighbours(trainer, folder, plan)  # once for all seeds
         if args.overwrite:
             folder.clear()
-        made_of = {"model": plan.model.to_dict(), "training": plan.training.to_dict()}
+        made_of = {"model": model.to_dict(), "training": training.to_dict()}
         made_of |= {"data": plan.source.to_dict(), "count": args.seeds}
-        made_of["record"] = provenance.started(plan.splits.train, args.command)
-        if plan.number:
-            start.save_number(folder.path, plan.number)
+        reasons, selected = plan.experiment.reasons, plan.experiment.selected
+        started = provenance.started(plan.splits.train, args.command, reasons=reasons)
+        made_of["record"] = started
+        if selected:
+            start.save_selection(folder.path, selected)
         tables.write_json(folder.seeds, made_of)
-    return Seeds(folder, plan._replace(graph=None), args.seeds)  # the graph is kept
+    experiment = replace(plan.experiment, graph=None)  # which is kept in the folder
+    return Seeds(folder, plan._replace(experiment=experiment), args.seeds)
 
 
 def is_cut_short(path: str) -> bool:
@@ -112,7 +117,7 @@ def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
     splits = options.load_resumed(args, moved, model, record)
     splits = start.with_saved_features(args, splits, moved, model, training)
     provenance.require_same_images(record, splits.train, args.resume)
-    seeds = Seeds(folder, Plan(splits, moved, model, training), count)
+    seeds = Seeds(folder, Plan(splits, moved, Experiment(model, training)), count)
     if moved != source:
         for number in seeds.numbers:
             folder.of_seed(number).move(moved)

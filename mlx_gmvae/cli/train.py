@@ -7,31 +7,20 @@ import argparse
 import shlex
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 from ..device import backend, distributed, interrupts
-from ..device.randomness import random_rows
 from ..errors import InputError
-from ..evaluation.scores import reconstruct, sample_rows
-from ..models import MixtureModel
-from ..report.progress import save_progress
-from ..report.words import epoch_line
+from ..training.callbacks import fit
 from . import flags, profiling
-from .announce import parts_line, print_estimate, print_summary, step_line
+from .announce import print_estimate, print_summary
+from .callbacks import callbacks_of
 from .measure import measure
-from .script import Parser, command_line, emit, require_at_least, script
+from .script import Parser, command_line, require_at_least, script
 from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
 
-SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
-STEPS_BETWEEN_VOTES = 16
-PICTURES_PER_RUN = 10
-PICTURED_IMAGES = 64
-SAMPLES_PER_COMPONENT = 10
 EXAMPLES = (
     "%(prog)s --latent_dims 8 --K 10                    MNIST, or offline the bundled digits",
     "%(prog)s --dataset ~/Pictures/birds --K auto       a folder of photographs",
@@ -41,7 +30,7 @@ EXAMPLES = (
 RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
-    "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance", "parts",
+    "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance", "sub_clusters",
     "neighbours", "descriptor", "heads", "sample_weight", "save_every", "json", "log_every",
     "profile", "benchmark_devices",
 )  # fmt: skip
@@ -104,69 +93,11 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
     trainer = run.trainer
     if not trainer.is_done:
         print_estimate(trainer)
-    every = save_every or max(1, trainer.config.epochs // PICTURES_PER_RUN)
-    parts_before = parts_line(trainer)
-
-    saved = time.monotonic()
-
-    def after_step() -> None:
-        nonlocal saved
-        if log_every and trainer.step % log_every == 0 and distributed.is_first():
-            print(step_line(trainer), flush=True)
-        # Several processes must agree, which costs an exchange: they ask now and then.
-        done = trainer.epoch * trainer.steps_per_epoch + trainer.step
-        may_ask = distributed.size() == 1 or done % STEPS_BETWEEN_VOTES == 0
-        if may_ask and distributed.any_of(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
-            trainer.collect_random_keys()
-            if distributed.is_first():
-                run.save()
-            saved = time.monotonic()
-
     with interrupts.noticed() as stopped:
-        for record in trainer.run(stopped, after_step):
-            if not distributed.is_first():
-                continue
-            if parts_line(trainer) != parts_before:
-                print(parts_before := parts_line(trainer))
-            print(epoch_line(record, trainer.seconds_left), flush=True)
-            emit("epoch", record)
-            if run.summary:
-                run.summary.scalars(record, trainer.epoch)
-            if trainer.is_done or trainer.epoch % every == 0:
-                pictures = save_pictures(run)
-                if run.summary:
-                    run.summary.pictures(pictures, trainer.epoch)
-            if trainer.config.early_stopping and trainer.epoch == trainer.best_epoch:
-                run.folder.save_best(trainer.model)
-            if trainer.config.mutual_iterations is not None:
-                save_iteration(run)
-        if distributed.is_first():
-            run.save()
+        fit(trainer, callbacks_of(run, save_every, log_every), stopped)
         interrupted = stopped() or not trainer.is_done
-    if run.summary:
-        run.summary.close()
     if interrupted:
         raise KeyboardInterrupt
-
-
-def save_pictures(run: Run) -> dict[str, np.ndarray]:
-    """Reconstructions of random test images, always the same, and samples, as they are now."""
-    model, images = run.trainer.model, run.splits.test.images
-    originals = images[random_rows(len(images), PICTURED_IMAGES)]
-    model.eval()
-    rows = sample_rows(model, SAMPLES_PER_COMPONENT)
-    return save_progress(
-        run.folder.path, run.trainer.epoch, originals, reconstruct(model, originals), rows,
-        SAMPLES_PER_COMPONENT, in_clusters=isinstance(model, MixtureModel),
-    )  # fmt: skip
-
-
-def save_iteration(run: Run) -> None:
-    """After the last epoch of an iteration of mutual learning, keep the model as it is."""
-    trainer = run.trainer
-    if trainer.epoch in trainer.config.refits:
-        iteration = trainer.config.refits.index(trainer.epoch)
-        run.folder.save_iteration(iteration, trainer.model, run.source, trainer.config)
 
 
 def measure_speed(args: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
-"""Random distortions of images that leave what they show what it is. In MLX, inside the step.
+"""Augmentation: random changes of images that keep their class. In MLX, inside the step.
 
-Which kinds fit is for the images to say: `fitting` looks at them, and never at a label.
+Which kinds suit a set, its images decide: `suitable` looks at them, and never at a label.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -133,8 +134,8 @@ KINDS: dict[str, tuple[Callable[[mx.array, mx.array], mx.array], int]] = {
 }
 
 
-def fitting(images: Images) -> str:
-    """The kinds that fit uint8 images (N, H, W, C), with commas between.
+def suitable(images: Images) -> tuple[str, str]:
+    """Return the augmentations that suit uint8 images (N, H, W, C), with commas between, and why.
 
     Affine maps always. Strokes for drawings on an empty ground; other light and colours for
     coloured images without one; mirrors where a mirrored image is as near to the others as it was
@@ -143,36 +144,45 @@ def fitting(images: Images) -> str:
     rows = random_rows(len(images), LOOKED_AT)
     some = images[np.sort(rows)]
     kinds = ["affine"]
-    if has_empty_ground(some):
+    empty = empty_border(some)
+    reason = f"{empty:.0%} of the border is empty, strokes need {EMPTY_BORDER:.0%}"
+    if empty >= EMPTY_BORDER:
         if min(some.shape[1:3]) >= SMALLEST_DRAWING:
             kinds.append("strokes")
+        else:
+            reason += f" and {SMALLEST_DRAWING} pixels a side"
     elif some.shape[-1] == 3:
         kinds.append("colour")
-    if is_symmetric(some):
+    distance = mirrored_distance(some)
+    if distance <= AS_NEAR:
         kinds.append("flip")
-    return ",".join(kinds)
+    mirrored = f"mirrored images are {distance:.2f} times as far, flip needs at most {AS_NEAR}"
+    return ",".join(kinds), f"{reason}; {mirrored}"
 
 
-def has_empty_ground(images: np.ndarray) -> bool:
-    """Whether almost all border pixels of all images have about the same value."""
+def empty_border(images: np.ndarray) -> float:
+    """Return the share of the border pixels of all images that have about the same value."""
     border = np.concatenate(
         [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
     ).reshape(-1, images.shape[-1])
     ground = np.median(border, axis=0)
     is_empty = (np.abs(border - ground) <= GROUND_LEVELS).all(axis=1)
-    return bool(is_empty.mean() >= EMPTY_BORDER)
+    return float(is_empty.mean())
 
 
-def is_symmetric(images: np.ndarray) -> bool:
-    """Whether mirrored images are as near to the others as the images themselves are."""
+def mirrored_distance(images: np.ndarray) -> float:
+    """Return how much farther mirrored images are from the others than the images themselves."""
     from sklearn.neighbors import NearestNeighbors
 
     num = len(images)
     if num < 2:
-        return False
+        return math.inf
     described = describe(np.concatenate([images, images[:, :, ::-1]]), "hog")
     index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(described[:num])
     distances, rows = index.kneighbors(described)
     own = rows == np.tile(np.arange(num), 2)[:, None]
     nearest = np.where(own[:, 0], distances[:, 1], distances[:, 0])
-    return bool(np.median(nearest[num:]) <= AS_NEAR * np.median(nearest[:num]))
+    mirrored, before = float(np.median(nearest[num:])), float(np.median(nearest[:num]))
+    if before == 0:  # most images are there twice
+        return 1.0 if mirrored == 0 else math.inf
+    return mirrored / before

@@ -1,8 +1,9 @@
-"""Several last layers on one classifier, trained side by side, of which the best one is used.
+"""Heads: last layers on one classifier, trained side by side, of which the best one is used.
 
 Whether a clustering of a small set ends with two classes merged depends on the random start
 of the last layer. Twenty of them cost next to nothing, and the pair loss, which knows no labels,
-tells which start was lucky.
+tells which start was lucky. Ji et al. 2019 (IIC, arXiv:1807.06653) train several heads and choose
+by the loss likewise.
 """
 
 import mlx.core as mx
@@ -16,9 +17,9 @@ MARGIN = 0.01  # nats; far below what a merged class costs, far above what heads
 class Heads(nn.Module):
     """`num` copies of a linear layer, each with a start of its own.
 
-    `running_loss` (num,) follows the loss of each head, and `chosen` is the head in use. It
-    changes only for one better by `margin`, and not at all after `settle`, so that what is built
-    on the clusters has time to learn which is which.
+    `running_loss` (num,) follows the loss of each head, and `chosen` is the head in use. It changes
+    only for one better by `margin`, and not at all after `freeze_choice`, so that what is built on
+    the clusters has time to learn which is which.
     """
 
     def __init__(self, layer: nn.Linear, num: int):
@@ -54,7 +55,7 @@ class Heads(nn.Module):
         gain = self.running_loss[self.chosen] - self.running_loss[best]
         self.chosen = mx.where(gain > self.margin, best.astype(self.chosen.dtype), self.chosen)
 
-    def settle(self) -> None:
+    def freeze_choice(self) -> None:
         """Keep the head in use from now on."""
         self.margin = mx.array(UNREACHABLE)
 

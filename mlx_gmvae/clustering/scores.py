@@ -9,12 +9,12 @@ from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.images import Examples, Rows
 from ..device.randomness import preserved_random_state, random_rows
-from ..inputs import Batch
+from ..inputs import Inputs
 from ..models import MixtureModel
-from .choices import fitted
 from .neighbours import draw_partners, neighbour_graph
-from .objective import FREE_BALANCE, PairObjective, balance_weight
-from .parts import Stage
+from .objective import PairObjective
+from .pair_loss import pair_loss, pair_terms
+from .phases import FREE_BALANCE, balance_weight
 
 PAIR_IMAGES = 10_000
 
@@ -30,12 +30,11 @@ def pair_scores(
 
     `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
     better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
-    cluster is also that of a random near neighbour, and of a distorted copy of themselves. `graph`
+    cluster is also that of a random near neighbour, and of an augmented copy of themselves. `graph`
     are the neighbours of all the images, if they are known.
     """
     if graph is None:  # own features are of the training images: others are compared as they look
         config = dataclasses.replace(config, features=None)
-    config = fitted(config, images)
     rng = np.random.default_rng(seed)
     rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
     some = Rows(images, rows)
@@ -45,28 +44,27 @@ def pair_scores(
     else:
         partners = Rows(images, draw_partners(graph, rows, rng))
     objective = PairObjective(model, config.balance, config.augment)
-    objective.stage = Stage.AGREED  # clusters are known, and distortions gentler
     with preserved_random_state():
         mx.random.seed(seed)
         plain = over_batches(model.log_cluster_probabilities, some)
-        distorted, other = (
-            over_batches(lambda x: _distorted_probabilities(objective, x), each)
+        augmented, other = (
+            over_batches(lambda x: _augmented_probabilities(objective, x), each)
             for each in (some, partners)
         )
-    terms = objective.terms(mx.array(np.concatenate([distorted, other])))
+    terms = pair_terms(mx.array(augmented), mx.array(other), objective.log_prior)
     clusters = plain.argmax(axis=1)
     # Sizes that were found are as free as those of "free".
     is_auto = config.balance == "auto" and model.has_classifier
     weight = FREE_BALANCE if is_auto else balance_weight(config, config.epochs)
     theirs = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
     return {
-        "pair_loss": float(objective.loss(terms, weight)),
+        "pair_loss": float(pair_loss(terms, weight)),
         "neighbour_agreement": float((clusters == theirs).mean()),
-        "augmentation_agreement": float((clusters == distorted.argmax(axis=1)).mean()),
+        "augmentation_agreement": float((clusters == augmented.argmax(axis=1)).mean()),
     }
 
 
-def _distorted_probabilities(objective: PairObjective, x: Batch) -> mx.array:
-    """log q(y|x), (B, K), of images that are distorted as in training."""
-    seen = objective.distorted(objective.model.classifier_inputs(x))
+def _augmented_probabilities(objective: PairObjective, x: Inputs) -> mx.array:
+    """log q(y|x), (B, K), of images that are augmented as at the end of the training."""
+    seen = objective.augmented("refine", objective.model.classifier_inputs(x))
     return objective.model.log_probabilities_of(seen)

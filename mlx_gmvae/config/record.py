@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from ..errors import InputError, did_you_mean
 
@@ -17,7 +17,12 @@ AnyRecord = TypeVar("AnyRecord", bound="Record")
 
 @dataclass(frozen=True)
 class Record:
-    """Type checks and a JSON round trip for the records built on it."""
+    """Type checks and a JSON round trip for the records built on it.
+
+    `RENAMED` maps the names that fields had in earlier versions, in files, to those of now.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -49,6 +54,7 @@ class Record:
         """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
         if not isinstance(values, dict):
             raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
+        values = {cls.RENAMED.get(name, name): value for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known, key=str)
         if unknown:

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import InputError
 from .record import Record, require_choice, require_positive, require_range
 
 LR_SCHEDULES = ("cosine", "constant")
 PAIR_OPTIONS = (
-    "pair_balance", "balance", "parts", "neighbours", "descriptor", "features", "augment",
+    "pair_balance", "balance", "sub_clusters", "neighbours", "descriptor", "features", "augment",
     "heads", "sample_weight",
 )  # fmt: skip
 
@@ -19,14 +19,16 @@ class TrainConfig(Record):
     """How a model is trained. Weights multiply terms in nats per example.
 
     `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0. With
-    "cosine" the learning rate falls from `lr` to 0 over all epochs, or over each stage where the
-    mixture is refitted between stages: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
+    "cosine" the learning rate falls from `lr` to 0 over all epochs, or between the
+    refits of the mixture: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
     each of `mutual_iterations` + 1 equal shares of the epochs. `early_stopping` holds out a tenth
     of the training images and ends the run when their bound has not improved for so many epochs.
     The fields from `pair_weight` on concern the neighbour-pair objective (see `clustering`); a
     weight of 0 turns it off and leaves the plain ELBO. `features` is a file in the place of the
     descriptor.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {"parts": "sub_clusters"}
 
     epochs: int = 10
     batchsize: int = 256
@@ -43,7 +45,7 @@ class TrainConfig(Record):
     pair_weight: float = 1.0
     pair_balance: float = 2.0
     balance: str = "auto"
-    parts: int = 5
+    sub_clusters: int = 5
     neighbours: int = 10
     descriptor: str = "auto"
     features: str | None = None
@@ -53,7 +55,9 @@ class TrainConfig(Record):
 
     def effective(self) -> dict[str, Any]:
         """The options in use, which with a pair_weight of 0 are none of the pairs'."""
-        hidden = () if self.pair_weight else PAIR_OPTIONS
+        hidden: tuple[str, ...] = () if self.pair_weight else PAIR_OPTIONS
+        if self.features:
+            hidden = (*hidden, "descriptor")
         return {
             name: value
             for name, value in self.to_dict().items()
@@ -80,7 +84,7 @@ class TrainConfig(Record):
         require_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
         require_range("neighbours", self.neighbours, 0, 1000)
         require_range("heads", self.heads, 1, 1000)
-        require_range("parts", self.parts, 1, 100)
+        require_range("sub_clusters", self.sub_clusters, 1, 100)
         for name in ("recon_weight", "kl_weight", "pair_weight", "pair_balance", "sample_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

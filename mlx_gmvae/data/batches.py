@@ -11,7 +11,7 @@ from ..device import forks
 from ..device.backend import choose_fusing, on_gpu
 from ..device.flight import InFlight
 from ..device.progress import progress
-from ..inputs import Batch, Inputs
+from ..inputs import Inputs, WithFeatures
 from .images import Examples, Featured
 
 Item = TypeVar("Item")
@@ -26,14 +26,14 @@ def as_float(images: mx.array | np.ndarray) -> mx.array:
     return x.astype(mx.float32) / 255 if x.dtype == mx.uint8 else x.astype(mx.float32)
 
 
-def as_inputs(images: np.ndarray | Featured) -> Batch:
+def as_inputs(images: np.ndarray | Featured) -> Inputs:
     """Return images as a model takes them: float pixels, and their features if there are any."""
     if isinstance(images, Featured):
-        return Inputs(as_float(np.asarray(images.images[:])), mx.array(images.features))
+        return WithFeatures(as_float(np.asarray(images.images[:])), mx.array(images.features))
     return as_float(images)
 
 
-def in_batches(images: Examples, copies: int = 1, what: str = "") -> Iterator[Batch]:
+def in_batches(images: Examples, copies: int = 1, what: str = "") -> Iterator[Inputs]:
     """uint8 images as float ones, a batch at a time; a progress bar if it takes over two seconds.
 
     `copies` is how many times each batch will be multiplied, to bound the memory. Raises InputError

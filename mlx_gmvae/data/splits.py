@@ -42,6 +42,11 @@ class Dataset:
     is_divided: bool = False
     features: np.ndarray | None = None
 
+    @classmethod
+    def of(cls, images: np.ndarray, name: str = "images") -> "Dataset":
+        """Return a set of uint8 images (N, H, W, C) of which nothing else is known."""
+        return cls(name, images, None, np.arange(len(images)))
+
     def __len__(self) -> int:
         return len(self.images)
 

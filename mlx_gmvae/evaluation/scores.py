@@ -12,7 +12,7 @@ from ..device import forks
 from ..device.backend import choose_fusing
 from ..device.randomness import preserved_random_state, random_rows
 from ..errors import InputError
-from ..inputs import Batch, pixels_of
+from ..inputs import Inputs, pixels_of
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from .metrics import mse, ssim
@@ -187,7 +187,7 @@ def _bound_and_reconstructions(
 
     # Compiled, so that what both need of the encoder is computed once.
     @partial(mx.compile, inputs=mx.random.state, outputs=mx.random.state)
-    def measured(x: Batch) -> tuple[mx.array, mx.array]:
+    def measured(x: Inputs) -> tuple[mx.array, mx.array]:
         terms = model.elbo_terms(x, model.posterior(x))
         names[:] = terms
         return mx.stack([terms[name] for name in names]), model.reconstruct(x)

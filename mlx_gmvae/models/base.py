@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten, tree_map
 from ..config import ModelConfig
 from ..config.record import is_whole
 from ..errors import InputError
-from ..inputs import Batch, Inputs, pixels_of
+from ..inputs import Inputs, WithFeatures, pixels_of
 from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
@@ -63,12 +63,12 @@ class LatentVariableModel(nn.Module):
         """Every parameter by its path, as saved in files."""
         return dict(tree_flatten(self.parameters()))  # type: ignore[arg-type]
 
-    def features(self, x: Batch) -> mx.array:
+    def features(self, x: Inputs) -> mx.array:
         """What the encoder makes of images (B, H, W, C), which are checked here."""
         self.require_images(x)
         return self.encoder(pixels_of(x))
 
-    def require_images(self, images: Batch) -> None:
+    def require_images(self, images: Inputs) -> None:
         """Raise InputError unless these are images (B, H, W, C) of the model's size."""
         x = pixels_of(images)
         _require_floats("images", x)
@@ -76,11 +76,11 @@ class LatentVariableModel(nn.Module):
             shape = " x ".join(map(str, self.config.image_shape))
             raise InputError(f"images have shape {x.shape}; they must be N x {shape}")
 
-    def posterior(self, x: Batch) -> Any:
+    def posterior(self, x: Inputs) -> Any:
         """The variational posterior of images (B, H, W, C), as the model's own type."""
         raise NotImplementedError
 
-    def encode(self, x: Batch) -> Normal:
+    def encode(self, x: Inputs) -> Normal:
         """q(z|x) for images (B, H, W, C): a Normal over (B, D), by default all of the posterior."""
         return self.posterior(x)  # type: ignore[no-any-return]
 
@@ -97,24 +97,24 @@ class LatentVariableModel(nn.Module):
         """Expected pixels in [0, 1], (..., H, W, C), for latents (..., D)."""
         return self.likelihood.mean(self.decode(z))
 
-    def reconstruct(self, x: Batch) -> mx.array:
+    def reconstruct(self, x: Inputs) -> mx.array:
         """Expected pixels at the posterior mean, (B, H, W, C)."""
         return self.image(self.encode(x).mean)
 
-    def elbo_terms(self, x: Batch, q: Any, decode: Decode | None = None) -> dict[str, mx.array]:
+    def elbo_terms(self, x: Inputs, q: Any, decode: Decode | None = None) -> dict[str, mx.array]:
         """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats.
 
         `decode` may stand in for the method, for who has latents to be decoded in the same call.
         """
         raise NotImplementedError
 
-    def negative_elbo(self, x: Batch, same_draws: bool = False) -> mx.array:
+    def negative_elbo(self, x: Inputs, same_draws: bool = False) -> mx.array:
         """The negative ELBO of each image at one draw, or at the same for all, (B,), nats."""
         q = with_same_noise(self.posterior(x), 1) if same_draws else self.posterior(x)
         return sum(self.elbo_terms(x, q).values(), mx.array(0.0))
 
-    def elbo(self, x: Batch, q: Any = None, decode: Decode | None = None) -> Elbo:
-        """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
+    def elbo(self, x: Inputs, q: Any = None, decode: Decode | None = None) -> Elbo:
+        """Inputs means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
         q = self.posterior(x) if q is None else q
         draws = [self.elbo_terms(x, q, decode) for _ in range(self.config.mc_samples)]
         terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
@@ -124,7 +124,7 @@ class LatentVariableModel(nn.Module):
         """log p(x, h) - log q(h|x) at one draw of the latent variables h, (B,), nats."""
         raise NotImplementedError
 
-    def importance_bound(self, x: Batch, num_samples: int, same_draws: bool = False) -> mx.array:
+    def importance_bound(self, x: Inputs, num_samples: int, same_draws: bool = False) -> mx.array:
         """Lower bound on log p(x), (B,), nats; tightens as `num_samples` grows.
 
         With `same_draws` all images share their noise, so that an image's bound does not depend on
@@ -185,22 +185,22 @@ class MixtureModel(LatentVariableModel):
         """Whether q(y|x) sees features of a frozen encoder in the place of pixels."""
         return self.has_classifier and self.config.classifier == "features"
 
-    def classifier_inputs(self, x: Batch) -> mx.array:
+    def classifier_inputs(self, x: Inputs) -> mx.array:
         """What q(y|x) sees of a batch: its pixels (B, H, W, C), or features (B, F).
 
         Raises ValueError if features are needed and there are none.
         """
         if not self.sees_features:
             return pixels_of(x)
-        if not isinstance(x, Inputs):
+        if not isinstance(x, WithFeatures):
             raise ValueError("q(y|x) of this model needs the features of the images beside them")
         return x.features
 
-    def classifier_features(self, x: Batch) -> mx.array:
+    def classifier_features(self, x: Inputs) -> mx.array:
         """What the last layer of the classifier sees of a batch, (B, 128)."""
         return self.classifier.features(self.classifier_inputs(x))  # type: ignore[no-any-return]
 
-    def log_cluster_probabilities(self, x: Batch) -> mx.array:
+    def log_cluster_probabilities(self, x: Inputs) -> mx.array:
         """log q(y|x), (B, K); deterministic, at the means of the other latent variables."""
         return self.log_probabilities_of(self.classifier_inputs(x))
 
@@ -212,7 +212,7 @@ class MixtureModel(LatentVariableModel):
         """`q` with no gradient through q(y|x), for when another objective trains that."""
         raise NotImplementedError
 
-    def responsibilities(self, x: Batch) -> mx.array:
+    def responsibilities(self, x: Inputs) -> mx.array:
         """q(y|x), (B, K), rows sum to 1."""
         self.require_images(x)
         return mx.exp(self.log_cluster_probabilities(x))

@@ -22,7 +22,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
-from ..inputs import Batch, pixels_of
+from ..inputs import Inputs, pixels_of
 from .base import Decode, MixtureModel
 from .distributions import (
     Normal,
@@ -62,7 +62,7 @@ class GMVAE(MixtureModel):
             self.classifier = Classifier(config)
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 
-    def posterior(self, x: Batch) -> Posterior:
+    def posterior(self, x: Inputs) -> Posterior:
         """The variational posterior of images (B, H, W, C)."""
         features = self.features(x)
         return Posterior(
@@ -97,11 +97,11 @@ class GMVAE(MixtureModel):
             log_q = log_responsibilities(self.classifier(images))
         return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
 
-    def encode(self, x: Batch) -> Normal:
+    def encode(self, x: Inputs) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
 
     def elbo_terms(
-        self, x: Batch, q: Posterior, decode: Decode | None = None
+        self, x: Inputs, q: Posterior, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         z, w = q.z.sample(), q.w.sample()

@@ -17,7 +17,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..config import ModelConfig
-from ..inputs import Batch, pixels_of
+from ..inputs import Inputs, pixels_of
 from .base import Decode, MixtureModel
 from .distributions import Normal
 from .mixture import GaussianMixture
@@ -32,7 +32,7 @@ class VaDE(MixtureModel):
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
         self.mixture = GaussianMixture(config.K, config.latent_dims)
 
-    def posterior(self, x: Batch) -> Normal:
+    def posterior(self, x: Inputs) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
 
     def given_clusters(self, q: Normal) -> Normal:
@@ -42,7 +42,7 @@ class VaDE(MixtureModel):
         return self.mixture.log_responsibilities(self.encode(seen).mean)
 
     def elbo_terms(
-        self, x: Batch, q_z: Normal, decode: Decode | None = None
+        self, x: Inputs, q_z: Normal, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         z = q_z.sample()

@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import ModelConfig
-from ..inputs import Batch, pixels_of
+from ..inputs import Inputs, pixels_of
 from .base import Decode, LatentVariableModel
 from .distributions import Normal, standard_normal_log_prob
 
@@ -19,11 +19,11 @@ class VAE(LatentVariableModel):
         super().__init__(config)
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)
 
-    def posterior(self, x: Batch) -> Normal:
+    def posterior(self, x: Inputs) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
 
     def elbo_terms(
-        self, x: Batch, q_z: Normal, decode: Decode | None = None
+        self, x: Inputs, q_z: Normal, decode: Decode | None = None
     ) -> dict[str, mx.array]:
         decode = decode or self.decode
         return {

@@ -114,27 +114,27 @@ def save_curves(
     _save(figure, path)
 
 
-def save_leaks(
+def save_conductances(
     path: Path,
     numbers: list[int],
-    leaks: list[float],
-    rising: list[float],
+    values: list[float],
+    isotonic: list[float],
     limit: float,
     chosen: int,
 ) -> None:
-    """The largest leak among so many clusters, what rises in it, the limit, and the number chosen.
+    """The largest conductance among so many clusters, its regression, the limit, and the choice.
 
-    A leak is the share of a cluster's neighbours that lie in the one most like it.
+    It is the share of a cluster's neighbours that lie in the one most like it.
     """
     figure = _figure(6, 3.8)
     axis = figure.subplots()
-    axis.plot(numbers, leaks, marker=".", lw=1.2, label="of the two most alike clusters")
-    axis.plot(numbers, rising, lw=1.2, ls="--", label="isotonic regression")
+    axis.plot(numbers, values, marker=".", lw=1.2, label="of the two most alike clusters")
+    axis.plot(numbers, isotonic, lw=1.2, ls="--", label="isotonic regression")
     axis.axhline(limit, color="black", lw=0.9, ls=":", label=f"limit, {limit:.1%}")
     axis.axvline(chosen, color="tab:green", lw=0.9, label=f"chosen, K = {chosen}")
     axis.set_xlabel("number of clusters")
     axis.set_ylabel("share of neighbours in the most alike cluster", fontsize=9)
-    axis.set_title("how much clusters leak into each other", fontsize=10)
+    axis.set_title("conductance between the two most alike clusters", fontsize=10)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)

@@ -209,7 +209,8 @@ class RunFolder:
         A `graph` or a `checksum` that is known is not found again. The checksum is of all images,
         also of those that are held out for early stopping.
         """
-        made_from = {"neighbours": config.neighbours, "descriptor": config.descriptor}
+        descriptor = "auto" if config.features else config.descriptor
+        made_from = {"neighbours": config.neighbours, "descriptor": descriptor}
         made_from["features"] = _to_share(config)["features"]
         checksum = crc32(np.asarray(images[:])) if checksum is None else checksum
         made_from |= {"images": len(images), "crc32": checksum}

@@ -44,16 +44,22 @@ def file_of(path: str | Path) -> dict[str, str]:
 
 
 def started(
-    dataset: Dataset, command: str, initial: dict[str, str] | None = None
+    dataset: Dataset,
+    command: str,
+    initial: dict[str, str] | None = None,
+    reasons: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """The record of a run on the training images `dataset` that `command` starts.
 
-    `initial` is what `file_of` says of the model file that it starts from, if there is one.
+    `initial` is what `file_of` says of the model file that it starts from, if there is one, and
+    `reasons` are those of what the images decided.
     """
     session = {"command": command, "epoch": 0, "step": 0, **environment()}
     record: dict[str, Any] = {"images": images_of(dataset), "sessions": [session]}
     if initial is not None:
         record["init"] = initial
+    if reasons:
+        record["decided"] = reasons
     return record
 
 
@@ -68,6 +74,9 @@ def resumed(
     initial = record.get("init")
     if isinstance(initial, dict) and all(isinstance(initial.get(k), str) for k in INITIAL):
         known["init"] = {name: initial[name] for name in INITIAL}
+    decided = record.get("decided")
+    if isinstance(decided, dict):
+        known["decided"] = {str(name): str(reason) for name, reason in decided.items()}
     return known
 
 

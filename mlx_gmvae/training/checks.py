@@ -6,10 +6,19 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..config import TrainConfig
 from ..errors import InputError
 
 REMEDY = "lower --lr or set --clip_grad; what was saved before is kept"
 MOST = 1e300  # a finite float, which whole numbers of JSON can exceed
+
+
+def require_resolved(config: TrainConfig) -> None:
+    """Raise InputError where the images have something left to decide, which `resolve` does."""
+    names = ("augment",) if config.features else ("descriptor", "augment")
+    for name in names:
+        if config.pair_weight and getattr(config, name) == "auto":
+            raise InputError(f"{name} is auto; resolve the configuration for the images first")
 
 
 def require_finite_losses(totals: mx.array, names: Sequence[str], when: str) -> None:

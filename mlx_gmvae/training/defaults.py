@@ -19,23 +19,36 @@ MOST_PASSES = 500
 MOST_PIXELS = 1 << 30
 
 
-def for_set_size(config: TrainConfig, train: Dataset, given: set[str]) -> TrainConfig:
-    """`config` with the default batch size and epochs, unless given, fitted to the set.
+def for_set_size(
+    config: TrainConfig, train: Dataset, given: set[str]
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Return `config` with the batch size and epochs for the set, unless given, and why.
 
     Epochs are never fewer than the configuration's own default.
     """
     values, num_images = config.to_dict(), len(train)
+    reasons = {}
     if "batchsize" not in given:
         largest = max(SMALLEST_BATCH, num_images // FEWEST_STEPS_PER_EPOCH)
         fitting = memory.fitting_batch(train.image_shape[:2])
         values["batchsize"] = min(config.batchsize, 2 ** int(math.log2(largest)), fitting)
+        if values["batchsize"] != config.batchsize:
+            why = f"{num_images:,} images, at least {FEWEST_STEPS_PER_EPOCH} steps an epoch"
+            if values["batchsize"] == fitting:
+                why = "larger batches of such images take too much memory"
+            reasons["batchsize"] = f"{values['batchsize']}: {why}"
     if "epochs" not in given:
         steps_per_epoch = max(1, num_images // values["batchsize"])
         pixels_per_epoch = num_images * math.prod(train.image_shape[:2])
         wanted = math.ceil(FEWEST_STEPS / steps_per_epoch)
         affordable = min(MOST_PASSES, MOST_PIXELS // pixels_per_epoch)
         values["epochs"] = max(config.epochs, min(wanted, affordable))
-    return TrainConfig.from_dict(values)
+        if values["epochs"] != config.epochs:
+            why = f"of {steps_per_epoch} steps, {FEWEST_STEPS:,} in all"
+            if wanted > affordable:
+                why = f"of {steps_per_epoch} steps, as many as time allows"
+            reasons["epochs"] = f"{values['epochs']}: {why}"
+    return TrainConfig.from_dict(values), reasons
 
 
 def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> TrainConfig:
@@ -74,7 +87,9 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         useless.append((set(PAIR_OPTIONS), "pair_weight 0"))
     elif not (issubclass(kind, MixtureModel) and kind.classifies(model)):
         why = "posterior bayes" if "posterior" in kind.options else f"model {model.model}"
-        useless.append(({"heads", "parts", "sample_weight"}, f"{why}, which has no classifier"))
+        useless.append(
+            ({"heads", "sub_clusters", "sample_weight"}, f"{why}, which has no classifier")
+        )
         values |= {"heads": 1, "sample_weight": 0.0}
         if config.balance == "auto":
             useless.append(({"balance"}, f"{why}, which has no classifier; use uniform"))
@@ -84,7 +99,8 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         useless.append(({"sample_weight", "augment"}, why))
         values |= {"sample_weight": 0.0}
     elif config.balance != "auto":
-        useless.append(({"parts"}, f"balance {config.balance}, which has no parts"))
+        why = f"balance {config.balance}, which has no sub-clusters"
+        useless.append(({"sub_clusters"}, why))
     if config.pair_balance == 0 and config.balance != "free":
         useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
     if config.neighbours == 0:

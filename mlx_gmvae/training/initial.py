@@ -20,7 +20,7 @@ def start_from(trainer: Trainer, other: LatentVariableModel) -> str:
         raise InputError("nothing of the model to start from fits this one; leave --init away")
     trainer.model.load_weights(list(fitting.items()), strict=False)
     patches = {name for name in own if ".patches." in name}
-    trainer.has_patches = bool(patches) and patches <= set(fitting)
+    trainer.has_codebook = bool(patches) and patches <= set(fitting)
     heads = trainer.objective.heads
     if heads is not None and {f"{OUT}.weight", f"{OUT}.bias"} <= set(fitting):
         heads.weight[0] = fitting[f"{OUT}.weight"]

@@ -8,51 +8,54 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import clip_grad_norm
 
+from ..clustering.objective import Weights
 from ..device import distributed
 from ..device.backend import choose_fusing
 from ..inputs import Batch
-from .loss import Objective
+from .objective import Loss
 from .optimizer import Adam
-from .schedule import Weights
 from .trained import Trained
 
-# (images, partners, weights of the terms, wish to stop) ->
-# losses (the total and its terms), the share of all processes that wish to stop.
-Step = Callable[[Batch, mx.array | None, Weights, mx.array], tuple[mx.array, mx.array]]
+# (batch, weights of the terms, whether this process is asked to stop) ->
+# losses (the total and its terms), the share of all processes that are asked to stop.
+Step = Callable[[Batch, Weights, mx.array], tuple[mx.array, mx.array]]
 
 
 def compile_step(
-    trained: Trained, objective: Objective, optimizer: Adam, clip_grad: float | None
+    trained: Trained,
+    loss: Loss,
+    optimizer: Adam,
+    clip_grad: float | None,
+    heads_compete: bool,
 ) -> tuple[Step, list[Any]]:
-    """A step of `optimizer` on `objective`, and the trees of arrays that it changes in place.
+    """Return a step of `optimizer` on `loss`, and the trees of arrays that it changes in place.
 
-    The gradients of all processes are averaged, and then clipped to the norm `clip_grad`.
+    The gradients of all processes are averaged, and then clipped to the norm `clip_grad`. While
+    heads compete, the model's classifier ends in the chosen one.
     """
     choose_fusing()
     # The generator's state must be captured too, or every step repeats the first's noise.
     captured = [trained.state, optimizer.state, mx.random.state]
-    loss_and_grad = nn.value_and_grad(trained, objective.losses)
+    loss_and_grad = nn.value_and_grad(trained, loss)
 
     @partial(mx.compile, inputs=captured, outputs=captured)
-    def step(
-        x: Batch, partners: mx.array | None, weights: Weights, wish: mx.array
-    ) -> tuple[mx.array, mx.array]:
-        (loss, terms), grads = loss_and_grad(x, partners, weights)
-        losses = mx.stack([loss, *terms.values()])
+    def step(batch: Batch, weights: Weights, stop_requested: mx.array) -> tuple[mx.array, mx.array]:
+        (total, terms), grads = loss_and_grad(batch, weights)
+        losses = mx.stack([total, *terms.values()])
         if distributed.size() > 1:
             # All in one exchange, whose price is rather its number than its size.
-            shared = {"gradients": grads, "losses": losses, "wishes": wish}
+            shared = {"gradients": grads, "losses": losses, "stop": stop_requested}
             shared["statistics"] = trained.running_statistics()
             shared = distributed.average(shared)
-            grads, losses, wish = (shared[k] for k in ("gradients", "losses", "wishes"))
+            grads, losses, stop_requested = (shared[k] for k in ("gradients", "losses", "stop"))
             # A model without any has an empty tree, which no exchange gives back.
             trained.update(shared.get("statistics", {}))
             trained.choose_heads()
         if clip_grad is not None:
             grads, _ = clip_grad_norm(grads, clip_grad)
         optimizer.update(trained, grads)
-        if objective.heads_compete:
+        if heads_compete:
             trained.use_chosen_head()
-        return losses, wish
+        return losses, stop_requested
 
     return step, captured

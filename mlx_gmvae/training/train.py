@@ -1,10 +1,11 @@
 """Training in Python: images in, the model trained in place, its history out."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..clustering.phases import Phase
 from ..config import ModelConfig, TrainConfig
 from ..data.given import as_array
 from ..data.images import as_uint8_images
@@ -12,9 +13,9 @@ from ..data.splits import Dataset
 from ..device.progress import silence
 from ..errors import InputError, naming
 from ..models.base import LatentVariableModel
-from ..report.words import epoch_line
-from .defaults import for_model, for_set_size
-from .trainer import Trainer
+from .callbacks import Callbacks, PrintEpochs, as_callbacks, fit
+from .resolve import Options, resolve
+from .trainer import OwnLoss, Trainer
 
 
 class History(list[dict[str, float]]):
@@ -40,8 +41,9 @@ def train(
     model: Checked | LatentVariableModel,
     images: Any,
     config: TrainConfig | None = None,
-    callback: Callable[[dict[str, float]], Any] | None = None,
+    callback: Callbacks = None,
     verbose: bool = True,
+    losses: Mapping[Phase, OwnLoss] | None = None,
     **fields: Any,
 ) -> History:
     """Train a model in place.
@@ -54,10 +56,12 @@ def train(
         Images (N, H, W) or (N, H, W, C) of the model's size, uint8 or floats in [0, 1].
     config : TrainConfig, optional
         By default that of `train.py` for so many images.
-    callback : callable, optional
-        Called with each epoch's record; training ends early if it returns True.
+    callback : callable or Callback, or a list of them, optional
+        A function is called with each epoch's record; training ends early if it returns True.
     verbose : bool
         Whether to print a line per epoch.
+    losses : dict, optional
+        Losses of your own by phase: functions of the objective, a batch and weights.
     **fields
         Fields of `TrainConfig`, as `epochs=1`; they replace those of `config`.
 
@@ -83,31 +87,23 @@ def train(
         )
     if not len(images):
         raise InputError("there are no images")
-    if callback is not None and not callable(callback):
-        raise InputError(f"callback is {callback!r}; it must be a function or None")
+    callbacks = ([PrintEpochs()] if verbose else []) + as_callbacks(callback)
     with naming({}), silence(not verbose):
-        trainer = Trainer(network, images, _complete(config, fields, images, network.config))
+        training = _resolved(config, fields, images, network.config)
+        trainer = Trainer(network, images, training, losses=losses)
         if not isinstance(model, LatentVariableModel):  # what is known is of other weights
             model.data, model.metrics, model.training = {}, {}, trainer.config.to_dict()
         try:
-            for record in trainer.run():
-                if verbose:
-                    print(epoch_line(record, trainer.seconds_left), flush=True)
-                if callback is not None and callback(dict(record)):
-                    break
+            fit(trainer, callbacks)
         finally:
             network.eval()
     return History(trainer.history)
 
 
-def _complete(
+def _resolved(
     config: TrainConfig | None, fields: dict[str, Any], images: np.ndarray, model: ModelConfig
 ) -> TrainConfig:
-    """`config` with `fields` in it, and with what fits the images unless there is one."""
+    """`config` with `fields` in it, and with what the images decide."""
     if not isinstance(config, TrainConfig | None):
         raise InputError(f"config is a {type(config).__name__}; give a TrainConfig")
-    complete = TrainConfig.from_dict((config.to_dict() if config else {}) | fields)
-    if config is None:
-        data = Dataset("images", images, None, np.arange(len(images)))
-        complete = for_set_size(complete, data, set(fields))
-    return for_model(complete, model, set(fields))
+    return resolve(Options(model, fields, base=config), Dataset.of(images)).training

@@ -8,20 +8,22 @@ from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.heads import Heads
-from ..clustering.parts import Parts
+from ..clustering.sub_clusters import SubClusters
 from ..models.base import LatentVariableModel
 
 
 class Trained(nn.Module):
-    """Everything that is trained: the model and, beside it, heads that compete and parts."""
+    """Everything that is trained: the model and, beside it, heads that compete and sub-clusters."""
 
-    def __init__(self, model: LatentVariableModel, heads: Heads | None, parts: Parts | None):
+    def __init__(
+        self, model: LatentVariableModel, heads: Heads | None, sub_clusters: SubClusters | None
+    ):
         super().__init__()
         self.model = model
         if heads is not None:
             self.heads = heads
-        if parts is not None:
-            self.parts = parts
+        if sub_clusters is not None:
+            self.sub_clusters = sub_clusters
 
     def running_statistics(self) -> dict[str, Any]:
         """Floating-point arrays that steps change but gradients do not, as a tree."""
@@ -32,7 +34,7 @@ class Trained(nn.Module):
 
     def choose_heads(self) -> None:
         """Choose by the running losses, when those are of all processes."""
-        for name in ("heads", "parts"):
+        for name in ("heads", "sub_clusters"):
             if name in self:
                 self[name].choose()
 

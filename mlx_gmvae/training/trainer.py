@@ -8,8 +8,8 @@ the same device.
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from itertools import tee
 from typing import Any
 
@@ -17,11 +17,21 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..clustering.choices import fitted
+from ..clustering.merge import Merge
 from ..clustering.neighbours import draw_partners, neighbour_graph
-from ..clustering.objective import is_time_to_group
+from ..clustering.objective import Terms, Weights
+from ..clustering.phases import (
+    Merged,
+    Phase,
+    distillation_window,
+    is_time_to_freeze,
+    is_time_to_merge,
+    phase_of,
+)
 from ..clustering.prepare import prepare_classifier
+from ..clustering.sub_clusters import merge_sub_clusters
 from ..config import TrainConfig
+from ..config.record import require_choice
 from ..data.batches import over_batches
 from ..data.feed import Feed
 from ..data.images import Featured
@@ -30,7 +40,7 @@ from ..device.flight import InFlight
 from ..device.progress import progress
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
-from ..inputs import Batch, Inputs
+from ..inputs import Batch, WithFeatures
 from ..models.base import LatentVariableModel, MixtureModel
 from ..report.words import duration
 from .checks import (
@@ -38,24 +48,28 @@ from .checks import (
     require_finite_state,
     require_like,
     require_progress,
+    require_resolved,
 )
 from .division import divide, training_part
-from .loss import Objective
+from .objective import Objective
 from .optimizer import Adam
 from .schedule import learning_rate, step_weights
 from .step import Step, compile_step
 from .trained import Trained
 
+# A loss of one's own: of the objective, whose `loss` it replaces in a phase, a batch and weights.
+OwnLoss = Callable[[Objective, Batch, Weights], tuple[mx.array, Terms]]
 RECENT_EPOCHS = 3  # by which the time to come is estimated
-SETTLED = 0.6  # of the epochs, after which the best head is chosen for good
 
 
 class Trainer:
-    """Adam on the weighted negative ELBO of `model` over uint8 images (N, H, W, C).
+    """Adam on the loss of each phase, of `model` over uint8 images (N, H, W, C).
 
-    `epoch` counts finished epochs, `step` the steps done in the current one; `history` has a
-    record per finished epoch: means over its batches in nats per example, images per second,
-    and seconds. All that can be refused is refused at once, before time is spent on neighbours.
+    `config` is one that `resolve` returned: the images have no "auto" to decide. `losses` replace
+    those of some phases. `epoch` counts finished epochs, `step` the steps done in the current one,
+    `merged` says what came of the sub-clusters; `history` has a record per finished epoch: means
+    over its batches in nats per example, images per second, and seconds. All that can be refused is
+    refused at once, before time is spent on neighbours.
     """
 
     def __init__(
@@ -64,6 +78,7 @@ class Trainer:
         images: np.ndarray | Featured,
         config: TrainConfig,
         neighbours: np.ndarray | None = None,
+        losses: Mapping[Phase, OwnLoss] | None = None,
     ):
         forks.require_usable()
         self.model = model
@@ -71,7 +86,8 @@ class Trainer:
         self.rows, self.validation_rows = divide(len(images), config)
         # What is learned before the first step is learned from these alone.
         self.training_images = training_part(images, config)
-        self.config = fitted(config, self.training_images) if config.pair_weight else config
+        require_resolved(config)
+        self.config = config
         self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
             raise InputError(
@@ -84,21 +100,22 @@ class Trainer:
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.objective = Objective(model, self.config, len(self.rows))
-        self.config = self.objective.config
+        for phase, loss in (losses or {}).items():
+            require_choice("phase", phase, self.objective.loss)
+            self.objective.loss[phase] = partial(loss, self.objective)
         if neighbours is not None:
             self.neighbours = neighbours
-        self.trained = Trained(model, self.objective.heads, self.objective.parts)
+        self.trained = Trained(model, self.objective.heads, self.objective.sub_clusters)
         self.optimizer = Adam(config.lr)
         self.optimizer.init(self.trained.trainable_parameters())
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
+        self.merged: Merged | None = None
+        self.compiled: dict[Phase, tuple[Step, list[Any]]] = {}  # traced when a phase begins
         self.history: list[dict[str, float]] = []
-        self.has_patches = False  # of another model, so that none need be learned
-        self.trained.eval()  # only to learn the names: batch statistics must not see this image
-        first, partner = next(self.batches(iter([(np.arange(1), np.arange(1))])))
-        _, terms = self.objective.losses(first, partner, step_weights(config, 0))
-        self.term_names = tuple(terms)
+        self.has_codebook = False  # of another model, so that none need be learned
+        self.term_names = self._term_names()
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
         self.random_keys = distributed.random_keys()
@@ -119,23 +136,25 @@ class Trainer:
         images = self.images.images if isinstance(self.images, Featured) else self.images
         return Feed(images if isinstance(images, np.ndarray) else images[:])
 
-    def batches(
-        self, rows: Iterator[tuple[np.ndarray, ...]]
-    ) -> Iterator[tuple[Batch, mx.array | None]]:
-        """For each tuple of rows, of images and of partners if there are pairs, what a step takes.
+    @property
+    def phase(self) -> Phase:
+        """The phase of the current epoch, which says what loss is minimised."""
+        objective = self.objective
+        has_sub_clusters = objective.sub_clusters is not None
+        return phase_of(objective.pairs is not None, has_sub_clusters, self.merged)
 
-        Of the partners that is what q(y|x) sees: pixels or features.
-        """
+    def batches(self, rows: Iterator[tuple[np.ndarray, ...]]) -> Iterator[Batch]:
+        """Yield a batch for each tuple of rows: of images and, if there are pairs, of partners."""
         if not isinstance(self.images, Featured):
-            for x, *others in self.feed.batches(rows):
-                yield x, others[0] if others else None
+            for each in self.feed.batches(rows):
+                yield Batch(*each)
             return
         features = self.images.features
         here, there = tee(rows)
         pixels = self.feed.batches(each[:1] for each in here)
         for (x,), (own, *partners) in zip(pixels, there, strict=True):
             of_partners = mx.array(features[partners[0]]) if partners else None
-            yield Inputs(x, mx.array(features[own])), of_partners
+            yield Batch(WithFeatures(x, mx.array(features[own])), of_partners)
 
     @property
     def is_done(self) -> bool:
@@ -162,14 +181,15 @@ class Trainer:
         again. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
         forks.require_usable()
-        if self.epoch == self.step == 0 and not self.has_patches:
+        if self.epoch == self.step == 0 and not self.has_codebook:
             prepare_classifier(self.model, self.training_images)
         while not self.is_done:
-            self._put_parts_together()
-            step, captured = self.compiled_step
+            if self.phase == "overcluster" and is_time_to_merge(self.config, self.epoch):
+                self._merge()
+            step, captured = self.compiled_step()
             self.trained.train()
-            if self.epoch >= SETTLED * self.config.epochs and "heads" in self.trained:
-                self.trained.heads.settle()
+            if "heads" in self.trained and is_time_to_freeze(self.config, self.epoch):
+                self.trained.heads.freeze_choice()
             order, partners = self._order()
             in_flight, is_alone = InFlight(), distributed.size() == 1
             started = time.perf_counter() - self.seconds
@@ -178,15 +198,15 @@ class Trainer:
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
                 postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip
-                for x, others in self.batches(self._rows(order, partners)):
+                for batch in self.batches(self._rows(order, partners)):
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
-                    weights = step_weights(self.config, self._epochs_done(), self.objective.lesson)
-                    wish = mx.array(float(not is_alone and should_stop()))
-                    losses, wishes = step(x, others, weights, wish)
+                    weights = step_weights(self.config, self._epochs_done(), self.merged)
+                    stop_requested = mx.array(float(not is_alone and should_stop()))
+                    losses, stop_requested = step(batch, weights, stop_requested)
                     self.totals = self.totals + losses
-                    finished = in_flight.start((wishes, self.totals), captured)
+                    finished = in_flight.start((stop_requested, self.totals), captured)
                     self.step += 1
                     if finished is not None:
                         require_finite_losses(finished[1], self.term_names, self._when())
@@ -195,7 +215,7 @@ class Trainer:
                     if after_step is not None:
                         after_step()
                         started = time.perf_counter() - self.seconds  # saving is no training
-                    # What another process wishes has come with its gradients.
+                    # What another process was asked has come with its gradients.
                     if should_stop() if is_alone else finished is not None and finished[0].item():
                         in_flight.finish()
                         self.collect_random_keys()
@@ -214,20 +234,47 @@ class Trainer:
         recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
 
-    @cached_property
     def compiled_step(self) -> tuple[Step, list[Any]]:
-        """A step and the arrays that it changes; traced anew when it is deleted."""
-        return compile_step(self.trained, self.objective, self.optimizer, self.config.clip_grad)
+        """Return the step of the current phase and the arrays that it changes."""
+        phase = self.phase
+        if phase not in self.compiled:
+            loss, clip_grad = self.objective.loss[phase], self.config.clip_grad
+            compete = phase != "distil"  # where the classifier's own last layer is trained
+            self.compiled[phase] = compile_step(
+                self.trained, loss, self.optimizer, clip_grad, compete
+            )
+        return self.compiled[phase]
 
-    def _put_parts_together(self) -> None:
-        """When it is time: from then on they teach, unless they say what the best head says."""
-        is_due = is_time_to_group(self.config, self.epoch) and self.objective.has_parts_to_group
-        if is_due and self.neighbours is not None:
-            self.trained.eval()
-            self.objective.put_parts_together(self.training_images, self.neighbours, self.epoch)
-            if not self.objective.heads_compete:
-                self.trained.give_moments(self.optimizer)
-            self.__dict__.pop("compiled_step", None)  # which was traced for the stage before
+    def _term_names(self) -> tuple[str, ...]:
+        """The names of the terms in the current phase, without a step."""
+        self.trained.eval()  # batch statistics must not see this image
+        rows = np.arange(1)
+        batch = next(self.batches(iter([(rows, rows)])))
+        _, terms = self.objective.loss[self.phase](batch, step_weights(self.config, 0))
+        return tuple(terms)
+
+    def _merge(self) -> None:
+        """Merge the sub-clusters; from now on they teach q(y|x), unless the two agree."""
+        sub_clusters = self.objective.sub_clusters
+        if sub_clusters is None or self.neighbours is None:
+            return
+        assert isinstance(self.model, MixtureModel)
+        self.trained.eval()
+        merge = merge_sub_clusters(self.model, sub_clusters, self.training_images, self.neighbours)
+        merge = Merge(*map(distributed.from_first, merge))
+        sub_clusters.take(merge)
+        self._begin(Merged(merge.outcome, distillation_window(self.config, self.epoch)))
+        self.totals = mx.zeros(1 + len(self.term_names))
+        if self.phase == "distil":
+            self.trained.give_moments(self.optimizer)
+
+    def _begin(self, merged: Merged | None) -> None:
+        """Begin the phase after a merge, also that of a restored state."""
+        self.merged = merged
+        if merged is not None and merged.outcome == "agreed" and "heads" in self.trained:
+            self.trained.heads.freeze_choice()  # which the sub-clusters confirm
+        with preserved_random_state():
+            self.term_names = self._term_names()
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch
@@ -304,8 +351,8 @@ class Trainer:
         arrays["totals"] = self.totals
         # Of all processes, and so collected while all are here; alone, as it is now.
         arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
-        progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
-        progress |= {"has_patches": self.has_patches}
+        progress: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        progress |= {"has_codebook": self.has_codebook, "merged": self.merged}
         return arrays, progress | {"history": self.history}
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
@@ -313,23 +360,37 @@ class Trainer:
 
         Raises ValueError or KeyError if it is not that.
         """
+        arrays, progress = from_0_2(arrays, progress)
         require_like(arrays, self.state()[0])
         require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
-        for heads in (self.objective.heads, self.objective.parts):
+        for heads in (self.objective.heads, self.objective.sub_clusters):
             if heads is not None:
                 heads.require_choice()
         # In place, since the compiled step holds this very dictionary.
         self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
         self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
-        self.objective.follow_parts()
-        self.__dict__.pop("compiled_step", None)
+        self.compiled.clear()
         self.totals = arrays["totals"]
         distributed.set_random_keys(arrays["random_key"])
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.seconds, self.history = progress["seconds"], list(progress["history"])
-        self.has_patches = progress.get("has_patches") is True  # the first version does not say
+        self.has_codebook = progress.get("has_codebook") is True  # 0.1 does not say
+        self._begin(Merged.from_json(progress.get("merged")))
+
+
+def from_0_2(
+    arrays: dict[str, mx.array], progress: dict[str, Any]
+) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """Return a state as it is saved now, from one that version 0.2 saved or from one of now."""
+    known = {n.replace(".parts.", ".sub_clusters."): value for n, value in arrays.items()}
+    progress = {"has_codebook": progress.get("has_patches"), **progress}
+    stage = known.pop("trained.sub_clusters.stage", None)
+    window = known.pop("trained.sub_clusters.lesson", None)
+    if stage is not None and window is not None and 1 <= (number := int(np.array(stage))) <= 3:
+        progress["merged"] = (("agreed", "distil", "doubted")[number - 1], window.tolist())
+    return known, progress
 
 
 def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:

@@ -1,7 +1,7 @@
-"""How many clusters there are: parts alone are trained, and joined as long as they leak.
+"""Selecting K: sub-clusters alone are trained, and merged while they share their neighbours.
 
-Two parts of one class share many neighbours, two classes few. So parts are joined, the two that
-leak most into each other first, and the number is where the leaks become small.
+Two sub-clusters of one class share many neighbours, two classes few. So sub-clusters are merged,
+those of the highest conductance first, and K is the largest number of clusters where it is low.
 """
 
 import math
@@ -15,11 +15,11 @@ import mlx.nn as nn
 import numpy as np
 from tqdm import tqdm
 
-from ..clustering.choices import fitted
+from ..clustering.merge import conductance_by_number
 from ..clustering.neighbours import draw_partners, neighbour_graph
-from ..clustering.objective import PairObjective
-from ..clustering.parts import Parts, leaks_by_number, part_links
+from ..clustering.objective import PairObjective, Weights
 from ..clustering.prepare import prepare_classifier
+from ..clustering.sub_clusters import SubClusters, affinities
 from ..config import ModelConfig, TrainConfig
 from ..data.batches import as_inputs
 from ..data.images import Examples
@@ -28,13 +28,14 @@ from ..device.progress import progress
 from ..errors import InputError
 from ..models import MixtureModel, build_model, kind_of
 from ..report.words import duration
+from .checks import require_resolved
 from .optimizer import Adam
 from .schedule import half_cosine
 
-PARTS = 50
-COPIES = 8  # of the parts, whose leaks are averaged
-IMAGES_PER_PART = 20  # at least
-SMALL_LEAK = 0.085  # of the neighbours of the smaller of two clusters
+SUB_CLUSTERS = 50
+COPIES = 8  # of the over-clustering head, whose curves are averaged
+IMAGES_PER_SUB_CLUSTER = 20  # at least
+LOW_CONDUCTANCE = 0.085  # of the neighbours of the smaller of two clusters
 STEPS, FEWEST_EPOCHS = 800, 3
 FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
 FASTEST = 4  # times the learning rate, which makes up for that
@@ -42,48 +43,49 @@ WARM_UP, TIMED = 2, 5  # steps: the first are traced and compiled
 LINES = 10  # that say how far it is
 
 
-class Number(NamedTuple):
-    """The number of clusters that was found, and the largest leak among each number (curve)."""
+class SelectedK(NamedTuple):
+    """The number of clusters that was found, and the largest conductance of each number."""
 
     clusters: int
-    leaks: dict[int, float]
+    conductances: dict[int, float]
 
     def describe(self) -> str:
         """A line on how sure it is."""
         if self.clusters == 1:
             return (
-                f"K = 1: even of two clusters the smaller shares {self.leaks[2]:.1%} of its "
+                f"K = 1: even of two clusters the smaller shares {self.conductances[2]:.1%} of its "
                 "neighbours with the other; give --K if there are to be more"
             )
-        last = self.leaks.get(self.clusters, 0.0)
+        last = self.conductances.get(self.clusters, 0.0)
         line = f"K = {self.clusters}: of {self.clusters} clusters "
         line += f"the two most alike share {last:.1%} of the neighbours of the smaller one"
-        if self.clusters + 1 in self.leaks:
-            line += f", of {self.clusters + 1} clusters {self.leaks[self.clusters + 1]:.1%}"
+        more = self.clusters + 1
+        if more in self.conductances:
+            line += f", of {more} clusters {self.conductances[more]:.1%}"
         return line
 
 
-def number_of_clusters(
+def select_k(
     config: ModelConfig,
     training: TrainConfig,
     images: Examples,
     graph: np.ndarray | None = None,
     say: Callable[[str], None] | None = None,
-) -> tuple[Number, np.ndarray]:
-    """The number of clusters in uint8 images (N, H, W, C), and their neighbours (N, k).
+) -> tuple[SelectedK, np.ndarray]:
+    """Select the number of clusters in uint8 images (N, H, W, C); return their neighbours too.
 
     A `graph` of neighbours that is known is not built again. No labels. `say` is called with lines
     on how long it takes, how far it is and what was found. Raises InputError if there are too few
     images to tell, or for a model whose components are not learned from pairs.
     """
-    require_findable(config, training)
+    require_selectable(config, training)
     say = say or (lambda line: None)
-    num = min(PARTS, len(images) // IMAGES_PER_PART)
+    num = min(SUB_CLUSTERS, len(images) // IMAGES_PER_SUB_CLUSTER)
     if num < 3:
         raise InputError(
             f"{len(images)} images are too few to find a number of clusters; give K itself"
         )
-    training = fitted(training, images)
+    require_resolved(training)
     steps = steps_to_find(len(images), training)
     say(f"finding the number of clusters: {steps:,} steps before the training")
     if graph is None:
@@ -92,20 +94,21 @@ def number_of_clusters(
     model = build_model(ModelConfig.from_dict(config.to_dict() | {"K": 2}))
     assert isinstance(model, MixtureModel)
     prepare_classifier(model, images)
-    parts = Parts(model.classifier.out, num, COPIES)
-    _train(model, parts, training, images, graph, say)
-    curves = [leaks_by_number(links) for links in part_links(model, parts, images, graph)]
-    leaks = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
-    number = Number(chosen_number(leaks), leaks)
-    say(number.describe())
-    return number, graph
+    sub_clusters = SubClusters(model.classifier.out, num, COPIES)
+    _train(model, sub_clusters, training, images, graph, say)
+    found = affinities(model, sub_clusters, images, graph)
+    curves = [conductance_by_number(each) for each in found]
+    mean = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
+    selected = SelectedK(largest_apart(mean), mean)
+    say(selected.describe())
+    return selected, graph
 
 
-def require_findable(config: ModelConfig, training: TrainConfig) -> None:
+def require_selectable(config: ModelConfig, training: TrainConfig) -> None:
     """Raise InputError for a model whose components are not learned from pairs by a classifier."""
     kind = kind_of(config)
-    is_parted = issubclass(kind, MixtureModel) and kind.classifies(config)
-    if not (is_parted and training.pair_weight):
+    has_classifier = issubclass(kind, MixtureModel) and kind.classifies(config)
+    if not (has_classifier and training.pair_weight):
         raise InputError(
             "a number of components can be found for a gmvae with a classifier and neighbour "
             "pairs; give K itself"
@@ -119,23 +122,24 @@ def steps_to_find(num_images: int, training: TrainConfig) -> int:
     return max(min(STEPS, few), FEWEST_EPOCHS * epoch)
 
 
-def chosen_number(leaks: dict[int, float]) -> int:
-    """The largest number of clusters of which no two leak much into each other."""
-    small = [number for number, leak in rising(leaks).items() if leak < SMALL_LEAK]
-    return max(small, default=1)
+def largest_apart(conductances: dict[int, float]) -> int:
+    """Return the largest number of clusters whose largest conductance is low."""
+    low = [k for k, value in isotonic(conductances).items() if value < LOW_CONDUCTANCE]
+    return max(low, default=1)
 
 
-def rising(leaks: dict[int, float]) -> dict[int, float]:
-    """The isotonic regression of leaks by number, by which they are judged.
+def isotonic(conductances: dict[int, float]) -> dict[int, float]:
+    """Return the isotonic regression of conductances by number, by which they are judged.
 
-    But for chance, leaks rise with the number. A single one that is high or low for its place would
-    decide otherwise, where classes are not clear-cut and leaks are about as small over many
+    But for chance, they rise with the number. A single one that is high or low for its place would
+    decide otherwise, where classes are not clear-cut and conductances are about the same over many
     numbers.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    numbers = sorted(leaks)
-    values = IsotonicRegression().fit_transform(numbers, [leaks[number] for number in numbers])
+    numbers = sorted(conductances)
+    found = [conductances[number] for number in numbers]
+    values = IsotonicRegression().fit_transform(numbers, found)
     return dict(zip(numbers, map(float, values), strict=True))
 
 
@@ -162,35 +166,38 @@ class _Pace:
 
 
 class _Network(nn.Module):
-    """What is trained: the network of q(y|x) and the parts in the place of its last layer."""
+    """What is trained: the network of q(y|x), with sub-clusters in place of its last layer."""
 
-    def __init__(self, classifier: nn.Module, parts: Parts):
+    def __init__(self, classifier: nn.Module, sub_clusters: SubClusters):
         super().__init__()
         self.classifier = classifier
-        self.parts = parts
+        self.sub_clusters = sub_clusters
 
 
 def _train(
     model: MixtureModel,
-    parts: Parts,
+    sub_clusters: SubClusters,
     config: TrainConfig,
     images: Examples,
     graph: np.ndarray,
     say: Callable[[str], None],
 ) -> None:
-    """Pairs of images and their neighbours, by the pair objective of the parts alone."""
-    objective = PairObjective(model, "auto", config.augment, parts=parts)
-    weight = mx.array(config.pair_balance)
-    network = _Network(model.classifier, parts)
+    """Pairs of images and their neighbours, by the pair loss of the sub-clusters alone."""
+    objective = PairObjective(model, "auto", config.augment, sub_clusters=sub_clusters)
+    weights = Weights(mx.array(0.0), mx.array(config.pair_balance), mx.array(1.0))
+    network = _Network(model.classifier, sub_clusters)
     optimizer = Adam(config.lr)
     optimizer.init(network.trainable_parameters())
     choose_fusing()
     captured: list[Any] = [network.state, optimizer.state, mx.random.state]
 
+    def pair_loss(x: mx.array, partners: mx.array) -> mx.array:
+        pairs = objective.augmented("overcluster", mx.concatenate([x, partners]))
+        return objective.sub_cluster_loss(pairs, weights)
+
     @partial(mx.compile, inputs=captured, outputs=captured)
     def step(x: mx.array, partners: mx.array) -> mx.array:
-        loss_and_grad = nn.value_and_grad(network, objective.part_loss)
-        loss, grads = loss_and_grad(x, partners, weight)
+        loss, grads = nn.value_and_grad(network, pair_loss)(x, partners)
         optimizer.update(network, grads)
         return loss
 

@@ -1,0 +1,140 @@
+"""What train.py does while a model trains: lines, pictures, checkpoints, TensorBoard."""
+
+import time
+
+from ..device import distributed
+from ..device.randomness import random_rows
+from ..evaluation.scores import reconstruct, sample_rows
+from ..models import MixtureModel
+from ..report.progress import save_progress
+from ..report.tensorboard import SummaryWriter
+from ..training.callbacks import Callback, PrintEpochs
+from ..training.trainer import Trainer
+from .announce import merge_line, step_line
+from .script import emit
+from .start import Run
+
+SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
+STEPS_BETWEEN_VOTES = 16
+PICTURES_PER_RUN = 10
+PICTURED_IMAGES = 64
+SAMPLES_PER_COMPONENT = 10
+
+
+def callbacks_of(run: Run, save_every: int | None, log_every: int | None) -> list[Callback]:
+    """Return the callbacks of a run; only the first process prints and writes."""
+    checkpoint = Checkpoint(run)
+    if not distributed.is_first():
+        return [checkpoint]
+    every = save_every or max(1, run.trainer.config.epochs // PICTURES_PER_RUN)
+    steps = [PrintSteps(log_every)] if log_every else []
+    return [*steps, PrintMerge(run.trainer), PrintEpochs(), LogJson(), *tensorboard(run),
+            Pictures(run, every), checkpoint]  # fmt: skip
+
+
+class PrintSteps(Callback):
+    """A line every so many steps."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def on_step(self, trainer: Trainer) -> None:
+        if trainer.step % self.every == 0:
+            print(step_line(trainer), flush=True)
+
+
+class PrintMerge(Callback):
+    """A line when the sub-clusters have been merged."""
+
+    def __init__(self, trainer: Trainer):
+        self.before = merge_line(trainer)
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
+        line = merge_line(trainer)
+        if line != self.before:
+            print(line)
+            self.before = line
+
+
+class LogJson(Callback):
+    """A line of JSON per epoch, with --json."""
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
+        emit("epoch", record)
+
+
+class TensorBoard(Callback):
+    """Scalars of each epoch."""
+
+    def __init__(self, writer: SummaryWriter):
+        self.writer = writer
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
+        self.writer.scalars(record, trainer.epoch)
+
+    def on_end(self, trainer: Trainer) -> None:
+        self.writer.close()
+
+
+def tensorboard(run: Run) -> list[Callback]:
+    return [TensorBoard(run.summary)] if run.summary else []
+
+
+class Pictures(Callback):
+    """Reconstructions of random test images, always the same, and samples, every few epochs."""
+
+    def __init__(self, run: Run, every: int):
+        self.run = run
+        self.every = every
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
+        if not (trainer.is_done or trainer.epoch % self.every == 0):
+            return
+        model, images = trainer.model, self.run.splits.test.images
+        originals = images[random_rows(len(images), PICTURED_IMAGES)]
+        model.eval()
+        rows = sample_rows(model, SAMPLES_PER_COMPONENT)
+        pictures = save_progress(
+            self.run.folder.path, trainer.epoch, originals, reconstruct(model, originals), rows,
+            SAMPLES_PER_COMPONENT, in_clusters=isinstance(model, MixtureModel),
+        )  # fmt: skip
+        if self.run.summary:
+            self.run.summary.pictures(pictures, trainer.epoch)
+
+
+class Checkpoint(Callback):
+    """The model and the state that --resume reads: every 20 seconds and at the end.
+
+    Also the weights of the best epoch, and the model after each iteration of mutual learning.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.saved = time.monotonic()
+
+    def on_step(self, trainer: Trainer) -> None:
+        # Several processes must agree, which costs an exchange: they ask now and then.
+        done = trainer.epoch * trainer.steps_per_epoch + trainer.step
+        may_ask = distributed.size() == 1 or done % STEPS_BETWEEN_VOTES == 0
+        is_due = time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES
+        if may_ask and distributed.any_of(is_due):
+            trainer.collect_random_keys()
+            self._save()
+            self.saved = time.monotonic()
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
+        if not distributed.is_first():
+            return
+        config, folder = trainer.config, self.run.folder
+        if config.early_stopping and trainer.epoch == trainer.best_epoch:
+            folder.save_best(trainer.model)
+        if config.mutual_iterations is not None and trainer.epoch in config.refits:
+            iteration = config.refits.index(trainer.epoch)
+            folder.save_iteration(iteration, trainer.model, self.run.source, config)
+
+    def on_end(self, trainer: Trainer) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        if distributed.is_first():
+            self.run.save()
