@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae.data.source import Source  # noqa: E402
+from mlx_gmvae.data.dataset_spec import DatasetSpec  # noqa: E402
 from mlx_gmvae.data.splits import Splits  # noqa: E402
 from mlx_gmvae.device.randomness import random_rows  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_model  # noqa: E402
@@ -42,7 +42,7 @@ def main() -> None:
     results, judge = {}, None
     for path in args.models:
         loaded = load_model(path)
-        source = Source.from_dict(loaded.data, path)
+        source = DatasetSpec.from_dict(loaded.data, path)
         splits = source.load(str(args.data_dir), loaded.model.config.image_size)
         judge = judge or trained_judge(splits)
         mx.random.seed(0)

@@ -28,11 +28,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae.data.source import Source  # noqa: E402
+from mlx_gmvae.data.dataset_spec import DatasetSpec  # noqa: E402
 from mlx_gmvae.data.splits import Dataset  # noqa: E402
-from mlx_gmvae.evaluation.assignments import Assignments  # noqa: E402
 from mlx_gmvae.evaluation.scores import generative_scores, responsibilities  # noqa: E402
 from mlx_gmvae.models import LatentVariableModel, MixtureModel  # noqa: E402
+from mlx_gmvae.report.assignments import Assignments  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_info, load_model, save_model  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
@@ -106,7 +106,7 @@ def store(name: str, data_dir: Path, workdir: Path) -> None:
     """The trained model with 16 bits a weight, and what it says about itself."""
     run = workdir / name
     loaded = load_model(run / "model.npz")
-    source = Source.from_dict(loaded.data, run)
+    source = DatasetSpec.from_dict(loaded.data, run)
     test = source.load(str(data_dir), loaded.model.config.image_size).test
     before = measured(loaded.model, test)
     rounded = [(key, value.astype(mx.float16)) for key, value in loaded.model.arrays().items()]

@@ -13,7 +13,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     5,000 samples in all, equally from each component; a component's class is the one of the
     images assigned to it most often.
     """
-    from mlx_gmvae.data.source import Source
+    from mlx_gmvae.data.dataset_spec import DatasetSpec
     from mlx_gmvae.evaluation.metrics import confusion
     from mlx_gmvae.evaluation.scores import responsibilities
     from mlx_gmvae.models import MixtureModel
@@ -22,7 +22,7 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
     import mlx.core as mx
 
     loaded = load_model(model_path)
-    source, config = Source.from_dict(loaded.data, model_path), loaded.model.config
+    source, config = DatasetSpec.from_dict(loaded.data, model_path), loaded.model.config
     test = source.load(str(data_dir), config.image_size).test
     assert isinstance(loaded.model, MixtureModel) and test.labels is not None
     clusters = responsibilities(loaded.model, test.images).argmax(axis=1)
@@ -47,13 +47,13 @@ def judge_of(data: str, image_size: tuple[int, int], data_dir: Path):  # type: i
     `data` says as JSON where they come from. On MNIST it is right for 98.5 % of the
     test images.
     """
-    from mlx_gmvae.data.source import Source
+    from mlx_gmvae.data.dataset_spec import DatasetSpec
 
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
 
-    source = Source.from_dict(json.loads(data), "the model")
+    source = DatasetSpec.from_dict(json.loads(data), "the model")
     train = source.load(str(data_dir), image_size).train
     judge = make_pipeline(PCA(50, random_state=0), SVC(C=10, cache_size=1000))
     return judge.fit(train.images.reshape(len(train), -1) / 255, train.labels)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from mlx_gmvae.data import store
-from mlx_gmvae.data.store import Content, DownloadError, Published, Store
+from mlx_gmvae.data import downloads as store_module
+from mlx_gmvae.data.downloads import Content, DownloadError, Downloads, Published
 
 CONTENT = random.Random(0).randbytes(300_000)
 NAME = "set.bin"
@@ -132,13 +132,13 @@ def download(mirrors: tuple[str, ...], folder: Path) -> bytes:
     """What a published set at these mirrors holds, when it has come."""
     digests = {NAME: hashlib.sha256(CONTENT).hexdigest()}
     entry = Published(mirrors, digests, lambda _: Content((None, None)))  # type: ignore[arg-type]
-    _, content = Store("set", entry, folder).content(NAME)
+    _, content = Downloads("set", entry, folder).content(NAME)
     return content
 
 
 def quickly() -> Any:
     """With less patience than in use, or this would take minutes."""
-    return patch.multiple(store, TIMEOUT_SECONDS=SECONDS, PATIENCE_SECONDS=SECONDS,
+    return patch.multiple(store_module, TIMEOUT_SECONDS=SECONDS, PATIENCE_SECONDS=SECONDS,
                           SLOWEST=10_000)  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mlx_gmvae.device.files import PREFIX  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_arrays, load_model  # noqa: E402
+from mlx_gmvae.system.files import PREFIX  # noqa: E402
 
 import numpy as np  # noqa: E402
 from soak_runs import Row, row  # noqa: E402

@@ -19,19 +19,19 @@ from mlx_gmvae.cli.options import _read_config
 from mlx_gmvae.clustering.features import load_features
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import published
+from mlx_gmvae.data.dataset_spec import DatasetSpec
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode, in_threads, read_header
-from mlx_gmvae.data.folder import Wanted, load_image_folder
+from mlx_gmvae.data.downloads import Downloads, sha256
 from mlx_gmvae.data.idx import read_idx
+from mlx_gmvae.data.image_folder import Wanted, load_image_folder
 from mlx_gmvae.data.published import CIFAR_FOLDER, CIFAR_TRAIN
-from mlx_gmvae.data.source import Source
 from mlx_gmvae.data.splits import Splits, hold_out, make_dataset
-from mlx_gmvae.data.store import Store, sha256
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import save_model
-from mlx_gmvae.runs.folder import RunFolder
 from mlx_gmvae.runs.loaded import load
+from mlx_gmvae.runs.run_folder import RunFolder
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
@@ -104,7 +104,7 @@ def state(rng: random.Random) -> bytes:
     def content() -> bytes:
         list(trained().run())
         with _folder() as folder:
-            RunFolder(folder).save_state(trained(), Source("digits"), {})
+            RunFolder(folder).save_state(trained(), DatasetSpec("digits"), {})
             return (folder / "state.npz").read_bytes()
 
     return content()
@@ -218,7 +218,7 @@ def read_as_published(name: str) -> Callable[[Path], Arrays]:
         (file,) = entry.digests
         entry = entry._replace(digests={file: sha256(path.read_bytes())})
         (path.parent / file).write_bytes(path.read_bytes())
-        content = entry.read(Store(name, entry, path.parent))
+        content = entry.read(Downloads(name, entry, path.parent))
         return {"train": make_dataset(name, *content.train).images}
 
     return read

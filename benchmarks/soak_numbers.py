@@ -22,7 +22,7 @@ from mlx_gmvae.data.splits import hold_out, make_dataset
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays
 from mlx_gmvae.runs.loaded import LoadedModel
-from mlx_gmvae.training.train import train as train_model
+from mlx_gmvae.training.api import train as train_model
 
 import mlx.core as mx
 import numpy as np

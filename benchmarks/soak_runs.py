@@ -40,12 +40,12 @@ def row(fault: str, tried: int, survived: int, failures: list[str], started: flo
 def leaks(args: argparse.Namespace) -> list[Row]:
     """Memory, descriptors and threads over 20,000 steps and 500 evaluations; fewer if count is."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
+    from mlx_gmvae.data.dataset_spec import DatasetSpec
     from mlx_gmvae.data.datasets import load_dataset
-    from mlx_gmvae.data.source import Source
     from mlx_gmvae.device import backend
     from mlx_gmvae.evaluation.scores import generative_scores, latents, responsibilities
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.runs.folder import RunFolder
+    from mlx_gmvae.runs.run_folder import RunFolder
     from mlx_gmvae.training.trainer import Trainer
 
     backend.keep_freed_memory()  # as train.py does
@@ -63,7 +63,7 @@ def leaks(args: argparse.Namespace) -> list[Row]:
             while True:
                 next(epochs)
                 if trainer.epoch % 10 == 0:
-                    folder.save(trainer, Source("digits"), {})
+                    folder.save(trainer, DatasetSpec("digits"), {})
                 yield from [None] * trainer.steps_per_epoch
 
         def evaluate() -> Iterator[None]:

@@ -3,9 +3,9 @@
 Public names are imported on first use, so that a script pays only for what it needs.
 """
 
-from .device import at_once
+from .system import startup_signals
 
-is_script = at_once.guard_imports()  # before all that takes time
+is_script = startup_signals.guard_imports()  # before all that takes time
 
 import sys  # noqa: E402
 from importlib import import_module  # noqa: E402
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # what `__getattr__` answers
     from .runs.loaded import build_model as build_model
     from .runs.loaded import load as load
     from .runs.loaded import save_model as save_model
-    from .training.train import train as train
+    from .training.api import train as train
 
 __version__ = "0.2.0"
 
@@ -51,7 +51,7 @@ _PUBLIC = {
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
     "save_model": "runs.loaded",
-    "train": "training.train",
+    "train": "training.api",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

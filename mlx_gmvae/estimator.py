@@ -24,17 +24,17 @@ from .data.batches import over_batches
 from .data.given import IMAGES, as_array, as_latents
 from .data.splits import Dataset
 from .data.units import ImageUnits, TableUnits, units_of
-from .device.progress import silence
 from .device.randomness import preserved_random_state
 from .errors import InputError, naming
 from .evaluation.precise import Function, precisely
 from .evaluation.scores import anomaly_scores, decode, finite, samples
 from .models import LatentVariableModel, MixtureModel, build_model
 from .runs.checkpoint import load_model, save_model
+from .system.progress_bar import silence
+from .training.api import History
 from .training.callbacks import Callbacks, PrintEpochs, as_callbacks, fit
 from .training.parameters import NAMES, Parameters, require_once
 from .training.resolve import resolve
-from .training.train import History
 from .training.trainer import Trainer
 
 LIKELIHOOD_DRAWS = 50
@@ -164,7 +164,7 @@ class GMVAEClusterer(
         callbacks = ([PrintEpochs()] if self.verbose else []) + as_callbacks(self.callback)
         array = self._array(X, reset=True)
         units = units_of(array, self.image_shape)
-        images = units.inside(array)
+        images = units.transform(array)
         seed = int(self._generator().randint(2**31))
         with self._settings():
             say = partial(print, flush=True) if self.verbose else None
@@ -194,7 +194,7 @@ class GMVAEClusterer(
         self.n_iter_ = len(trainer.history)
         self.n_components_ = config.K
         self.lower_bound_ = float(bounds.mean()) + units.log_volume
-        self.cluster_centers_ = units.outside(centres)
+        self.cluster_centers_ = units.inverse_transform(centres)
         self._n_features_out = config.latent_dims
 
     def predict(self, X: Any) -> np.ndarray:
@@ -255,7 +255,7 @@ class GMVAEClusterer(
         check_is_fitted(self, "model_")
         z = as_latents(X, "X", self.model_.config.latent_dims)
         with self._settings():
-            return self._units.outside(decode(self.model_, z))
+            return self._units.inverse_transform(decode(self.model_, z))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Draw from the mixture; every call the same for an integer `random_state`.
@@ -283,7 +283,7 @@ class GMVAEClusterer(
                 for component, num in enumerate(np.bincount(y, minlength=self.n_components_))
                 if num
             ]
-            return self._units.outside(np.concatenate(found)), y
+            return self._units.inverse_transform(np.concatenate(found)), y
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Return a lower bound on log p(x) of each row of X, in nats.
@@ -323,7 +323,7 @@ class GMVAEClusterer(
 
     def _measured(self, X: Any, function: Function, copies: int = 1) -> np.ndarray:
         check_is_fitted(self, "model_")
-        images = self._units.inside(self._array(X))
+        images = self._units.transform(self._array(X))
         with self._settings():
             return self._answers(self.model_, self._units, images, function, copies)
 

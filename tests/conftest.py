@@ -27,8 +27,7 @@ from mlx_gmvae.cli import reconstruct
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
-from mlx_gmvae.evaluation import assignments
-from mlx_gmvae.report import plots
+from mlx_gmvae.report import assignments, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 

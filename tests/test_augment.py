@@ -5,10 +5,10 @@ from mlx_gmvae.clustering.augment import (
     KINDS,
     Augmentation,
     colour,
-    fitting,
     flip,
     kinds_of,
     strokes,
+    suitable,
 )
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.errors import InputError
@@ -165,17 +165,17 @@ def test_kinds_are_applied_in_their_order_each_with_its_own_numbers() -> None:
     assert Augmentation([]).draw(4) is None
 
 
-def test_the_images_say_what_fits(digits: Splits) -> None:
+def test_the_images_decide_what_suits_them(digits: Splits) -> None:
     drawings = digits.train.images[:500].repeat(3, axis=1).repeat(3, axis=2)
     framed = np.pad(drawings, [(0, 0), (2, 2), (2, 2), (0, 0)])
-    assert fitting(framed) == "affine,strokes"
-    assert fitting(255 - framed) == "affine,strokes"
-    assert fitting(digits.train.images[:500]) == "affine"  # of 8x8 pixels: strokes fill them
+    assert suitable(framed)[0] == "affine,strokes"
+    assert suitable(255 - framed)[0] == "affine,strokes"
+    assert suitable(digits.train.images[:500])[0] == "affine"  # strokes touch the border
     both_ways = np.concatenate([framed, framed[:, :, ::-1]])
-    assert fitting(both_ways) == "affine,strokes,flip"
+    assert suitable(both_ways)[0] == "affine,strokes,flip"
     photo = load_sample_images().images[0]
     crops = np.stack([photo[r : r + 32, c : c + 32] for r in range(0, 390, 30) for c in range(0, 600, 40)])  # fmt: skip # noqa: E501
-    assert "colour" in fitting(crops) and "strokes" not in fitting(crops)
+    assert "colour" in suitable(crops)[0] and "strokes" not in suitable(crops)[0]
 
 
 def test_unknown_kinds_are_named() -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlx_gmvae.device import blas
-from mlx_gmvae.device.processors import available_processors
+from mlx_gmvae.system.processors import available_processors
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlx_gmvae.device import cache
+from mlx_gmvae.system import cache
 
 import pytest
 

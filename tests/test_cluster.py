@@ -15,12 +15,11 @@ import train
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation import sorting
-from mlx_gmvae.evaluation.assignments import Assignments
 from mlx_gmvae.evaluation.labelled import choose_labelled, classify
 from mlx_gmvae.evaluation.scores import anomaly_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
-from mlx_gmvae.report import plots
+from mlx_gmvae.report import plots, sorted_folders
+from mlx_gmvae.report.assignments import Assignments
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.runs.checkpoint import load_model
 
@@ -231,8 +230,8 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
     dataset = Dataset(str(tmp_path / "in"), photos, None, np.arange(6), files=tuple(files))
     found = Assignments(dataset, np.eye(3)[[0, 1, 0, 0, 1, 0]])
     for links in (False, True):
-        sorting.prepare(dataset, tmp_path / f"out_{links}", hard_links=links)
-        sorting.sort_into(found, tmp_path / f"out_{links}", hard_links=links)
+        sorted_folders.prepare(dataset, tmp_path / f"out_{links}", hard_links=links)
+        sorted_folders.sort_into(found, tmp_path / f"out_{links}", hard_links=links)
         names = {
             folder.name: sorted(path.name for path in folder.iterdir())
             for folder in (tmp_path / f"out_{links}").iterdir()
@@ -245,9 +244,9 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
         assert copy.samefile(files[4]) == links
     assert all(Path(path).exists() for path in files)
     with pytest.raises(InputError, match="not an empty folder"):
-        sorting.prepare(dataset, tmp_path / "out_True")
+        sorted_folders.prepare(dataset, tmp_path / "out_True")
     with pytest.raises(InputError, match="own folder"):
-        sorting.prepare(dataset, tmp_path / "in" / "sorted")
+        sorted_folders.prepare(dataset, tmp_path / "in" / "sorted")
 
 
 def test_a_folder_that_cannot_hold_links_is_refused(
@@ -260,7 +259,7 @@ def test_a_folder_that_cannot_hold_links_is_refused(
     image = np.zeros((1, 2, 2, 1), np.uint8)
     dataset = Dataset(str(tmp_path / "in"), image, None, np.arange(1), files=("in/a.png",))
     with pytest.raises(InputError, match=r"cannot hold hard links to in/a.png .*leave out"):
-        sorting.prepare(dataset, tmp_path / "out", hard_links=True)
+        sorted_folders.prepare(dataset, tmp_path / "out", hard_links=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -15,12 +15,12 @@ import mlx_gmvae as mg
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode
+from mlx_gmvae.data.downloads import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.data.idx import parse_idx
 from mlx_gmvae.data.images import as_uint8_images
 from mlx_gmvae.data.published import read_mnist
 from mlx_gmvae.data.splits import Splits
-from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.errors import InputError
 
 import numpy as np

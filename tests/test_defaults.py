@@ -12,7 +12,12 @@ def chosen(num: int, height: int, width: int, **given: int) -> tuple[int, int]:
     """(batchsize, epochs) for `num` images."""
     images = np.broadcast_to(np.zeros(1, np.uint8), (num, height, width, 1))
     config = TrainConfig.from_dict(dict(given))
-    fitted = for_set_size(config, make_dataset("some", images), set(given))
+    fitted, reasons = for_set_size(config, make_dataset("some", images), set(given))
+    for name in ("batchsize", "epochs"):
+        if getattr(fitted, name) == getattr(config, name):
+            assert name not in reasons
+        else:
+            assert reasons[name].startswith(f"{getattr(fitted, name)}: ")
     return fitted.batchsize, fitted.epochs
 
 

@@ -76,10 +76,10 @@ def test_alone_everything_is_a_no_op() -> None:
     assert (distributed.size(), distributed.rank(), distributed.is_first()) == (1, 0, True)
     assert distributed.shared_batchsize(7) == 7
     rows = np.arange(5)
-    np.testing.assert_array_equal(distributed.share(rows), rows)
+    np.testing.assert_array_equal(distributed.shard(rows), rows)
     tree = {"a": mx.ones(2)}
     assert distributed.average(tree) is tree
-    assert distributed.any_of(True) and not distributed.any_of(False)
+    assert distributed.any_process(True) and not distributed.any_process(False)
     key = distributed.random_keys()
     distributed.separate_noise()
     np.testing.assert_array_equal(distributed.random_keys(), key)
@@ -210,6 +210,7 @@ from mlx_gmvae.device import distributed
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.models import build_model
+from mlx_gmvae.training.resolve import resolve_training
 from mlx_gmvae.training.trainer import Trainer
 import mlx.core as mx, numpy as np
 images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
@@ -222,7 +223,8 @@ for configuration in sys.argv[1:]:
         K=3, latent_dims=2, w_dims=2, image_size=(8, 8), hidden_dims=16, max_filters=16)
     training = for_model(TrainConfig(epochs=2, batchsize=16, heads=3), config, set())
     mx.random.seed(0)
-    trainer = new_trainer(build_model(config), images, training)
+    training, _ = resolve_training(training, config, images)
+    trainer = Trainer(build_model(config), images, training)
     for _ in trainer.run(): pass
     flat = mx.concatenate([v.flatten().astype(mx.float32) for v in trainer.state()[0].values()
                            if v.dtype != mx.uint32])
@@ -296,7 +298,7 @@ def test_every_model_stays_the_same_in_all_processes(
 # competing heads and sub-clusters, and of a classifier that learns from those.
 PAIR_LOSSES = """
 import mlx_gmvae
-from mlx_gmvae.clustering.parts import Stage
+from mlx_gmvae.clustering.pair_objective import Weights
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.device import distributed
 from mlx_gmvae.models import build_model
@@ -306,16 +308,18 @@ from mlx.utils import tree_flatten
 images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
 mx.random.seed(0)
 model = build_model(ModelConfig(K=3, image_size=(8, 8), arch="mlp", hidden_dims=16))
-trainer = new_trainer(model, images, TrainConfig(batchsize=32, heads=4, augment="none"), images[:, 0])
+config = TrainConfig(batchsize=32, heads=4, augment="none", descriptor="pixels")
+trainer = Trainer(model, images, config, images[:, 0])
 trainer.trained.eval()  # batch normalisation by its running statistics
 pairs = trainer.objective.pairs
-for layer in (pairs.heads, pairs.parts, model.classifier.out):
+for layer in (pairs.heads, pairs.sub_clusters, model.classifier.out):
     layer.weight = 40 * layer.weight  # so that images are in clusters
-trainer.objective.parts.sizes = mx.array([0.5, 0.3, 0.2])
-share = distributed.share(np.arange(32))
+trainer.objective.sub_clusters.sizes = mx.array([0.5, 0.3, 0.2])
+share = distributed.shard(np.arange(32))
 x, partners = mx.array(images[share] / 255), mx.array(images[32 + share] / 255)
-def loss(): return pairs.train_terms(x, partners, mx.array(2.0), mx.array(0.7))[0]
-for pairs.stage in (Stage.DIVIDING, Stage.TEACHING):
+both, weights = mx.concatenate([x, partners]), Weights(*map(mx.array, (1.0, 2.0, 0.7)))
+for phase in ("overcluster", "distil"):
+    def loss(): return pairs.loss[phase](pairs.augmented(phase, both), weights)[0]
     value, gradients = distributed.average(nn.value_and_grad(trainer.trained, loss)())
     length = mx.sqrt(sum(mx.square(each).sum() for _, each in tree_flatten(gradients)))
     print("loss", value.item(), length.item(), flush=True)

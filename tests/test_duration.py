@@ -1,6 +1,6 @@
 """Durations as people read them."""
 
-from mlx_gmvae.report.words import duration
+from mlx_gmvae.formatting import duration
 
 import pytest
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import train
-from mlx_gmvae.cli import train as train_script
+from mlx_gmvae.cli import run_callbacks
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.device.randomness import random_key, random_rows
-from mlx_gmvae.evaluation.overview import reconstructions_block
 from mlx_gmvae.evaluation.scores import anomaly_scores, generative_scores
 from mlx_gmvae.models import LatentVariableModel, build_model
 from mlx_gmvae.models.distributions import Gaussian
+from mlx_gmvae.report.model_summary import reconstructions_block
 from mlx_gmvae.runs.checkpoint import load_model, save_model
 
 import mlx.core as mx
@@ -105,13 +105,13 @@ def test_pictures_of_sorted_images_are_not_of_one_class(
     assert 0 < is_grey.sum() < 10
 
     pictured = []
-    save_progress = train_script.save_progress
+    save_progress = run_callbacks.save_progress
 
     def noted(*args: Any, **names: Any) -> dict[str, np.ndarray]:
         pictured.append(args[2])
         return save_progress(*args, **names)
 
-    monkeypatch.setattr(train_script, "save_progress", noted)
+    monkeypatch.setattr(run_callbacks, "save_progress", noted)
     np.savez(tmp_path / "sorted.npz", images=images)
     options = "--model vae --arch mlp --hidden_dims 8 --latent_dims 2 --epochs 1"
     where = ["--dataset", f"{tmp_path}/sorted.npz", "--outdir", f"{tmp_path}/run"]

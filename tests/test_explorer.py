@@ -12,9 +12,8 @@ from typing import Any
 
 import cluster
 from mlx_gmvae.data.splits import Splits
-from mlx_gmvae.evaluation import explore
 from mlx_gmvae.evaluation.scores import anomaly_scores, latents, reconstruct
-from mlx_gmvae.report import plots
+from mlx_gmvae.report import model_explorer, plots
 from mlx_gmvae.report.explorer import Ellipse, LatentMap, write_explorer
 from mlx_gmvae.runs.checkpoint import load_model
 
@@ -130,7 +129,7 @@ def test_with_tsne_the_page_opens_on_that_map_which_is_made_once(
         return z[:, :2]
 
     monkeypatch.setattr(plots, "tsne", tsne)
-    monkeypatch.setattr(explore, "tsne", tsne)
+    monkeypatch.setattr(model_explorer, "tsne", tsne)
     options = f"--model {digits_run}/model.npz --split test --explorer --tsne --outdir {tmp_path}"
     assert cluster.main(options.split()) == 0
     assert calls == [359]

@@ -23,7 +23,7 @@ WRITTEN = {
     "runs/vae": "model.npz",
     "runs/tree": "progress.gif",
     "runs/photos": "reconstructions/large_comparisons/epoch_0001.png",
-    "runs/auto": "number.png",
+    "runs/auto": "select_k.png",
     "runs/own": "neighbours.npz",
     "runs/early": "best.npz",
     "runs/mutual": "latent_tsne.png",
@@ -85,7 +85,7 @@ def test_row(
         if not data_dir:
             pytest.skip(f"set {DATA_VARIABLE} to run: {options}")
         options = options.replace("DIR", data_dir)
-    if "--summary" in options:
+    if "--tensorboard" in options:
         pytest.importorskip("tensorboard")
     arguments = options.split()
     assert SCRIPTS[script].main(arguments) == 0, capsys.readouterr().err

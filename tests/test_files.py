@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlx_gmvae.device.files import PREFIX, put, remove_stale, temporary, whole
 from mlx_gmvae.report import figures, plots, sheets, tables
+from mlx_gmvae.system.files import PREFIX, atomic_write, commit, remove_stale, temporary
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_a_file_takes_its_place_with_the_rights_of_a_new_one(tmp_path: Path, uma
     before = os.umask(umask)
     try:
         for text in ("first", "second"):
-            with whole(path) as written:
+            with atomic_write(path) as written:
                 assert written.parent == path.parent and written.suffix == ".txt"
                 assert written.name.startswith(PREFIX)
                 written.write_text(text)
@@ -37,7 +37,7 @@ def test_a_file_takes_its_place_with_the_rights_of_a_new_one(tmp_path: Path, uma
 def test_what_fails_half_way_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("kept")
-    with pytest.raises(error), whole(path) as written:
+    with pytest.raises(error), atomic_write(path) as written:
         written.write_text("half")
         raise error
     assert path.read_text() == "kept" and list(tmp_path.iterdir()) == [path]
@@ -46,7 +46,7 @@ def test_what_fails_half_way_changes_nothing(tmp_path: Path, error: type[BaseExc
 def test_a_file_may_be_named_after_what_was_written(tmp_path: Path) -> None:
     with temporary(tmp_path / "x.so") as written:
         written.write_bytes(b"123")
-        put(written, tmp_path / f"x-{written.stat().st_size}.so")
+        commit(written, tmp_path / f"x-{written.stat().st_size}.so")
     assert [path.name for path in tmp_path.iterdir()] == ["x-3.so"]
 
 
@@ -55,7 +55,7 @@ def test_what_killed_processes_left_is_removed_but_not_what_is_being_written(
 ) -> None:
     for name in (f"{PREFIX}0123456789ab.npz", "other"):
         (tmp_path / name).touch()
-    with whole(tmp_path / "new.txt") as written:
+    with atomic_write(tmp_path / "new.txt") as written:
         remove_stale(tmp_path)
         assert sorted(tmp_path.iterdir()) == [written, tmp_path / "other"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.txt", "other"]
@@ -73,10 +73,10 @@ def test_the_new_name_reaches_the_disk_after_the_content(
             raise OSError("as file systems that know no such thing")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with whole(tmp_path / "a.txt") as written:
+    with atomic_write(tmp_path / "a.txt") as written:
         written.write_text("text")
     assert synced == [("file", False), ("folder", True)]
-    with whole(tmp_path / "one of many.txt", durable=False) as written:
+    with atomic_write(tmp_path / "one of many.txt", durable=False) as written:
         written.write_text("text")
     assert len(synced) == 2
 
@@ -137,7 +137,7 @@ def test_every_file_is_written_through_whole_or_temporary() -> None:
 
 
 def unprotected(function: ast.FunctionDef) -> Iterator[ast.Call]:
-    """Calls that write a file, but to none that a `with whole(...) as name` has named."""
+    """Calls that write a file, but to none that a `with atomic_write(...) as name` has named."""
     named = {"whole", "temporary"}
     for block in ast.walk(function):
         for item in block.items if isinstance(block, ast.With) else []:

@@ -14,12 +14,12 @@ import reconstruct
 import train
 from mlx_gmvae.clustering.prepare import prepare_classifier
 from mlx_gmvae.config import ModelConfig, TrainConfig
-from mlx_gmvae.data import depth, folder, mapped
+from mlx_gmvae.data import depth, image_folder, mapped
 from mlx_gmvae.data.arrangement import arrange
 from mlx_gmvae.data.batches import as_float
+from mlx_gmvae.data.dataset_spec import DatasetSpec
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.images import Rows, joined
-from mlx_gmvae.data.source import Source
 from mlx_gmvae.data.splits import Dataset, Splits, held_out_rows
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.evaluation.metrics import mse, ssim
@@ -35,6 +35,7 @@ import numpy as np
 import pytest
 from pictures import FLOWER, PHOTO, write
 from PIL import Image
+from trainers import new_trainer
 
 
 def pieces(num: int, side: int = 16) -> list[Image.Image]:
@@ -291,9 +292,9 @@ def test_a_run_without_labels_stays_without_them(
     assert "2 sub-folders of" in capsys.readouterr().err
     assert "clustering" in json.loads((tmp_path / "clusters/metrics.json").read_text())
     old = {"dataset": str(folder), "path": str(folder), "classes": None, "fit": "crop"}
-    assert Source.from_dict(old, "old").labels and Source.from_dict(old, "old").bits == 16
+    assert DatasetSpec.from_dict(old, "old").labels and DatasetSpec.from_dict(old, "old").bits == 16
     with pytest.raises(InputError, match="does not say what"):
-        Source.from_dict(old | {"labels": "no"}, "old")
+        DatasetSpec.from_dict(old | {"labels": "no"}, "old")
 
 
 def test_one_sub_folder_is_no_class(tmp_path: Path) -> None:
@@ -395,8 +396,8 @@ def test_default_batches_fit_the_image_size() -> None:
     ]
     images = np.empty((3000, 512, 512, 3), np.uint8)  # never touched, so never in memory
     dataset = Dataset("large", images, None, np.arange(3000))
-    assert for_set_size(TrainConfig(), dataset, set()).batchsize == 8
-    assert for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"}).batchsize == 64
+    assert for_set_size(TrainConfig(), dataset, set())[0].batchsize == 8
+    assert for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"})[0].batchsize == 64
 
 
 @pytest.mark.parametrize(
@@ -406,7 +407,6 @@ def test_default_batches_fit_the_image_size() -> None:
 def test_estimated_memory_is_that_of_a_step_within_thirty_percent(
     side: int, model: str, classifier: str
 ) -> None:
-    from mlx_gmvae.training.trainer import Trainer
 
     gc.collect()
     others = mx.get_active_memory()  # what other tests left
@@ -485,7 +485,7 @@ def test_a_folder_that_changes_while_it_is_read(
     images = pieces(12)
     for number, image in enumerate(images[:10]):
         write(photos, f"{number}.png", image)
-    before = folder.read_headers
+    before = image_folder.read_headers
 
     def changed_then(*args: Any) -> Any:
         (photos / "3.png").unlink()
@@ -495,7 +495,7 @@ def test_a_folder_that_changes_while_it_is_read(
         (photos / "5.png").unlink()
         return found
 
-    monkeypatch.setattr(folder, "read_headers", changed_then)
+    monkeypatch.setattr(image_folder, "read_headers", changed_then)
     splits = load(photos)
     assert sum(map(len, splits)) == 8
     (note,) = splits.train.notes

@@ -9,10 +9,11 @@ from pathlib import Path
 from mlx_gmvae.clustering.neighbours import nearest
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import batches
-from mlx_gmvae.data.feed import Feed, Place, best_place
+from mlx_gmvae.data.loader import Loader, Residency, best_residency
 from mlx_gmvae.device import backend, parallel
-from mlx_gmvae.device.flight import InFlight
+from mlx_gmvae.device.async_evaluation import AsyncEvaluation
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.inputs import Batch
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.distributions import Bernoulli, Logistic
 from mlx_gmvae.runs.loaded import LoadedModel
@@ -23,6 +24,7 @@ from mlx_gmvae.training.trainer import Trainer
 import mlx.core as mx
 import numpy as np
 import pytest
+from trainers import new_trainer
 
 SMALL = ModelConfig(
     arch="mlp", image_size=(9, 6), channels=3, K=3, latent_dims=2, w_dims=2, hidden_dims=16
@@ -38,11 +40,11 @@ def make_trainer(images: np.ndarray) -> Trainer:
     return new_trainer(build_model(SMALL), images, options, neighbours)
 
 
-@pytest.mark.parametrize("place", Place)
-def test_batches_are_the_same_wherever_images_wait(place: Place) -> None:
+@pytest.mark.parametrize("residency", Residency)
+def test_batches_are_the_same_wherever_images_wait(residency: Residency) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 3, 2, 1), np.uint8)
     rows = [(np.array([3, 1]), np.array([0, 39])), (np.array([5]), np.array([5]))]
-    found = list(Feed(images, place).batches(rows))
+    found = list(Loader(images, residency).batches(rows))
     assert len(found) == 2
     for arrays, each in zip(found, rows, strict=True):
         for array, part in zip(arrays, each, strict=True):
@@ -55,33 +57,38 @@ def test_images_wait_where_there_is_room(tmp_path: Path, monkeypatch: pytest.Mon
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     memory: int | None = None
-    monkeypatch.setattr("mlx_gmvae.data.feed.gpu_memory", lambda: memory)
-    assert (best_place(images), best_place(mapped)) == (Place.MEMORY, Place.AHEAD)
+    monkeypatch.setattr("mlx_gmvae.data.loader.gpu_memory", lambda: memory)
+    assert (best_residency(images), best_residency(mapped)) == (
+        Residency.MEMORY,
+        Residency.PREFETCH,
+    )
     memory = 10_000
-    assert (best_place(images), best_place(mapped)) == (Place.GPU, Place.AHEAD)
+    assert (best_residency(images), best_residency(mapped)) == (Residency.GPU, Residency.PREFETCH)
     memory = 9_999
-    assert best_place(images) == Place.AHEAD
+    assert best_residency(images) == Residency.PREFETCH
 
 
 def test_a_step_in_flight_is_waited_for_when_the_next_has_started() -> None:
-    flight, results = InFlight(1), [mx.array(number) + 0 for number in range(3)]
+    flight, results = AsyncEvaluation(1), [mx.array(number) + 0 for number in range(3)]
     assert flight.start(results[0]) is None
     assert flight.start(results[1]) is results[0]
     assert flight.start(results[2]) is results[1]
     assert flight.finish() is results[2] and flight.finish() is None
-    assert InFlight().start(results[0]) is results[0]  # on the CPU nothing is left unfinished
+    assert (
+        AsyncEvaluation().start(results[0]) is results[0]
+    )  # on the CPU nothing is left unfinished
 
 
-@pytest.mark.parametrize("place", [Place.GPU, Place.AHEAD])
+@pytest.mark.parametrize("residency", [Residency.GPU, Residency.PREFETCH])
 def test_weights_are_those_of_steps_one_by_one(
-    place: Place, small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    residency: Residency, small_images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a stop in the middle of an epoch, which comes with the step that asked."""
     plain = make_trainer(small_images)
     list(plain.run())
     ahead = make_trainer(small_images)
-    ahead.feed = Feed(small_images, place)
-    monkeypatch.setattr(training, "InFlight", partial(InFlight, 1))
+    ahead.loader = Loader(small_images, residency)
+    monkeypatch.setattr(training, "AsyncEvaluation", partial(AsyncEvaluation, 1))
     list(ahead.run(lambda: ahead.step == 2))
     assert (ahead.epoch, ahead.step) == (0, 2)
     list(ahead.run())
@@ -107,8 +114,9 @@ def test_posterior_and_samples_are_decoded_in_one_call(
     means = []
     for path in (backend.as_on_gpu, lambda: parallel.on_streams(1)):
         with path():
+            loss = trainer.objective.loss[trainer.phase]
             losses = [
-                trainer.objective.losses(x, x, step_weights(trainer.config, 0))[1]["sample"].item()
+                loss(Batch(x, x), step_weights(trainer.config, 0))[1]["sample"].item()
                 for _ in range(20)
             ]
         means.append(np.mean(losses))

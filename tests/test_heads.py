@@ -3,11 +3,11 @@
 from mlx_gmvae.clustering.heads import Heads
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.models import GMVAE
-from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from trainers import new_trainer
 
 
 def test_each_head_is_a_linear_layer() -> None:

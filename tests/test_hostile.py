@@ -17,15 +17,15 @@ from typing import Any
 import mlx_gmvae as mg
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.arrays import array_shapes, read_arrays
+from mlx_gmvae.data.dataset_spec import DatasetSpec
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.idx import read_idx
-from mlx_gmvae.data.source import Source
 from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
-from mlx_gmvae.runs.folder import RunFolder
 from mlx_gmvae.runs.loaded import LoadedModel
+from mlx_gmvae.runs.run_folder import RunFolder
 from mlx_gmvae.training.checks import require_like
 from mlx_gmvae.training.trainer import Trainer
 
@@ -34,6 +34,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from conftest import ROOT
+from trainers import new_trainer
 
 sys.path.append(str(ROOT / "benchmarks"))
 soak, soak_downloads, soak_files, soak_mutations, soak_page = (
@@ -190,7 +191,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     trained = trainer()
     list(trained.run())
-    folder.save(trained, Source("digits"), {})
+    folder.save(trained, DatasetSpec("digits"), {})
     folder.load_neighbours(IMAGES, trained.config)
     return folder
 
@@ -250,7 +251,7 @@ def test_weights_that_are_not_finite_are_never_saved_over_good_ones(
     spoilt = trainer()
     spoilt.model.update({"z_head": {"bias": spoilt.model.z_head.bias / 0}})
     with pytest.raises(InputError, match=r"z_head.bias became NaN or infinite in epoch 1, step 0"):
-        run.save(spoilt, Source("digits"), {})
+        run.save(spoilt, DatasetSpec("digits"), {})
     assert (run.state.read_bytes(), run.model.read_bytes()) == before
     with pytest.raises(InputError, match=r"\w+ became NaN or infinite in epoch 1, step 3"):
         spoilt.step = 3

@@ -14,6 +14,7 @@ from mlx_gmvae.training.trainer import Trainer
 
 import numpy as np
 import pytest
+from trainers import new_trainer
 
 SMALL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 16, "latent_dims": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
@@ -21,7 +22,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8
 
 def trainer(**options: object) -> Trainer:
     config = ModelConfig.from_dict({**SMALL, "K": 3, **options})
-    return new_trainer(build_model(config), IMAGES, TrainConfig(neighbours=2, heads=4, parts=1))
+    return new_trainer(
+        build_model(config), IMAGES, TrainConfig(neighbours=2, heads=4, sub_clusters=1)
+    )
 
 
 def test_all_that_fits_is_taken_over_and_the_first_head_is_the_other_models_own() -> None:
@@ -53,10 +56,12 @@ def test_patches_are_learned_anew_unless_all_of_them_fit() -> None:
     images = np.repeat(IMAGES, 3, axis=-1)
     for channels, fits in ((1, False), (3, True)):
         other = build_model(ModelConfig.from_dict({**grey, "channels": channels}))
-        config = TrainConfig(neighbours=2, heads=2, parts=1)
-        mine = new_trainer(build_model(ModelConfig.from_dict({**grey, "channels": 3})), images, config)
+        config = TrainConfig(neighbours=2, heads=2, sub_clusters=1)
+        mine = new_trainer(
+            build_model(ModelConfig.from_dict({**grey, "channels": 3})), images, config
+        )
         start_from(mine, other)
-        assert mine.has_patches is fits and mine.state()[1]["has_patches"] is fits
+        assert mine.has_codebook is fits and mine.state()[1]["has_codebook"] is fits
 
 
 def test_a_model_of_which_nothing_fits_is_refused() -> None:

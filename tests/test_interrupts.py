@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import train
-from mlx_gmvae.device import interrupts
 from mlx_gmvae.runs.checkpoint import load_arrays
-from mlx_gmvae.runs.folder import RunFolder
+from mlx_gmvae.runs.run_folder import RunFolder
+from mlx_gmvae.system import interrupts
 
 import numpy as np
 import pytest

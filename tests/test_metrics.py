@@ -4,7 +4,7 @@ from itertools import combinations, permutations
 
 from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.evaluation import metrics
-from mlx_gmvae.evaluation.assignments import Assignments, scores_title
+from mlx_gmvae.report.assignments import Assignments, scores_title
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ import reconstruct
 import train
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.runs.folder import RunFolder
+from mlx_gmvae.runs.run_folder import RunFolder
 
 import numpy as np
 import pictures
@@ -175,11 +175,11 @@ def test_a_summary_needs_its_package_before_anything_is_lost(
     from mlx_gmvae.cli import start
 
     def missing() -> None:
-        raise InputError("--summary needs TensorBoard")
+        raise InputError("--tensorboard needs TensorBoard")
 
     monkeypatch.setattr(start, "require_tensorboard", missing)
-    assert train.main(f"--resume {run} --epochs 2 --summary".split()) == 2
-    assert "--summary needs TensorBoard" in capsys.readouterr().err
+    assert train.main(f"--resume {run} --epochs 2 --tensorboard".split()) == 2
+    assert "--tensorboard needs TensorBoard" in capsys.readouterr().err
     assert (run / "metrics.json").exists()
 
 

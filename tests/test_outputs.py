@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlx_gmvae.report.outputs import alike, files_named, names_in, remove_outdated, saved_line
+from mlx_gmvae.report.written_files import alike, files_named, names_in, remove_outdated, saved_line
 
 
 def test_the_line_names_everything_once() -> None:

@@ -9,7 +9,7 @@ from mlx_gmvae.clustering.features import load_features
 from mlx_gmvae.clustering.neighbours import nearest, unit_length
 from mlx_gmvae.data.datasets import Splits, load_dataset
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.runs.folder import RunFolder
+from mlx_gmvae.runs.run_folder import RunFolder
 
 import numpy as np
 import pytest

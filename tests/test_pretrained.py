@@ -7,11 +7,11 @@ from pathlib import Path
 import cluster
 import generate
 import reconstruct
-from mlx_gmvae.data.source import Source
+from mlx_gmvae.data.dataset_spec import DatasetSpec
 from mlx_gmvae.device.randomness import random_rows
-from mlx_gmvae.evaluation.assignments import Assignments
 from mlx_gmvae.evaluation.scores import responsibilities, surveyed_elbo
 from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.report.assignments import Assignments
 from mlx_gmvae.runs.checkpoint import load_info, load_model
 
 import numpy as np
@@ -91,7 +91,7 @@ def test_its_figures_are_reproduced(path: Path, data_dir: str, tmp_path: Path) -
     except SystemExit as missing:
         pytest.skip(str(missing))
     dataset = str(next(iter(places.values()), "")) or loaded.data["dataset"]
-    source = Source.typed(dataset, None, loaded.data["fit"])
+    source = DatasetSpec.typed(dataset, None, loaded.data["fit"])
     test = source.load(data_dir, loaded.model.config.image_size).test
     assert len(test) == loaded.metrics["images"]
     expected, some = (

@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlx_gmvae.data import decode
-from mlx_gmvae.device import backend, blas, processors
-from mlx_gmvae.device.processors import quota
+from mlx_gmvae.device import backend, blas
+from mlx_gmvae.system import processors
+from mlx_gmvae.system.processors import quota
 
 import pytest
 

@@ -7,11 +7,11 @@ from mlx_gmvae.cli import profiling
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.device import backend
 from mlx_gmvae.models import build_model
-from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from trainers import new_trainer
 
 
 @pytest.mark.parametrize("model", ["vae", "gmvae"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import train
 from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.downloads import MIRROR_VARIABLE, DownloadError, sha256
 from mlx_gmvae.data.published import CIFAR_ARCHIVE, CIFAR_CLASSES, CIFAR_FOLDER
-from mlx_gmvae.data.store import MIRROR_VARIABLE, DownloadError, sha256
 from mlx_gmvae.errors import InputError
 
 import numpy as np

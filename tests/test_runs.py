@@ -123,9 +123,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 sys.path.insert(0, {str(Path(train.__file__).parent)!r})
-from mlx_gmvae.device.files import whole
+from mlx_gmvae.system.files import atomic_write
 from mlx_gmvae.runs.lock import locked
-with locked(Path("run")), whole(Path("run/reconstructions/large.png")):
+with locked(Path("run")), atomic_write(Path("run/reconstructions/large.png")):
     print("locked", flush=True)
     time.sleep(100)
 """

@@ -1,6 +1,6 @@
 """Learning rate, KL weight and held-out rows as functions of the epochs done."""
 
-from mlx_gmvae.clustering.objective import balance_weight
+from mlx_gmvae.clustering.phases import balance_weight
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.training.defaults import for_model

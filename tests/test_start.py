@@ -34,7 +34,7 @@ def elsewhere(digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("--dataset 90.npz --batchsize 1", "larger --batchsize"),
         ("--dataset 9.npz --early_stopping 1", "too few"),
         ("--dataset 9.npz --model vade --K 10", "cannot be fitted by K = 10"),
-        ("--dataset 90.npz --summary", "--summary needs TensorBoard"),
+        ("--dataset 90.npz --tensorboard", "--tensorboard needs TensorBoard"),
         ("--dataset 90.npz --seed 4294967296", "seed is"),
     ],
 )

@@ -4,21 +4,24 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from mlx_gmvae.clustering.pair_loss import pair_loss
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.inputs import Batch
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.vae_gmm import VAEGMM
+from mlx_gmvae.training.api import train
 from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import Weights, step_weights
-from mlx_gmvae.training.train import train
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from trainers import new_trainer
 
 
 def make_trainer(
@@ -52,11 +55,13 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> N
 def test_two_steps_draw_different_noise(small_images: np.ndarray) -> None:
     """A step that does not capture the generator's state repeats the first step's noise."""
     trainer = make_trainer(small_images, lr=1e-30)  # the weights stay, only the noise changes
-    step, captured = trainer.compiled_step
+    step, captured = trainer.compiled_step()
     x = mx.array(small_images[:16])
     losses = []
     for _ in range(3):
-        losses.append(step(x, x, step_weights(trainer.config, 0), mx.array(0.0))[0][0].item())
+        losses.append(
+            step(Batch(x, x), step_weights(trainer.config, 0), mx.array(0.0))[0][0].item()
+        )
         mx.eval(captured)
     assert len(set(losses)) == 3
 
@@ -149,14 +154,14 @@ def test_kl_annealing_needs_no_second_trace(
 ) -> None:
     trainer = make_trainer(small_images, epochs=3, kl_anneal=2, kl_weight=0.5, balance="uniform")
     traces = 0
-    losses = trainer.objective.losses
+    losses = trainer.objective.loss[trainer.phase]
 
     def counted(*inputs: Any) -> Any:
         nonlocal traces
         traces += 1
         return losses(*inputs)
 
-    monkeypatch.setattr(trainer.objective, "losses", counted)
+    monkeypatch.setitem(trainer.objective.loss, trainer.phase, counted)
     for _ in trainer.run():
         pass
     assert traces == (1 if backend.compiles() else 3 * trainer.steps_per_epoch)
@@ -170,18 +175,17 @@ def test_weights_of_the_terms(small_images: np.ndarray) -> None:
     x = mx.array(small_images[:16])
     mx.random.seed(1)
     assert weighted.objective.pairs is not None
-    weighted.objective.pairs.distort.draw(32)  # as the weighted loss does first
-    loss, terms = plain.objective.losses(
-        x, None, Weights(mx.array(1.0), mx.array(2.0), mx.array(1.0))
-    )
+    weighted.objective.pairs.draw("overcluster", 32)  # as the weighted loss does first
+    weights = Weights(mx.array(1.0), mx.array(2.0), mx.array(1.0))
+    loss, terms = plain.objective.loss["elbo"](Batch(x), weights)
     mx.random.seed(1)
     weights = Weights(mx.array(3.0), mx.array(1.5), mx.array(1.0))
-    weighted_loss, weighted_terms = weighted.objective.losses(x, x, weights)
+    weighted_loss, weighted_terms = weighted.objective.loss[weighted.phase](Batch(x, x), weights)
     kls = sum(terms[name].item() for name in ("kl_z", "kl_w", "kl_y"))
     assert set(terms) == {"reconstruction", "kl_z", "kl_w", "kl_y"}
     assert loss.item() == pytest.approx(terms["reconstruction"].item() + kls, rel=1e-5)
-    pair_loss = weighted.objective.pairs.loss(weighted_terms, 1.5).item()
-    expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * pair_loss
+    of_pairs = pair_loss(weighted_terms, 1.5).item()
+    expected = 2 * terms["reconstruction"].item() + 3 * kls + 0.5 * of_pairs
     expected += 4 * weighted_terms["sample"].item()
     assert weighted_loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -195,7 +199,8 @@ def test_with_pairs_the_bound_does_not_move_the_classifier(small_images: np.ndar
             parameters: dict[str, Any], trainer: Trainer = trainer, x: mx.array = x
         ) -> mx.array:
             trainer.model.update(parameters)
-            return trainer.objective.losses(x, x, step_weights(trainer.config, 0))[0]
+            weights = step_weights(trainer.config, 0)
+            return trainer.objective.loss[trainer.phase](Batch(x, x), weights)[0]
 
         gradient = mx.grad(loss)(trainer.model.trainable_parameters())["classifier"]["out"]
         assert (float(mx.abs(gradient["weight"]).max()) > 1e-6) == moves
@@ -240,7 +245,7 @@ def test_nothing_is_learned_from_held_out_images(small_images: np.ndarray) -> No
     first = make_trainer(small_images, **options)
     order, partners = first._order()
     assert set(order) <= set(first.rows) and set(partners) <= set(first.rows)
-    assert first.objective.has_parts_to_group
+    assert first.phase == "overcluster"
     finish(first)
     others = small_images.copy()
     others[first.validation_rows] = 255 - others[first.validation_rows]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..device import backend
+from ..formatting import duration
 from ..models import effective_options
-from ..report.words import duration
 from ..training import memory
 from ..training.trainer import Trainer
 from . import profiling

@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..clustering.scores import pair_scores
+from ..clustering.pair_scores import pair_scores
 from ..config import TrainConfig
 from ..data.images import Rows
 from ..data.splits import Dataset, Splits
-from ..device import backend, interrupts
-from ..device.cache import without_home
+from ..device import backend
 from ..errors import InputError
-from ..evaluation import overview, sorting
-from ..evaluation.assignments import TABLE, Assignments, earlier_results, scores_title
-from ..evaluation.explore import rows_shown, save_explorer
 from ..evaluation.scores import (
     ANOMALY_SCORES,
     anomaly_scores,
@@ -31,13 +27,17 @@ from ..evaluation.scores import (
 )
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
-from ..report import plots, tables
-from ..report.outputs import alike, remove_outdated, saved_line
+from ..report import model_summary, plots, sorted_folders, tables
+from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
+from ..report.model_explorer import rows_shown, save_explorer
 from ..report.summary import write_summary
+from ..report.written_files import alike, remove_outdated, saved_line
 from ..runs.checkpoint import ModelFile
+from ..system import interrupts
+from ..system.cache import without_home
 from ..training.resolve import resolve_training
 from . import flags, options
-from .script import Parser, emit, print_scores, require_at_least, script
+from .script import Parser, log_json, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     dataset = data.images(args.split)
     require_own_folder(Path(args.outdir), dataset)
     if args.sort_into:
-        sorting.prepare(dataset, Path(args.sort_into), args.hard_links)
+        sorted_folders.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
 
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         say_how_far(loaded, dataset)
     if args.sort_into:
         interrupts.say(f"remove {args.sort_into}, then run the same command again")
-        sorting.sort_into(found, Path(args.sort_into), args.hard_links)
+        sorted_folders.sort_into(found, Path(args.sort_into), args.hard_links)
         print(f"saved {len(dataset)} images in folders of {args.sort_into}")
     # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         save_explorer(page, title, loaded.model, found, score, seed, by_tsne)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
-    emit("result", {"folder": args.outdir, **scores})
+    log_json("result", {"folder": args.outdir, **scores})
     return 0
 
 
@@ -275,12 +275,12 @@ def save_summary(
     outdir, dataset = Path(args.outdir), found.dataset
     text = described(found, args.split, Path(dataset.name).name)
     text += f", by {without_home(args.model)}."
-    blocks = [overview.figures_block(scores, text)]
+    blocks = [model_summary.figures_block(scores, text)]
     if found.responsibilities.shape[1] > 1:
-        blocks.append(overview.clusters_block(loaded.model, found))
+        blocks.append(model_summary.clusters_block(loaded.model, found))
     if found.anomaly is not None:
-        blocks.append(overview.anomalies_block(found, args.anomaly_score))
-    blocks.append(overview.diagrams_block(outdir))
+        blocks.append(model_summary.anomalies_block(found, args.anomaly_score))
+    blocks.append(model_summary.diagrams_block(outdir))
     write_summary(outdir / "summary.html", f"Clusters of {Path(dataset.name).name}", blocks)
     print(saved_line(outdir, ["summary.html"]))
 

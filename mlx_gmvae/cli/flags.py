@@ -8,7 +8,7 @@ from ..clustering.augment import KINDS
 from ..clustering.descriptors import DESCRIPTORS
 from ..config import ModelConfig, TrainConfig
 from ..config.model import ARCHS, CLASSIFIERS, LIKELIHOODS, POSTERIORS
-from ..config.record import require_range
+from ..config.record import Record, require_range
 from ..config.training import LR_SCHEDULES
 from ..data.datasets import NAMES
 from ..data.depth import DEPTHS
@@ -163,7 +163,7 @@ PAIR_FIELDS: Fields = {
         "Hugging Face Hub, a folder), or a file of features", "ENCODER",
     ),
     "augment": (
-        f"distortions of the images of a pair: none, auto (those that fit the images), or of "
+        f"augmentation of the images of a pair: none, auto (what suits the images), or of "
         f"{', '.join(KINDS)} with commas between", "KIND,...",
     ),
     "heads": ("last layers of the classifier to train side by side; the best is used", "N"),
@@ -196,7 +196,9 @@ def add_training_flags(parser: Parser) -> None:
             _add_field(group, TrainConfig, name, text, values)
 
 
-def _add_field(group: Any, config: type, name: str, text: str, values: str | Iterable[str]) -> None:
+def _add_field(
+    group: Any, config: type[Record], name: str, text: str, values: str | Iterable[str]
+) -> None:
     """A flag of the field's own type, with its default; `values` are choices, or a metavar."""
     default, kind = getattr(config, name), get_type_hints(config)[name]
     shown = "" if default is None else f" (default: {default})"
@@ -205,6 +207,10 @@ def _add_field(group: Any, config: type, name: str, text: str, values: str | Ite
         of_type = number_or_auto if values == "K|auto" else (get_args(kind) or (kind,))[0]
         options = {"metavar": values, "type": of_type}
     group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text + shown, **options)
+    for old, new in config.RENAMED.items():  # flags of earlier versions, without a line of help
+        if new == name:
+            options |= {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+            group.add_argument(f"--{old}", **options)
 
 
 def add_model_file_flags(parser: Parser) -> None:

@@ -12,15 +12,16 @@ import numpy as np
 
 from ..data.arrays import require_memory
 from ..data.batches import with_progress
-from ..device import backend, interrupts
+from ..device import backend
 from ..errors import InputError
 from ..evaluation.scores import samples
 from ..evaluation.traversal import interpolation, manifold
 from ..models import LatentVariableModel, MixtureModel
 from ..report import figures
-from ..report.outputs import alike, files_named, remove_outdated, saved_line
+from ..report.written_files import alike, files_named, remove_outdated, saved_line
+from ..system import interrupts
 from . import flags, options
-from .script import Parser, emit, require_at_least, script
+from .script import Parser, log_json, require_at_least, script
 
 FLOAT_BYTES = 4
 GRID_COLUMNS = 8
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.outdir:
         save_files(Path(args.outdir), components, drawn)
     shown = {"outfile": str(args.outfile), "folder": args.outdir, "images": sum(map(len, drawn))}
-    emit("result", {**shown, "components": components})
+    log_json("result", {**shown, "components": components})
     return 0
 
 

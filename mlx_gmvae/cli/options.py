@@ -12,15 +12,15 @@ import numpy as np
 
 from ..clustering.pair_loss import BALANCES
 from ..config import ModelConfig
+from ..data.dataset_spec import DatasetSpec
+from ..data.downloads import DownloadError, expanded
 from ..data.published import PUBLISHED
-from ..data.source import Source
 from ..data.splits import Dataset, Splits
-from ..data.store import DownloadError, expanded
-from ..device.cache import cache_dir
 from ..errors import InputError
 from ..models import require_effect
 from ..runs import provenance
 from ..runs.checkpoint import ModelFile, load_model
+from ..system.cache import cache_dir
 from .flags import CHECKED
 
 
@@ -111,7 +111,7 @@ def load_model_data(
     config = loaded.model.config
     is_own, fit, bits = args.dataset is None, args.fit, args.bits
     if loaded.data or is_own:
-        own = Source.from_dict(loaded.data, args.model)
+        own = DatasetSpec.from_dict(loaded.data, args.model)
         is_own = is_own or own.is_named_by(args.dataset)
         fit, bits = fit or own.fit, bits or own.bits
     if tuple(args.image_size or config.image_size) != tuple(config.image_size):
@@ -133,7 +133,7 @@ def load_model_data(
                 "with --dataset where its images are now, or name others"
             )
     else:
-        source = Source.typed(args.dataset, args.classes, fit, not args.no_labels, bits)
+        source = DatasetSpec.typed(args.dataset, args.classes, fit, not args.no_labels, bits)
     least = 2 if is_own or both_parts else 1
     splits = source.load(args.data_dir, config.image_size, config.channels, least)
     say_notes(splits, fitted=not is_own)
@@ -153,7 +153,7 @@ def warn_of_other_images(train: Dataset, before: object) -> None:
 
 
 def load_resumed(
-    args: argparse.Namespace, source: Source, config: ModelConfig, record: dict[str, Any]
+    args: argparse.Namespace, source: DatasetSpec, config: ModelConfig, record: dict[str, Any]
 ) -> Splits:
     """The images of a run that goes on. Raises InputError if they are not there."""
     if source.is_gone():
@@ -167,7 +167,9 @@ def load_resumed(
     return splits
 
 
-def source_now(args: argparse.Namespace, source: Source, record: dict[str, Any]) -> Source:
+def source_now(
+    args: argparse.Namespace, source: DatasetSpec, record: dict[str, Any]
+) -> DatasetSpec:
     """Where the images of a resumed run are now: --dataset, or where they were.
 
     Raises InputError where nothing says by what the same images are known again.
@@ -179,7 +181,7 @@ def source_now(args: argparse.Namespace, source: Source, record: dict[str, Any])
             f"--dataset cannot change: the run in {args.resume} has no checksum of its images; put "
             "them back where they were"
         )
-    return Source.typed(args.dataset, source.classes, source.fit, source.labels, source.bits)
+    return DatasetSpec.typed(args.dataset, source.classes, source.fit, source.labels, source.bits)
 
 
 def say_notes(splits: Splits, fitted: bool) -> None:
@@ -190,13 +192,13 @@ def say_notes(splits: Splits, fitted: bool) -> None:
         print(splits.train.fitted, file=sys.stderr)
 
 
-def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
+def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, DatasetSpec]:
     """The training data named on the command line, and how to load it again.
 
     With no --dataset: MNIST, or where it cannot be had, the digits that come with scikit-learn.
     """
     how, size = (args.classes, args.fit, not args.no_labels, args.bits), args.image_size
-    source = Source.typed(args.dataset or "mnist", *how)
+    source = DatasetSpec.typed(args.dataset or "mnist", *how)
     try:
         splits = source.load(args.data_dir, size)
     except DownloadError as error:
@@ -206,7 +208,7 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, Source]:
                 f"{error}; put {PUBLISHED[args.dataset].wanted} into {place}"
             ) from None
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
-        source = Source.typed("digits", *how)
+        source = DatasetSpec.typed("digits", *how)
         return source.load(args.data_dir, size or (28, 28)), source
     say_notes(splits, fitted=True)
     return splits, dataclasses.replace(source, bits=splits.train.bits)

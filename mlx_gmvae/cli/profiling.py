@@ -147,7 +147,7 @@ def _median(run: Callable[[], Any], repeats: int = REPEATS) -> float:
         mx.eval(run())
         seconds.append(time.perf_counter() - started)
         # All processes run equally often: each step exchanges something between them.
-        if distributed.any_of(bool(number) and sum(seconds) > ENOUGH_SECONDS):
+        if distributed.any_process(bool(number) and sum(seconds) > ENOUGH_SECONDS):
             break
     first = min(WARM_UP, repeats - 1, len(seconds) - 1)
     return statistics.median(seconds[first:])

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from ..data.splits import Dataset
-from ..device import backend, interrupts
+from ..device import backend
 from ..device.randomness import random_rows
 from ..evaluation.scores import reconstruct, reconstruction_scores
 from ..models import LatentVariableModel
 from ..report import figures, tables
-from ..report.outputs import saved_line
 from ..report.sheets import Section, save_sheet
+from ..report.written_files import saved_line
+from ..system import interrupts
 from . import flags, options
-from .script import Parser, emit, print_scores, require_at_least, script
+from .script import Parser, log_json, print_scores, require_at_least, script
 
 COLUMNS = 8
 EXTREMES = 16
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         save_sheet(outdir / names[-1], title, [section])
     print_scores(f"{len(dataset)} {split} images of {dataset.name}", means)
     print(saved_line(outdir, names) + " (originals above their reconstructions)")
-    emit("result", {"folder": args.outdir, **described})
+    log_json("result", {"folder": args.outdir, **described})
     return 0
 
 

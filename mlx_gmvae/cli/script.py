@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from .. import __version__
-from ..device import distributed, interrupts
+from ..device import distributed
 from ..errors import InputError, did_you_mean
+from ..system import interrupts
 
 EXIT_BAD_INPUT = 2
 WIDTH = 100  # of help, in characters
@@ -184,7 +185,7 @@ def command_line(name: str) -> list[str]:
 
 @contextlib.contextmanager
 def json_lines(wanted: bool) -> Iterator[None]:
-    """Within, if that is `wanted`, stdout has the lines of `emit` and all else goes to stderr."""
+    """Within, if `wanted`, only `log_json` writes to stdout, and all else goes to stderr."""
     if not wanted:
         yield
         return
@@ -196,7 +197,7 @@ def json_lines(wanted: bool) -> Iterator[None]:
         _lines.reset(token)
 
 
-def emit(event: str, values: dict[str, Any]) -> None:
+def log_json(event: str, values: dict[str, Any]) -> None:
     """With --json, a line of JSON on stdout for other programs."""
     lines = _lines.get()
     if lines is not None:

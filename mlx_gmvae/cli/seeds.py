@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, TrainConfig
-from ..data.source import Source
+from ..data.dataset_spec import DatasetSpec
 from ..errors import InputError
 from ..report import tables
 from ..runs import provenance
-from ..runs.folder import RunFolder, run_name
 from ..runs.lock import locked
+from ..runs.run_folder import RunFolder, run_name
 from ..training.resolve import Experiment
 from . import options, start
 from .start import Plan, Run
@@ -107,7 +107,7 @@ def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
     held.enter_context(locked(folder.path))
     try:
         saved = json.loads(folder.seeds.read_text())
-        source = Source.from_dict(saved["data"], folder.seeds)
+        source = DatasetSpec.from_dict(saved["data"], folder.seeds)
         model = ModelConfig.from_dict(saved["model"])
         training = TrainConfig.from_dict(saved["training"])
         count, record = int(saved["count"]), dict(saved.get("record") or {})

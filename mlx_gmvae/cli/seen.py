@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ..clustering.features import load_features
-from ..data.source import Source
+from ..data.dataset_spec import DatasetSpec
 from ..data.splits import Splits
 from ..encoders.encode import features_of
 from ..encoders.encoder import Encoder, EncoderId, load_encoder, load_same, require_same
@@ -58,7 +58,7 @@ def as_trained(
     return found
 
 
-def as_before(source: Source, name: str, splits: Splits, data_dir: str | None) -> Splits:
+def as_before(source: DatasetSpec, name: str, splits: Splits, data_dir: str | None) -> Splits:
     """Return the images of a run that goes on with their features. Raises InputError."""
     if source.encoder is None:
         return load_features(name, splits)

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..config import ModelConfig, TrainConfig
-from ..data.source import Source
+from ..data.dataset_spec import DatasetSpec
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
@@ -23,8 +23,8 @@ from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
 from ..runs import provenance
 from ..runs.checkpoint import ModelFile, load_model
-from ..runs.folder import RunFolder, SavedRun, run_name
 from ..runs.lock import locked
+from ..runs.run_folder import RunFolder, SavedRun, run_name
 from ..training.initial import start_from
 from ..training.resolve import Experiment, Options, resolve, resolve_training
 from ..training.select_k import LOW_CONDUCTANCE, SelectedK, isotonic
@@ -44,9 +44,9 @@ class Run:
 
     folder: RunFolder
     splits: Splits
-    source: Source
+    source: DatasetSpec
     trainer: Trainer
-    summary: SummaryWriter | None = None
+    tensorboard: SummaryWriter | None = None
     record: dict[str, Any] = field(default_factory=dict)  # of `provenance`
 
     def save(self) -> None:
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     """What is trained on which images, from the command line or from a file."""
 
     splits: Splits
-    source: Source
+    source: DatasetSpec
     experiment: Experiment
     initial: ModelFile | None = None  # whose weights to start from
     origin: dict[str, str] | None = None  # its file: --overwrite may remove it
@@ -89,7 +89,7 @@ def planned(args: argparse.Namespace) -> Plan:
         options.given_fields(TrainConfig, args),
         initial.model.config.to_dict() if initial else {},
     )
-    if args.summary:
+    if args.tensorboard:
         require_tensorboard()
     encoder = None
 
@@ -138,24 +138,24 @@ def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trai
     reasons = plan.experiment.reasons
     record = provenance.started(plan.splits.train, args.command, plan.origin, reasons)
     folder.save_state(trainer, plan.source, record)
-    summary = make_summary(args, folder)
-    return Run(folder, plan.splits, plan.source, trainer, summary, record)
+    tensorboard = make_writer(args, folder)
+    return Run(folder, plan.splits, plan.source, trainer, tensorboard, record)
 
 
 def save_selection(folder: Path, selected: SelectedK) -> None:
     """The conductances of each number of clusters, as a table and as a picture."""
     found = selected.conductances
     rows = [{"clusters": k, "conductance": value} for k, value in sorted(found.items())]
-    write_csv(folder / "number.csv", rows)
+    write_csv(folder / "select_k.csv", rows)
     shown = [k for k in sorted(found) if k <= max(MOST_SHOWN, selected.clusters)]
     values, fitted = ([each[k] for k in shown] for each in (found, isotonic(found)))
-    path = folder / "number.png"
+    path = folder / "select_k.png"
     save_conductances(path, shown, values, fitted, LOW_CONDUCTANCE, selected.clusters)
 
 
-def make_summary(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
-    wanted = args.summary and distributed.is_first()
-    return SummaryWriter(folder.path / "summary") if wanted else None
+def make_writer(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:
+    wanted = args.tensorboard and distributed.is_first()
+    return SummaryWriter(folder.path / "tensorboard") if wanted else None
 
 
 def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
@@ -167,7 +167,7 @@ def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
         own = folder.load_neighbours(images, config, plan.experiment.graph, plan.splits.train.crc32)
     else:
         own = np.empty((len(images), min(config.neighbours, len(images) - 1)), np.int32)
-    trainer.neighbours = distributed.from_first(own)
+    trainer.neighbours = distributed.broadcast(own)
 
 
 def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
@@ -197,7 +197,7 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
 
     Raises InputError if it is finished and measured, or if the images are others now.
     """
-    if args.summary:
+    if args.tensorboard:
         require_tensorboard()
     provenance.require_same_images(saved.record, plan.splits.train, str(folder.path))
     trainer = plan.trainer()
@@ -215,14 +215,14 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
                   "an uninterrupted run", file=sys.stderr)  # fmt: skip
     record, data = saved.record, plan.splits.train
     record = provenance.resumed(record, data, args.command, trainer.epoch, trainer.step)
-    summary = make_summary(args, folder)
-    return Run(folder, plan.splits, plan.source, trainer, summary, record)
+    tensorboard = make_writer(args, folder)
+    return Run(folder, plan.splits, plan.source, trainer, tensorboard, record)
 
 
 def with_saved_features(
     args: argparse.Namespace,
     splits: Splits,
-    source: Source,
+    source: DatasetSpec,
     model: ModelConfig,
     training: TrainConfig,
 ) -> Splits:

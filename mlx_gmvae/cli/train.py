@@ -10,13 +10,14 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..device import backend, distributed, interrupts
+from ..device import backend, distributed
 from ..errors import InputError
+from ..system import interrupts
 from ..training.callbacks import fit
 from . import flags, profiling
 from .announce import print_estimate, print_summary
-from .callbacks import callbacks_of
-from .measure import measure
+from .evaluate import evaluate
+from .run_callbacks import callbacks_of
 from .script import Parser, command_line, require_at_least, script
 from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
@@ -30,9 +31,9 @@ EXAMPLES = (
 RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
-    "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance", "sub_clusters",
-    "neighbours", "descriptor", "heads", "sample_weight", "save_every", "json", "log_every",
-    "profile", "benchmark_devices",
+    "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance",
+    "sub_clusters", "neighbours", "descriptor", "heads", "sample_weight", "save_every", "json",
+    "log_every", "profile", "benchmark_devices",
 )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def train_one(args: argparse.Namespace, held: ExitStack) -> None:
     train(run, args.save_every, args.log_every)
     interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
-        measure(run)
+        evaluate(run)
         print(f"next: {next_command(args, run.folder.model)}")
 
 
@@ -81,7 +82,7 @@ def resume_command(args: argparse.Namespace, path: str | Path) -> str:
     for name in (*moved, "data_dir", "save_every"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
-    words += [f"--{name}" for name in ("cpu", "summary") if getattr(args, name)]
+    words += [f"--{name}" for name in ("cpu", "tensorboard") if getattr(args, name)]
     return shlex.join(words)
 
 
@@ -125,7 +126,7 @@ def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
     for run in seeds.unfinished(args):
         print_summary(run)
         train(run, args.save_every, args.log_every)
-        measure(run)
+        evaluate(run)
     losses = seeds.pair_losses()
     best, *_ = losses
     seeds.folder.adopt(best)
@@ -167,9 +168,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
     )  # fmt: skip
     group.add_argument(
-        "--summary", action="store_true",
-        help="also write TensorBoard event files into the run's summary/ (pip install tensorboard)",
+        "--tensorboard", action="store_true",
+        help="also write TensorBoard event files into the run's tensorboard/ (pip install "
+        "tensorboard)",
     )  # fmt: skip
+    group.add_argument(  # as it was called up to 0.2
+        "--summary", action="store_true", dest="tensorboard", help=argparse.SUPPRESS
+    )
     flags.add_json_flag(group, "each epoch and the result")
     group.add_argument(
         "--log_every", type=int, metavar="STEPS",
@@ -186,7 +191,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.command = shlex.join([*command_line("train"), *(sys.argv[1:] if argv is None else argv)])
     if args.profile or args.benchmark_devices:
-        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "summary",
+        for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "tensorboard",
                      "json", "log_every"):  # fmt: skip
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")

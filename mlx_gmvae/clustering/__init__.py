@@ -1,1 +1,1 @@
-"""How images become clusters: neighbours, the pair objective, competing heads, distortions."""
+"""Clustering: neighbours, augmentation, the pair loss, heads, sub-clusters and their merge."""

@@ -27,7 +27,7 @@ AS_NEAR = 1.1  # times the distance of an image to its neighbours
 
 
 class Augmentation:
-    """Distortions of the given kinds, from KINDS, applied one after the other.
+    """Augmentation of the given kinds, from KINDS, applied one after the other.
 
     >>> x = mx.random.uniform(shape=(5, 28, 28, 1))
     >>> Augmentation(["affine", "strokes"])(x).shape
@@ -38,18 +38,18 @@ class Augmentation:
         self.kinds = [name for name in KINDS if name in kinds]
 
     def draw(self, num: int) -> mx.array | None:
-        """What tells the distortions of `num` images apart: (R, num), uniform in [-1, 1]."""
+        """Draw the random numbers for `num` images: (R, num), uniform in [-1, 1]."""
         numbers = sum(KINDS[name][1] for name in self.kinds)
         return mx.random.uniform(-1, 1, (numbers, num)) if numbers else None
 
     def __call__(self, x: mx.array, drawn: mx.array | None = None) -> mx.array:
-        """Images (B, H, W, C) in [0, 1], distorted by `draw`'s numbers or by new ones."""
+        """Images (B, H, W, C) in [0, 1], augmented by `draw`'s numbers or by new ones."""
         drawn = self.draw(len(x)) if drawn is None else drawn
         first = 0
         for name in self.kinds:
-            distort, numbers = KINDS[name]
+            augment, numbers = KINDS[name]
             assert drawn is not None
-            x = distort(x, drawn[first : first + numbers])
+            x = augment(x, drawn[first : first + numbers])
             first += numbers
         return x
 

@@ -11,7 +11,7 @@ from ..config.record import require_choice
 from ..data.images import Images
 from ..device.randomness import random_rows
 from ..models.enlarge import bicubic
-from .patches import patch_descriptor
+from .codebook import patch_descriptor
 
 LONGEST_SIDE = 32
 PIXEL_DIMS, GRADIENT_DIMS = 50, 80

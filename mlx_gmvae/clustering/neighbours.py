@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.images import Examples, Featured, features_of
 from ..device.backend import on_gpu
-from ..device.progress import progress
+from ..system.progress_bar import progress
 from .descriptors import describe
 
 EXACT_LIMIT = 200_000

@@ -7,8 +7,8 @@ import numpy as np
 from ..data.images import Examples, Featured, features_of
 from ..device import distributed
 from ..models.networks import FeatureScaler
-from ..models.patches import PatchEncoder
-from . import patches
+from ..models.visual_words import VisualWordEncoder
+from . import codebook
 
 
 def prepare_classifier(model: nn.Module, images: Examples) -> None:
@@ -17,9 +17,9 @@ def prepare_classifier(model: nn.Module, images: Examples) -> None:
     Of uint8 images (N, H, W, C), with features where the classifier sees those.
     """
     encoder = model.classifier.encoder if "classifier" in model else None
-    if isinstance(encoder, PatchEncoder):
+    if isinstance(encoder, VisualWordEncoder):
         assert not isinstance(images, Featured)
-        patches.learn(encoder.patches, images)
+        codebook.learn(encoder.patches, images)
     if isinstance(encoder, FeatureScaler):
         features = features_of(images)
         assert features is not None
@@ -31,4 +31,4 @@ def prepare_classifier(model: nn.Module, images: Examples) -> None:
 
 
 def _shared(value: np.ndarray) -> mx.array:
-    return mx.array(distributed.from_first(value.astype(np.float32)))
+    return mx.array(distributed.broadcast(value.astype(np.float32)))

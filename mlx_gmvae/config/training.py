@@ -68,8 +68,8 @@ class TrainConfig(Record):
     def refits(self) -> list[int]:
         """The epochs after which the mixture is fitted to the latents, in rising order."""
         if self.mutual_iterations is not None:
-            stages = self.mutual_iterations + 1
-            return [math.ceil(self.epochs * stage / stages) for stage in range(1, stages + 1)]
+            shares = self.mutual_iterations + 1
+            return [math.ceil(self.epochs * share / shares) for share in range(1, shares + 1)]
         return [self.pretrain_epochs] if self.pretrain_epochs else []
 
     def validate(self) -> None:

@@ -8,10 +8,10 @@ import mlx.core as mx
 import numpy as np
 
 from ..device import forks
+from ..device.async_evaluation import AsyncEvaluation
 from ..device.backend import choose_fusing, on_gpu
-from ..device.flight import InFlight
-from ..device.progress import progress
 from ..inputs import Inputs, WithFeatures
+from ..system.progress_bar import progress
 from .images import Examples, Featured
 
 Item = TypeVar("Item")
@@ -55,7 +55,7 @@ def over_batches(
 
     On a GPU it is compiled, and a batch is started before the one before it is copied from there.
     """
-    in_flight = InFlight()
+    in_flight = AsyncEvaluation()
     if on_gpu():
         choose_fusing()
         # With the generator's state, or every batch would repeat the first's noise.

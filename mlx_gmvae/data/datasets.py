@@ -7,17 +7,17 @@ import numpy as np
 
 from ..config.model import LARGEST
 from ..config.record import require_choice, require_range
-from ..device.cache import cache_dir
 from ..errors import InputError, did_you_mean
+from ..system.cache import cache_dir
 from .arrays import array_shapes, read_arrays
 from .depth import DEPTHS, bits_of, describe
+from .downloads import expanded
 from .fitting import FITS, Sizes, fit_images, note, with_channels
-from .folder import Wanted, load_image_folder
 from .formats import is_image_name
 from .idx import read_idx
+from .image_folder import Wanted, load_image_folder
 from .published import PUBLISHED, load_published
 from .splits import Dataset, Splits, hold_out, make_dataset, rows_of_classes, two_sources
-from .store import expanded
 
 ARRAYS = ("images", "labels", "test_images", "test_labels")  # of an .npz
 NAMES = (*PUBLISHED, "digits")

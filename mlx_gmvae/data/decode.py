@@ -14,8 +14,8 @@ from PIL.ExifTags import Base as Tag
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from ..device.processors import available_processors
-from ..device.progress import progress
+from ..system.processors import available_processors
+from ..system.progress_bar import progress
 from . import depth
 from .fitting import Size, fit
 

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..device.files import remove_stale, whole
 from ..errors import InputError
+from ..system.files import atomic_write, remove_stale
 
 FORMAT = 3
 
@@ -82,7 +82,7 @@ class ArrayCache:
         """
         record = Record()
         try:
-            with whole(self.array) as temporary, temporary.open("wb") as file:
+            with atomic_write(self.array) as temporary, temporary.open("wb") as file:
                 self._require_space(shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
@@ -117,12 +117,12 @@ class ArrayCache:
         record.listed_in = str(self.skipped) if record.skipped else ""
         if record.skipped:
             lines = [f"{name}: {reason}\n" for name, reason in record.skipped.items()]
-            with whole(self.skipped) as temporary:
+            with atomic_write(self.skipped) as temporary:
                 temporary.write_text("".join(lines), errors="surrogateescape")
         self._write_description(vars(record))
 
     def _write_description(self, content: dict[str, Any]) -> None:
-        with whole(self.description) as temporary:
+        with atomic_write(self.description) as temporary:
             temporary.write_text(json.dumps(self.made_from | content))
 
     def _remove_outdated(self) -> None:

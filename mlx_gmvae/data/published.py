@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import InputError
+from .downloads import Content, Downloads, Published
 from .idx import parse_idx, read_raw
-from .store import Content, Published, Store
 
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -28,7 +28,7 @@ FREY_FILE = "frey_rawface.mat"
 FREY_SIZE = (28, 20)
 
 
-def read_mnist(store: Store) -> Content:
+def read_mnist(store: Downloads) -> Content:
     """Images (N, 28, 28) and labels from train and t10k files."""
     train, test = (
         tuple(parse_idx(content, path) for path, content in map(store.content, names))
@@ -37,7 +37,7 @@ def read_mnist(store: Store) -> Content:
     return Content((train[0], train[1]), (test[0], test[1]))
 
 
-def read_cifar(store: Store) -> Content:
+def read_cifar(store: Downloads) -> Content:
     """Images (N, 32, 32, 3) and labels from an extracted folder or, without one, the archive."""
     folder = store.folder(CIFAR_FOLDER)
     if folder is not None:
@@ -75,7 +75,7 @@ def _cifar_batch(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1), labels
 
 
-def read_frey(store: Store) -> Content:
+def read_frey(store: Downloads) -> Content:
     """1,965 images (N, 28, 20) of one face, without labels."""
     from scipy.io import loadmat
 
@@ -150,4 +150,4 @@ def load_published(name: str, data_dir: Path) -> Content:
     published one.
     """
     published = PUBLISHED[name]
-    return published.read(Store(name, published, data_dir))
+    return published.read(Downloads(name, published, data_dir))

@@ -38,7 +38,7 @@ class ImageUnits:
         else:
             self._outside = shape if len(shape) == 2 else self._kept
 
-    def inside(self, X: np.ndarray) -> np.ndarray:
+    def transform(self, X: np.ndarray) -> np.ndarray:
         """Raises InputError if X has no such images."""
         flat = X.ndim == 2
         images = as_uint8_images(X.reshape(len(X), *self._given) if flat else X, "X")
@@ -46,7 +46,7 @@ class ImageUnits:
             raise InputError(f"X has images of {images.shape[1:]}, the model's are {self._kept}")
         return images
 
-    def outside(self, images: np.ndarray) -> np.ndarray:
+    def inverse_transform(self, images: np.ndarray) -> np.ndarray:
         """Images in [0, 1] in the shape of what was given."""
         return images.reshape(len(images), *self._outside)
 
@@ -64,7 +64,7 @@ class TableUnits:
         """What turns a log density inside into one of the table's own units, nats."""
         return float(np.log(UNIT / self._scaler.scale_).sum())
 
-    def inside(self, X: np.ndarray) -> np.ndarray:
+    def transform(self, X: np.ndarray) -> np.ndarray:
         """Raises InputError if X are images."""
         if X.ndim != 2:
             num = len(self._scaler.scale_)
@@ -74,7 +74,7 @@ class TableUnits:
         standard = CENTRE + UNIT * self._scaler.transform(X)
         return standard.astype(np.float32)[:, None, :, None]
 
-    def outside(self, images: np.ndarray) -> np.ndarray:
+    def inverse_transform(self, images: np.ndarray) -> np.ndarray:
         """Rows in their own units."""
         flat = images.reshape(len(images), -1)
         return self._scaler.inverse_transform((flat - CENTRE) / UNIT)

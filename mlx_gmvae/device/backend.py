@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..errors import InputError
+from ..system.processors import available_processors
 from . import blas, forks
 from .blas import Blas
-from .processors import available_processors
 
 STREAMS_VARIABLE = "MLX_GMVAE_STREAMS"
 MOST_STREAMS = 4  # unless asked for

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .cache import cache_dir, private_dir
-from .files import put, remove_stale, temporary
-from .processors import available_processors
+from ..system.cache import cache_dir, private_dir
+from ..system.files import commit, remove_stale, temporary
+from ..system.processors import available_processors
 
 VARIABLE = "MLX_GMVAE_BLAS"
 PREFIX = "scipy_"
@@ -232,7 +232,7 @@ def _write_copy(original: Path, folder: Path, names: list[str]) -> Path:
         copy = written.with_name(f"{folder.name}-{written.stat().st_size}.so")
         for name in names:
             _link(folder / name, copy.name)
-        put(written, copy)
+        commit(written, copy)
     return copy
 
 

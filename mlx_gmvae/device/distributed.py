@@ -115,7 +115,7 @@ def shared_batchsize(batchsize: int) -> int:
     return batchsize // size()
 
 
-def share(rows: np.ndarray) -> np.ndarray:
+def shard(rows: np.ndarray) -> np.ndarray:
     """This process's part of the rows of a batch."""
     return rows[rank() :: size()]
 
@@ -126,9 +126,9 @@ def average(tree: Any) -> Any:
 
 
 def shared_means(means: list[mx.array]) -> list[mx.array]:
-    """Means over the whole batch from those over this process's share, in one exchange.
+    """Means over the whole batch from those over this process's shard, in one exchange.
 
-    Their gradients are those of this process's share alone: `average` of the gradients makes
+    Their gradients are those of this process's shard alone: `average` of the gradients makes
     them those of the whole batch.
     """
     if size() == 1:
@@ -140,14 +140,14 @@ def shared_means(means: list[mx.array]) -> list[mx.array]:
     return [part.reshape(mean.shape) for part, mean in zip(mx.split(own, ends), means, strict=True)]
 
 
-def any_of(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process; all must ask."""
     if size() == 1:
         return flag
     return bool(mx.distributed.all_sum(mx.array(int(flag)), stream=mx.cpu).item())
 
 
-def from_first(array: np.ndarray) -> np.ndarray:
+def broadcast(array: np.ndarray) -> np.ndarray:
     """The first process's array, everywhere; all must give one of its shape and type."""
     if size() == 1:
         return array

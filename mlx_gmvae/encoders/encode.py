@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from ..data.decode import in_threads, picture
-from ..data.folder import list_images
+from ..data.downloads import expanded
+from ..data.image_folder import list_images
 from ..data.images import as_uint8_images
 from ..data.splits import Dataset
-from ..data.store import expanded
-from ..device.cache import cache_dir
 from ..errors import InputError
+from ..system.cache import cache_dir
 from .encoder import Encoder, load_encoder
 from .kept import KeptFeatures
 
@@ -27,7 +27,7 @@ SHOWN = 3
 Paths = Sequence[str | os.PathLike[str]]
 
 
-class Source(NamedTuple):
+class ImageSource(NamedTuple):
     """Images that were listed: files, or the rows of an array uint8 (N, H, W, C)."""
 
     name: str
@@ -103,7 +103,7 @@ def features_of(
 
 
 def _features(
-    source: Source, rows: np.ndarray, encoder: Encoder, data_dir: str | os.PathLike[str] | None
+    source: ImageSource, rows: np.ndarray, encoder: Encoder, data_dir: str | os.PathLike[str] | None
 ) -> tuple[np.ndarray, dict[int, str]]:
     """The features at `rows`, and the reasons why some cannot be read, by the row."""
     place = (expanded(os.fspath(data_dir)) if data_dir else cache_dir()) / FOLDER
@@ -132,7 +132,7 @@ def _made_by(encoder: Encoder) -> str:
 
 
 def _read(
-    source: Source, rows: np.ndarray, encoder: Encoder, skipped: dict[int, str]
+    source: ImageSource, rows: np.ndarray, encoder: Encoder, skipped: dict[int, str]
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
     """Batches of rows and their pixels; those that cannot be read go into `skipped`."""
     prepare, least = encoder.preprocessing.pixels, DRAFT_FACTOR * encoder.preprocessing.least_size
@@ -153,13 +153,13 @@ def _read(
         yield batch
 
 
-def _of_array(images: np.ndarray) -> Source:
+def _of_array(images: np.ndarray) -> ImageSource:
     images = as_uint8_images(images, "images")
     digest = sha256(np.ascontiguousarray(images).data).hexdigest()
-    return Source(f"array {digest}", list(images.shape), images=images)
+    return ImageSource(f"array {digest}", list(images.shape), images=images)
 
 
-def _of_files(images: str | os.PathLike[str] | Paths) -> Source:
+def _of_files(images: str | os.PathLike[str] | Paths) -> ImageSource:
     """Files, or those in a folder. Raises InputError if there is none."""
     paths = [images] if isinstance(images, str | os.PathLike) else list(images)
     files = [expanded(os.fspath(path)) for path in paths]
@@ -174,7 +174,7 @@ def _of_files(images: str | os.PathLike[str] | Paths) -> Source:
     return source
 
 
-def _listed(name: str, files: list[str], bits: int = 16) -> Source:
+def _listed(name: str, files: list[str], bits: int = 16) -> ImageSource:
     """Files with their sizes and times of change, which are 0 where there is no file."""
 
     def status(file: str) -> tuple[str, int, int]:
@@ -184,10 +184,10 @@ def _listed(name: str, files: list[str], bits: int = 16) -> Source:
             return file, 0, 0
         return file, found.st_size, found.st_mtime_ns
 
-    return Source(name, [bits, *map(status, files)], files, bits=bits)
+    return ImageSource(name, [bits, *map(status, files)], files, bits=bits)
 
 
-def _cannot_be_read(source: Source, skipped: dict[int, str]) -> str:
+def _cannot_be_read(source: ImageSource, skipped: dict[int, str]) -> str:
     first = [f"{source.item(row)} ({why})" for row, why in list(skipped.items())[:SHOWN]]
     more = ", ..." * (len(skipped) > SHOWN)
     return f"{len(skipped):,} of {source.num:,} images cannot be read: {', '.join(first)}{more}"

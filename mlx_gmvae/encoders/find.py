@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from ..data.store import expanded
+from ..data.downloads import expanded
 from ..errors import InputError
-from .folder import CONFIG, Files, in_folder
 from .hub import on_hub
+from .model_folder import CONFIG, Files, in_folder
 
 SHORT_NAMES = {
     "dinov2-small": "facebook/dinov2-small",

@@ -11,7 +11,17 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ..errors import InputError
-from .folder import CONFIG, INDEX, PICKLES, PROCESSOR, WEIGHTS, Files, no_weights, sha256_of, shards
+from .model_folder import (
+    CONFIG,
+    INDEX,
+    PICKLES,
+    PROCESSOR,
+    WEIGHTS,
+    Files,
+    no_weights,
+    sha256_of,
+    shards,
+)
 
 NETWORK_ERRORS = {"ConnectError", "ConnectionError", "TimeoutException", "Timeout", "ProxyError"}
 INSTALL = "pip install 'mlx_gmvae[hub]'"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..device.files import remove_stale, whole
 from ..errors import InputError
+from ..system.files import atomic_write, remove_stale
 
 FORMAT = 1
 BLOCK_ROWS = 1 << 14
@@ -78,13 +78,13 @@ class KeptFeatures:
                 f"the features of {num:,} images need {needed / 1e9:.1f} GB in {self.place}, where "
                 f"{free / 1e9:.1f} GB are free; choose another --data_dir"
             )
-        with whole(self.array) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.array) as temporary, temporary.open("wb") as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": self.shape}
             np.lib.format.write_array_header_1_0(file, header)
             empty = np.full((min(num, BLOCK_ROWS), dims), np.nan, "<f2")
             for start in range(0, num, BLOCK_ROWS):
                 file.write(empty[: num - start].data)
-        with whole(self.array.with_suffix(".json")) as temporary:
+        with atomic_write(self.array.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(self.made_from))
         self._remove_outdated()
 

@@ -40,7 +40,7 @@ class LatentVariableModel(nn.Module):
     """
 
     options: ClassVar[tuple[str, ...]] = ()
-    stages: ClassVar[str | None] = None
+    refit_option: ClassVar[str | None] = None
     trained_by_pairs: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig):
@@ -245,7 +245,7 @@ class MixtureModel(LatentVariableModel):
         raise NotImplementedError
 
     def refit(self, latents: np.ndarray, seed: int) -> None:
-        """Fit the mixture to latents (N, D), for models whose training has stages."""
+        """Fit the mixture to latents (N, D), for models that refit theirs during training."""
         raise NotImplementedError
 
     def component_latents(self) -> mx.array:

@@ -1,4 +1,4 @@
-"""Small images enlarged: convolutions and distortions need pixels finer than strokes."""
+"""Small images enlarged: convolutions and augmentation need pixels finer than strokes."""
 
 import math
 

@@ -14,7 +14,7 @@ from ..config import ModelConfig
 from ..device.parallel import over_batch
 from .enlarge import enlarge, factor_for
 from .layers import Dense, DownsampleConv2d, UpsampleConv2d, activated, leaky_relu
-from .patches import PatchEncoder
+from .visual_words import VisualWordEncoder
 
 SMALLEST_FILTERS = 16
 CLASSIFIER_FILTERS = 32
@@ -120,14 +120,14 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.encoder: ConvEncoder | PatchEncoder | MLPEncoder | FeatureScaler
+        self.encoder: ConvEncoder | VisualWordEncoder | MLPEncoder | FeatureScaler
         seen = as_classifier_sees(config)
         self._height = config.image_size[0]
         self._factor = seen.image_size[0] // self._height
         if config.classifier == "features":
             self.encoder = FeatureScaler(config.feature_dims)
         elif config.arch == "conv" and config.classifier == "patches":
-            self.encoder = PatchEncoder(config.channels, config.hidden_dims)
+            self.encoder = VisualWordEncoder(config.channels, config.hidden_dims)
         elif config.arch == "conv":
             self.encoder = ConvEncoder(seen, classifier_filters(seen))
         else:

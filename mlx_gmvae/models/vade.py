@@ -24,7 +24,7 @@ from .mixture import GaussianMixture
 
 
 class VaDE(MixtureModel):
-    stages = "pretrain_epochs"
+    refit_option = "pretrain_epochs"
     trained_by_pairs = True
 
     def __init__(self, config: ModelConfig):

@@ -14,7 +14,7 @@ from .vade import VaDE
 
 
 class VAEGMM(VaDE):
-    stages = "mutual_iterations"
+    refit_option = "mutual_iterations"
     trained_by_pairs = False
 
     def __init__(self, config: ModelConfig):

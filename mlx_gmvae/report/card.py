@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..device.files import whole
-from .words import SETS
+from ..formatting import SETS
+from ..system.files import atomic_write
 
 PICTURES = {
     "samples.png": "samples, a row per component",
@@ -70,5 +70,5 @@ def write_card(
         "\n## Configuration\n",
         f"```json\n{json.dumps(configuration, indent=1)}\n```",
     ]
-    with whole(path) as written:
+    with atomic_write(path) as written:
         written.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.files import whole
+from ..system.files import atomic_write
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -77,7 +77,7 @@ def write_explorer(
     # And should one be taken for markup all the same, the browser runs this very script alone.
     script = page[page.index(START) + len(START) : page.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    with whole(path) as written:
+    with atomic_write(path) as written:
         written.write_text(page.replace(PLACE_OF_HASH, digest, 1), encoding="utf-8")
 
 

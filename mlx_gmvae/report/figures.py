@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..device.files import whole
 from ..errors import InputError
+from ..system.files import atomic_write
 
 MARGIN = 2
 SMALLEST_SIDE = 56
@@ -81,7 +81,7 @@ def save_image(path: Path, image: np.ndarray, durable: bool = True) -> None:
 
     One of many need not be `durable`, see `device.files.whole`.
     """
-    with whole(path, durable) as written:
+    with atomic_write(path, durable) as written:
         try:
             as_pillow(image).save(written)
         except ValueError as error:  # as where it is larger than the format's largest
@@ -116,7 +116,7 @@ def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) ->
         left += part.width + MARGIN
     # With few colours, as the animation will have it: it is made of frames again each time.
     few_colours = frame.convert("P", palette=Image.Palette.ADAPTIVE)
-    with whole(path) as written:
+    with atomic_write(path) as written:
         few_colours.save(written)
 
 
@@ -132,7 +132,7 @@ def save_animation(path: Path, frames: list[Path]) -> None:
         frames = [frames[row] for row in np.linspace(0, len(frames) - 1, most).round().astype(int)]
     images = map(_read, frames)
     durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
-    with whole(path) as written:
+    with atomic_write(path) as written:
         next(images).save(written, save_all=True, append_images=images, duration=durations, loop=0)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..device.files import whole
+from ..system.files import atomic_write
 
 SIGMAS = (1, 2, 3)
 MOST_FULL_ELLIPSES = 12  # of more components the points would disappear behind them
@@ -246,5 +246,5 @@ def _set_margins(figure: Any, **spaces: float) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with whole(path) as written:
+    with atomic_write(path) as written:
         figure.savefig(written, dpi=120)

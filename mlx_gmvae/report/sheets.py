@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..device.files import whole
+from ..system.files import atomic_write
 from . import figures
 
 COLUMNS = 10
@@ -46,7 +46,7 @@ def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
-    with whole(path) as written:
+    with atomic_write(path) as written:
         sheet.save(written)
 
 

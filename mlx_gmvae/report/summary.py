@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.files import whole
+from ..system.files import atomic_write
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -38,7 +38,7 @@ def write_summary(path: Path, title: str, blocks: list[Block]) -> None:
     body = "\n".join(map(_section, blocks))
     page = TEMPLATE.read_text(encoding="utf-8")
     page = page.replace("<!--TITLE-->", escape(title)).replace("<!--BODY-->", body)
-    with whole(path) as written:
+    with atomic_write(path) as written:
         written.write_text(page, encoding="utf-8", errors="replace")
 
 

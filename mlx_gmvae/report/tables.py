@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device.files import whole
+from ..system.files import atomic_write
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -22,7 +22,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     encoding = "utf-8" if text.getvalue().isascii() else "utf-8-sig"
-    with whole(path) as written:
+    with atomic_write(path) as written:
         written.write_bytes(text.getvalue().encode(encoding, "surrogateescape"))
 
 
@@ -34,11 +34,11 @@ def write_columns(path: Path, columns: dict[str, Any]) -> None:
 
 def write_array(path: Path, values: np.ndarray) -> None:
     """An .npy file."""
-    with whole(path) as written:
+    with atomic_write(path) as written:
         np.save(written, values)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Readable JSON, whole or not at all."""
-    with whole(path) as written:
+    with atomic_write(path) as written:
         written.write_text(json.dumps(values, indent=2) + "\n")

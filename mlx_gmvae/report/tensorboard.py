@@ -14,7 +14,7 @@ from .figures import as_pillow, as_png
 def require_tensorboard() -> None:
     """Raise InputError if tensorboard is not installed."""
     if find_spec("tensorboard") is None:
-        raise InputError("--summary needs TensorBoard; run: pip install tensorboard")
+        raise InputError("--tensorboard needs TensorBoard; run: pip install tensorboard")
 
 
 class SummaryWriter:

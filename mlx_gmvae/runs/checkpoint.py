@@ -18,11 +18,11 @@ from .. import __version__
 from ..config import ModelConfig
 from ..data.arrays import Shapes, array_shapes, read_arrays
 from ..device import forks
-from ..device.files import whole
 from ..errors import InputError
 from ..evaluation.scores import bits_per_dim
 from ..models import LatentVariableModel, build_model
-from . import safetensors
+from ..system.files import atomic_write
+from . import safetensors_models
 
 CONFIG_KEY = "__config__"
 FORMAT = 1
@@ -64,8 +64,8 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     path = Path(path)
     if path.is_dir():
         raise InputError(f"cannot read {path}: it is a folder; give the model.npz in it")
-    if path.suffix == safetensors.SUFFIX:
-        shapes, encoded = safetensors.header(path)
+    if path.suffix == safetensors_models.SUFFIX:
+        shapes, encoded = safetensors_models.header(path)
         info = _parsed(path, encoded) if encoded is not None else {}
     else:
         shapes = _shapes(path)
@@ -78,8 +78,9 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     if info and info.get("kind") != "model":
         raise InputError(f"{path} holds training state, not a model; use the model.npz beside it")
     model = build_model(config or ModelConfig.from_dict(info.get("model", {})))
-    _check_shapes(path, model, shapes)
-    arrays = {name: value.astype(mx.float32) for name, value in load_arrays(path).items()}
+    _check_shapes(path, model, {current_name(name): shapes[name] for name in shapes})
+    loaded = load_arrays(path).items()
+    arrays = {current_name(name): value.astype(mx.float32) for name, value in loaded}
     for name, value in arrays.items():
         if not mx.isfinite(value).all():
             raise InputError(f"{path} is damaged: {name} is not finite; copy or train it again")
@@ -92,6 +93,11 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
         raise InputError(f"{path}: what it says about its data or training is damaged")
     _correct_bits(model, parts["metrics"])
     return ModelFile(model, **parts)
+
+
+def current_name(name: str) -> str:
+    """Return what an array of a model is called now, which up to 0.2 may have had another name."""
+    return name.replace(".patches.kinds", ".patches.codebook")
 
 
 def _correct_bits(model: LatentVariableModel, metrics: dict[str, Any]) -> None:
@@ -110,9 +116,9 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
     """Write arrays and JSON to `path` at once or not at all."""
     encoded = json.dumps({"format": FORMAT, "package": __version__, **info})
     path = Path(path)
-    with whole(path) as temporary:
-        if path.suffix == safetensors.SUFFIX:
-            safetensors.save(temporary, arrays, encoded)
+    with atomic_write(path) as temporary:
+        if path.suffix == safetensors_models.SUFFIX:
+            safetensors_models.save(temporary, arrays, encoded)
         else:
             content = {name: np.array(value) for name, value in arrays.items()}
             content[CONFIG_KEY] = np.frombuffer(encoded.encode(), dtype=np.uint8)
@@ -122,8 +128,8 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
 
 def load_arrays(path: str | Path) -> dict[str, mx.array]:
     """Every array in the file but the configuration; float64 becomes float32."""
-    if Path(path).suffix == safetensors.SUFFIX:
-        return safetensors.load(Path(path))
+    if Path(path).suffix == safetensors_models.SUFFIX:
+        return safetensors_models.load(Path(path))
     try:
         arrays = read_arrays(Path(path))
         return {name: _to_mlx(array) for name, array in arrays.items() if name != CONFIG_KEY}

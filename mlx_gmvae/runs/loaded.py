@@ -12,13 +12,13 @@ from ..config.record import is_whole
 from ..data.batches import over_batches
 from ..data.given import as_array, as_latents
 from ..data.images import Featured, value_range
-from ..device.files import whole
 from ..device.parallel import plain_operations
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
 from ..evaluation.scores import decode, samples
 from ..models import LatentVariableModel, MixtureModel
 from ..models import build_model as build_network
+from ..system.files import atomic_write
 from . import checkpoint
 
 Array: TypeAlias = Any  # a NumPy or an MLX array; the same kind comes back
@@ -159,7 +159,7 @@ class Model:
         paths = {name: Path(folder) / f"{name}.mlxfn" for name in functions}
         for name, (function, shape) in functions.items():
             with (
-                whole(paths[name]) as written,
+                atomic_write(paths[name]) as written,
                 plain_operations(),
                 mx.exporter(str(written), function) as exporter,
             ):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from ..device.files import lock, remove_stale
 from ..errors import InputError
+from ..system.files import lock, remove_stale
 
 NAME = ".training"
 # Of a run, below its folder.

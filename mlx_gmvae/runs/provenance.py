@@ -12,8 +12,8 @@ from typing import Any
 from .. import __version__
 from ..data.splits import Dataset
 from ..device import backend, distributed
-from ..device.cache import without_home
 from ..errors import InputError
+from ..system.cache import without_home
 
 PACKAGES = ("mlx", "numpy", "pillow", "scikit-learn")
 DECISIVE = ("mlx_gmvae", "mlx", "device", "threads", "processes")  # for the bits of weights

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from ..errors import InputError
-from ..report.words import epoch_line
+from ..formatting import epoch_line
 from .trainer import Trainer
 
 

@@ -59,13 +59,13 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
     values, kind = config.to_dict(), kind_of(model)
     useless: list[tuple[set[str], str]] = []
     for owner, other in MODELS.items():
-        if other.stages and other.stages != kind.stages:
-            useless.append(({other.stages}, f"model {model.model}; it is for {owner}"))
-            values[other.stages] = None
-    if kind.stages:
-        useless.append(({"early_stopping"}, f"model {model.model}, which trains in stages"))
+        if other.refit_option and other.refit_option != kind.refit_option:
+            useless.append(({other.refit_option}, f"model {model.model}; it is for {owner}"))
+            values[other.refit_option] = None
+    if kind.refit_option:
+        useless.append(({"early_stopping"}, f"model {model.model}, which refits its mixture"))
         values["early_stopping"] = None
-    if kind.stages == "pretrain_epochs":
+    if kind.refit_option == "pretrain_epochs":
         if config.epochs < 2:
             raise InputError(
                 f"epochs is {config.epochs}; {model.model} needs at least 2 epochs: one before its "
@@ -74,7 +74,7 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         if config.pretrain_epochs is None:
             values["pretrain_epochs"] = max(1, config.epochs // 3)
         require_range("pretrain_epochs", values["pretrain_epochs"], 1, config.epochs - 1)
-    if kind.stages == "mutual_iterations":
+    if kind.refit_option == "mutual_iterations":
         if config.mutual_iterations is None:
             values["mutual_iterations"] = min(4, config.epochs - 1)
         require_range("mutual_iterations", values["mutual_iterations"], 0, config.epochs - 1)

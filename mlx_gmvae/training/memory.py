@@ -18,14 +18,14 @@ from ..models.networks import (
     coarsest_grid,
     stage_filters,
 )
-from ..models.patches import KINDS, num_windows
 from ..models.products import num_values
+from ..models.visual_words import WORDS, num_windows
 
 FLOAT_BYTES = 4
 FLOATS_PER_PARAMETER = {"mlp": 2.4, "conv": 4.5}
 FLOATS_PER_OUTPUT = {"mlp": 3.0, "conv": 2.2}
 FLOATS_PER_PIXEL = {"mlp": 18, "conv": 2.2}  # that the decoder puts out
-FLOATS_PER_PLACE = 17  # of pairs that dense networks see, distorted
+FLOATS_PER_PLACE = 17  # of pairs that dense networks see, augmented
 FLOATS_PER_ROW_VALUE = 0.9  # of products
 FLOATS_PER_PATCH = 2.3  # of counts of patches, which are not trained
 SHARE_OF_CLASSIFIER = 1.5  # on images, partners and samples
@@ -92,7 +92,7 @@ def _classifier_floats(config: ModelConfig) -> float:
     if config.classifier == "features":
         return FLOATS_PER_OUTPUT["mlp"] * config.feature_dims
     if config.classifier == "patches":
-        return FLOATS_PER_PATCH * KINDS * num_windows(config.image_size)
+        return FLOATS_PER_PATCH * WORDS * num_windows(config.image_size)
     seen = as_classifier_sees(config)
     return _floats(seen, classifier_filters(seen))
 

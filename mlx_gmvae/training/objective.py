@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..clustering.heads import Heads
-from ..clustering.objective import PairObjective, Terms, Weights
+from ..clustering.pair_objective import PairObjective, Terms, Weights
 from ..clustering.phases import Phase
 from ..clustering.sub_clusters import SubClusters, num_sub_clusters
 from ..config import TrainConfig

@@ -4,7 +4,7 @@ import math
 
 import mlx.core as mx
 
-from ..clustering.objective import Weights
+from ..clustering.pair_objective import Weights
 from ..clustering.phases import Merged, balance_weight
 from ..config import TrainConfig
 

@@ -17,17 +17,17 @@ from tqdm import tqdm
 
 from ..clustering.merge import conductance_by_number
 from ..clustering.neighbours import draw_partners, neighbour_graph
-from ..clustering.objective import PairObjective, Weights
+from ..clustering.pair_objective import PairObjective, Weights
 from ..clustering.prepare import prepare_classifier
 from ..clustering.sub_clusters import SubClusters, affinities
 from ..config import ModelConfig, TrainConfig
 from ..data.batches import as_inputs
 from ..data.images import Examples
 from ..device.backend import choose_fusing
-from ..device.progress import progress
 from ..errors import InputError
+from ..formatting import duration
 from ..models import MixtureModel, build_model, kind_of
-from ..report.words import duration
+from ..system.progress_bar import progress
 from .checks import require_resolved
 from .optimizer import Adam
 from .schedule import half_cosine

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import clip_grad_norm
 
-from ..clustering.objective import Weights
+from ..clustering.pair_objective import Weights
 from ..device import distributed
 from ..device.backend import choose_fusing
 from ..inputs import Batch

@@ -39,15 +39,18 @@ class Trained(nn.Module):
                 self[name].choose()
 
     def give_moments(self, optimizer: Optimizer) -> None:
-        """Let the classifier's last layer go on with Adam's moments of the head that it copies.
+        """Give the classifier's last layer Adam's moments of the head that it copies.
 
         It has no gradients, and so no moments, while heads compete; with none its first updates
-        would be several times the learning rate, since bias correction has ended long before.
+        would be several times the learning rate, since bias correction has ended long before. Each
+        head has had a share of the gradient of its own loss, since the mean over heads is
+        minimised; from here on the layer has a whole one.
         """
         if "heads" in self:
             own: Any = optimizer.state["model"]["classifier"]["out"]
             for name, moments in optimizer.state["heads"].items():
-                own[name] = {key: value[self.heads.chosen] for key, value in moments.items()}
+                num, chosen = len(moments["m"]), self.heads.chosen
+                own[name] = {"m": num * moments["m"][chosen], "v": num**2 * moments["v"][chosen]}
 
     def use_chosen_head(self) -> None:
         """Let the model's classifier end in the best head."""

@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.merge import Merge
 from ..clustering.neighbours import draw_partners, neighbour_graph
-from ..clustering.objective import Terms, Weights
+from ..clustering.pair_objective import Terms, Weights
 from ..clustering.phases import (
     Merged,
     Phase,
@@ -33,16 +33,16 @@ from ..clustering.sub_clusters import merge_sub_clusters
 from ..config import TrainConfig
 from ..config.record import require_choice
 from ..data.batches import over_batches
-from ..data.feed import Feed
 from ..data.images import Featured
+from ..data.loader import Loader
 from ..device import distributed, forks
-from ..device.flight import InFlight
-from ..device.progress import progress
+from ..device.async_evaluation import AsyncEvaluation
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
+from ..formatting import duration
 from ..inputs import Batch, WithFeatures
 from ..models.base import LatentVariableModel, MixtureModel
-from ..report.words import duration
+from ..system.progress_bar import progress
 from .checks import (
     require_finite_losses,
     require_finite_state,
@@ -131,10 +131,10 @@ class Trainer:
         return neighbour_graph(self.training_images, self.config.neighbours, self.config.descriptor)
 
     @cached_property
-    def feed(self) -> Feed:
+    def loader(self) -> Loader:
         """Where the pixels of each step come from."""
         images = self.images.images if isinstance(self.images, Featured) else self.images
-        return Feed(images if isinstance(images, np.ndarray) else images[:])
+        return Loader(images if isinstance(images, np.ndarray) else images[:])
 
     @property
     def phase(self) -> Phase:
@@ -146,12 +146,12 @@ class Trainer:
     def batches(self, rows: Iterator[tuple[np.ndarray, ...]]) -> Iterator[Batch]:
         """Yield a batch for each tuple of rows: of images and, if there are pairs, of partners."""
         if not isinstance(self.images, Featured):
-            for each in self.feed.batches(rows):
+            for each in self.loader.batches(rows):
                 yield Batch(*each)
             return
         features = self.images.features
         here, there = tee(rows)
-        pixels = self.feed.batches(each[:1] for each in here)
+        pixels = self.loader.batches(each[:1] for each in here)
         for (x,), (own, *partners) in zip(pixels, there, strict=True):
             of_partners = mx.array(features[partners[0]]) if partners else None
             yield Batch(WithFeatures(x, mx.array(features[own])), of_partners)
@@ -191,7 +191,7 @@ class Trainer:
             if "heads" in self.trained and is_time_to_freeze(self.config, self.epoch):
                 self.trained.heads.freeze_choice()
             order, partners = self._order()
-            in_flight, is_alone = InFlight(), distributed.size() == 1
+            evaluations, is_alone = AsyncEvaluation(), distributed.size() == 1
             started = time.perf_counter() - self.seconds
             with progress(
                 total=self.steps_per_epoch, initial=self.step,
@@ -206,7 +206,7 @@ class Trainer:
                     stop_requested = mx.array(float(not is_alone and should_stop()))
                     losses, stop_requested = step(batch, weights, stop_requested)
                     self.totals = self.totals + losses
-                    finished = in_flight.start((stop_requested, self.totals), captured)
+                    finished = evaluations.start((stop_requested, self.totals), captured)
                     self.step += 1
                     if finished is not None:
                         require_finite_losses(finished[1], self.term_names, self._when())
@@ -217,10 +217,10 @@ class Trainer:
                         started = time.perf_counter() - self.seconds  # saving is no training
                     # What another process was asked has come with its gradients.
                     if should_stop() if is_alone else finished is not None and finished[0].item():
-                        in_flight.finish()
+                        evaluations.finish()
                         self.collect_random_keys()
                         return
-                in_flight.finish()
+                evaluations.finish()
                 self.seconds = time.perf_counter() - started
             self.collect_random_keys()
             self._finish_epoch()
@@ -261,7 +261,7 @@ class Trainer:
         assert isinstance(self.model, MixtureModel)
         self.trained.eval()
         merge = merge_sub_clusters(self.model, sub_clusters, self.training_images, self.neighbours)
-        merge = Merge(*map(distributed.from_first, merge))
+        merge = Merge(*map(distributed.broadcast, merge))
         sub_clusters.take(merge)
         self._begin(Merged(merge.outcome, distillation_window(self.config, self.epoch)))
         self.totals = mx.zeros(1 + len(self.term_names))
@@ -293,7 +293,7 @@ class Trainer:
         both = (order, partners) if self.objective.pairs else (order,)
         for step in range(self.step, self.steps_per_epoch):
             batch = slice(step * self.batchsize, (step + 1) * self.batchsize)
-            yield tuple(distributed.share(each[batch]) for each in both)
+            yield tuple(distributed.shard(each[batch]) for each in both)
 
     def _finish_epoch(self) -> None:
         require_finite_losses(self.totals, self.term_names, self._when())
@@ -320,7 +320,7 @@ class Trainer:
         mixture has no moments yet, and bias correction counts the steps of all parameters.
         """
         latents = over_batches(lambda x: model.encode(x).mean, self.images)
-        model.refit(distributed.from_first(latents), self.config.seed)
+        model.refit(distributed.broadcast(latents), self.config.seed)
         if tree_flatten(model.mixture.trainable_parameters()):
             self.optimizer.restart()
 
@@ -336,7 +336,7 @@ class Trainer:
         with preserved_random_state():
             mx.random.seed(self.config.seed)
             bounds = over_batches(self.model.negative_elbo, self.images[self.validation_rows])
-        return float(distributed.from_first(bounds.mean(keepdims=True))[0])
+        return float(distributed.broadcast(bounds.mean(keepdims=True))[0])
 
     def collect_random_keys(self) -> None:
         """What `state` needs of other processes; all must ask, between the same two steps."""
@@ -384,8 +384,13 @@ def from_0_2(
     arrays: dict[str, mx.array], progress: dict[str, Any]
 ) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """Return a state as it is saved now, from one that version 0.2 saved or from one of now."""
-    known = {n.replace(".parts.", ".sub_clusters."): value for n, value in arrays.items()}
-    progress = {"has_codebook": progress.get("has_patches"), **progress}
+    renamed = {".parts.": ".sub_clusters.", ".patches.kinds": ".patches.codebook"}
+    known = {}
+    for name, value in arrays.items():
+        for before, now in renamed.items():
+            name = name.replace(before, now)
+        known[name] = value
+    progress = {"has_codebook": progress.get("has_codebook"), **progress}
     stage = known.pop("trained.sub_clusters.stage", None)
     window = known.pop("trained.sub_clusters.lesson", None)
     if stage is not None and window is not None and 1 <= (number := int(np.array(stage))) <= 3:

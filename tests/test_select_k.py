@@ -1,18 +1,18 @@
-"""--K auto: the number of clusters, from links with a known answer and from images."""
+"""--K auto: the number of clusters, from affinities with a known answer and from images."""
 
 from pathlib import Path
 from typing import Any
 
 import train
-from mlx_gmvae.clustering.parts import leaks_by_number
+from mlx_gmvae.clustering.merge import conductance_by_number
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs.checkpoint import load_model
-from mlx_gmvae.training import number as module
-from mlx_gmvae.training.number import (
-    Number,
-    chosen_number,
-    number_of_clusters,
+from mlx_gmvae.training import select_k as module
+from mlx_gmvae.training.select_k import (
+    SelectedK,
+    largest_apart,
+    select_k,
     steps_to_find,
 )
 
@@ -22,24 +22,24 @@ import pytest
 rng = np.random.default_rng(0)
 
 
-def test_leaks_are_shares_of_the_smaller_ones_neighbours() -> None:
+def test_conductances_are_shares_of_the_smaller_ones_neighbours() -> None:
     """Three clusters of 0.5, 0.3 and 0.2; the last two share 0.04, all else 0.01."""
     joint = np.array([[0.0, 0.01, 0.01], [0.01, 0.0, 0.04], [0.01, 0.04, 0.0]])
     joint += np.diag(np.array([0.5, 0.3, 0.2]) - joint.sum(axis=1))
-    leaks = leaks_by_number(joint)
-    assert leaks == pytest.approx({3: 0.04 / 0.2, 2: 0.02 / 0.5})
+    found = conductance_by_number(joint)
+    assert found == pytest.approx({3: 0.04 / 0.2, 2: 0.02 / 0.5})
 
 
-def test_the_number_is_the_largest_without_a_leak() -> None:
-    assert chosen_number({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
-    assert chosen_number({3: 0.3, 2: 0.2}) == 1
+def test_the_number_is_the_largest_of_low_conductance() -> None:
+    assert largest_apart({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
+    assert largest_apart({3: 0.3, 2: 0.2}) == 1
     # Single ones that are small or large by chance do not count.
-    assert chosen_number({6: 0.4, 5: 0.08, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
-    assert chosen_number({6: 0.4, 5: 0.05, 4: 0.04, 3: 0.09, 2: 0.01}) == 5
-    line = Number(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
+    assert largest_apart({6: 0.4, 5: 0.08, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
+    assert largest_apart({6: 0.4, 5: 0.05, 4: 0.04, 3: 0.09, 2: 0.01}) == 5
+    line = SelectedK(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
     assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
     assert line.endswith("of 4 clusters 20.0%")
-    alone = Number(1, {3: 0.6, 2: 0.5}).describe()
+    alone = SelectedK(1, {3: 0.6, 2: 0.5}).describe()
     assert alone.startswith("K = 1: even of two clusters the smaller shares 50.0%")
 
 
@@ -59,27 +59,27 @@ def test_the_number_is_that_of_the_blobs(kinds: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "STEPS", 150)
     images, graph = blobs(600, kinds)
     model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=64)
-    training = TrainConfig(batchsize=64, augment="none", lr=3e-3)
-    found, _ = number_of_clusters(model, training, images, graph)
+    training = TrainConfig(batchsize=64, augment="none", descriptor="hog", lr=3e-3)
+    found, _ = select_k(model, training, images, graph)
     assert found.clusters == kinds
-    assert found.leaks[kinds] < 0.02 < 0.1 < found.leaks[kinds + 1]
+    assert found.conductances[kinds] < 0.02 < 0.1 < found.conductances[kinds + 1]
 
 
-def test_leaks_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conductances_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEPS", 20)
     curves: list[dict[int, float]] = []
 
-    def noted(links: np.ndarray) -> dict[int, float]:
-        curves.append(leaks_by_number(links))
+    def noted(affinity: np.ndarray) -> dict[int, float]:
+        curves.append(conductance_by_number(affinity))
         return curves[-1]
 
-    monkeypatch.setattr(module, "leaks_by_number", noted)
+    monkeypatch.setattr(module, "conductance_by_number", noted)
     images, graph = blobs(300, 3)
     model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=16)
-    found, _ = number_of_clusters(model, TrainConfig(augment="none"), images, graph)
+    found, _ = select_k(model, TrainConfig(augment="none", descriptor="hog"), images, graph)
     assert len(curves) == 8 and curves[0] != curves[1]
     expected = {k: np.mean([curve[k] for curve in curves]) for k in curves[0]}
-    assert found.leaks == pytest.approx(expected)
+    assert found.conductances == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_few_images_take_fewer_steps(images: int, batch: int, steps: int) -> Non
 def test_too_few_images_cannot_tell() -> None:
     images, graph = blobs(50, 2)
     with pytest.raises(InputError, match="50 images are too few to find a number of clusters"):
-        number_of_clusters(ModelConfig(image_size=(12, 12)), TrainConfig(), images, graph)
+        select_k(ModelConfig(image_size=(12, 12)), TrainConfig(), images, graph)
 
 
 def test_the_model_has_as_many_components_and_the_run_a_curve(
@@ -115,15 +115,15 @@ def test_the_model_has_as_many_components_and_the_run_a_curve(
     assert all(" of 113 steps | Left " in line for line in lines[2:11])
     assert lines[11].startswith("K = 3: of 3 clusters")
     assert load_model(tmp_path / "run/model.npz").model.config.K == 3
-    header, *rows = (tmp_path / "run/number.csv").read_text().splitlines()
-    assert header == "clusters,leak" and rows[0].startswith("2,") and len(rows) >= 5
-    (axis,) = drawn["number.png"].axes
-    leaks, fitted, limit, chosen = axis.lines
-    assert list(leaks.get_xdata()) == [int(row.split(",")[0]) for row in rows]
-    np.testing.assert_allclose(leaks.get_ydata(), [float(row.split(",")[1]) for row in rows])
+    header, *rows = (tmp_path / "run/select_k.csv").read_text().splitlines()
+    assert header == "clusters,conductance" and rows[0].startswith("2,") and len(rows) >= 5
+    (axis,) = drawn["select_k.png"].axes
+    values, fitted, limit, chosen = axis.lines
+    assert list(values.get_xdata()) == [int(row.split(",")[0]) for row in rows]
+    np.testing.assert_allclose(values.get_ydata(), [float(row.split(",")[1]) for row in rows])
     assert (np.diff(fitted.get_ydata()) >= 0).all()
-    assert set(limit.get_ydata()) == {module.SMALL_LEAK} and set(chosen.get_xdata()) == {3}
-    width, height = drawn["number.png"].canvas.get_width_height()
+    assert set(limit.get_ydata()) == {module.LOW_CONDUCTANCE} and set(chosen.get_xdata()) == {3}
+    width, height = drawn["select_k.png"].canvas.get_width_height()
     for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height

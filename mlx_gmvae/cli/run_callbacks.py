@@ -6,12 +6,12 @@ from ..device import distributed
 from ..device.randomness import random_rows
 from ..evaluation.scores import reconstruct, sample_rows
 from ..models import MixtureModel
-from ..report.progress import save_progress
 from ..report.tensorboard import SummaryWriter
+from ..report.training_pictures import save_progress
 from ..training.callbacks import Callback, PrintEpochs
 from ..training.trainer import Trainer
 from .announce import merge_line, step_line
-from .script import emit
+from .script import log_json
 from .start import Run
 
 SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
@@ -60,7 +60,7 @@ class LogJson(Callback):
     """A line of JSON per epoch, with --json."""
 
     def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
-        emit("epoch", record)
+        log_json("epoch", record)
 
 
 class TensorBoard(Callback):
@@ -77,7 +77,7 @@ class TensorBoard(Callback):
 
 
 def tensorboard(run: Run) -> list[Callback]:
-    return [TensorBoard(run.summary)] if run.summary else []
+    return [TensorBoard(run.tensorboard)] if run.tensorboard else []
 
 
 class Pictures(Callback):
@@ -98,8 +98,8 @@ class Pictures(Callback):
             self.run.folder.path, trainer.epoch, originals, reconstruct(model, originals), rows,
             SAMPLES_PER_COMPONENT, in_clusters=isinstance(model, MixtureModel),
         )  # fmt: skip
-        if self.run.summary:
-            self.run.summary.pictures(pictures, trainer.epoch)
+        if self.run.tensorboard:
+            self.run.tensorboard.pictures(pictures, trainer.epoch)
 
 
 class Checkpoint(Callback):
@@ -117,7 +117,7 @@ class Checkpoint(Callback):
         done = trainer.epoch * trainer.steps_per_epoch + trainer.step
         may_ask = distributed.size() == 1 or done % STEPS_BETWEEN_VOTES == 0
         is_due = time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES
-        if may_ask and distributed.any_of(is_due):
+        if may_ask and distributed.any_process(is_due):
             trainer.collect_random_keys()
             self._save()
             self.saved = time.monotonic()

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.files import put, remove_stale, temporary
-from ..device.progress import progress
 from ..errors import InputError
+from ..system.files import commit, remove_stale, temporary
+from ..system.progress_bar import progress
 from .idx import gunzip, read_raw
 
 MIRROR_VARIABLE = "MLX_GMVAE_MIRROR"
@@ -40,7 +40,7 @@ class Published(NamedTuple):
 
     mirrors: tuple[str, ...]
     digests: dict[str, str]
-    read: "Callable[[Store], Content]"
+    read: "Callable[[Downloads], Content]"
     digest_of: str = "content"
     suffix: str = ""
 
@@ -59,7 +59,7 @@ def expanded(path: str | Path) -> Path:
         raise InputError(f"cannot find {path}: {error}") from None
 
 
-class Store:
+class Downloads:
     """The set `name` in `data_dir`: files lie in `data_dir/name` or directly in `data_dir`."""
 
     def __init__(self, name: str, published: Published, data_dir: Path):
@@ -163,7 +163,7 @@ def fetch(
                     if not _may_pass(error):
                         left.remove(address)
                 else:
-                    put(written, path)
+                    commit(written, path)
                     return
     raise DownloadError(f"cannot download {path.name} ({reason})")
 

@@ -11,7 +11,7 @@ PREFIX, NAME_DIGITS = ".saving-", 12  # of files that are being written
 
 
 @contextlib.contextmanager
-def whole(path: Path, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
     """Within, an empty file beside `path` to write to; at the end it takes its place.
 
     It has the same suffix, and the rights that the umask gives a new file. If what is done within
@@ -22,14 +22,14 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     with temporary(path) as written:
         yield written
         if durable:
-            put(written, path)
+            commit(written, path)
         else:
             os.replace(written, path)
 
 
 @contextlib.contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Within, an empty file beside `path`; what is not `put` elsewhere by the end is removed."""
+    """Within, an empty file beside `path`; what is not `commit` elsewhere by the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Named before it is made, so that an interrupt at any moment removes it.
     written = path.with_name(f"{PREFIX}{secrets.token_hex(NAME_DIGITS // 2)}{path.suffix}")
@@ -42,7 +42,7 @@ def temporary(path: Path) -> Iterator[Path]:
             written.unlink()
 
 
-def put(written: Path, path: Path) -> None:
+def commit(written: Path, path: Path) -> None:
     """Let a finished file take the place of `path`, when its content has reached the disk.
 
     The new name has reached it too at the end, on file systems that can say so.

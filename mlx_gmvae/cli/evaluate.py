@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..clustering.scores import pair_scores
+from ..clustering.pair_scores import pair_scores
 from ..data.images import Rows
 from ..device import backend
 from ..device.randomness import random_rows
-from ..evaluation import overview
-from ..evaluation.assignments import Assignments, scores_title
 from ..evaluation.scores import (
     ANOMALY_SCORES,
     anomaly_scores,
@@ -22,16 +20,17 @@ from ..evaluation.scores import (
     responsibilities,
 )
 from ..models import MixtureModel
-from ..report import plots
+from ..report import model_summary, plots
+from ..report.assignments import Assignments, scores_title
 from ..report.card import write_card
 from ..report.curves import training_curves
-from ..report.outputs import names_in, saved_line
 from ..report.summary import write_summary
 from ..report.tables import write_json
+from ..report.written_files import names_in, saved_line
 from ..runs import provenance
-from ..runs.folder import WRITTEN
 from ..runs.iterations import compare_iterations
-from .script import emit, print_scores
+from ..runs.run_folder import WRITTEN
+from .script import log_json, print_scores
 from .start import Run
 
 PICTURED_POINTS = 5000
@@ -39,7 +38,7 @@ SCORED_IMAGES = 1000  # for what is strange among them
 CLUSTERED_IMAGES = 10_000  # in summary.html
 
 
-def measure(run: Run) -> None:
+def evaluate(run: Run) -> None:
     """Measure the trained model; write metrics.json, diagrams, summary.html and README.md."""
     model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
@@ -77,7 +76,7 @@ def measure(run: Run) -> None:
     save_summary(run, found, metrics)
     save_card(run, metrics)
     metrics["made_with"] = {"seed": config.seed, **provenance.to_share(run.record)}
-    emit("result", {"folder": str(folder), **metrics})
+    log_json("result", {"folder": str(folder), **metrics})
     write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
 
@@ -131,11 +130,13 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
     some.anomaly = anomaly_scores(model, some.dataset.examples)
     is_mixture = isinstance(model, MixtureModel)
     blocks = [
-        overview.figures_block(metrics, text),
-        overview.clusters_block(model, shown) if is_mixture else overview.samples_block(model),
-        overview.reconstructions_block(model, test.images),
-        overview.diagrams_block(folder),
-        overview.anomalies_block(some, next(iter(ANOMALY_SCORES))),
+        model_summary.figures_block(metrics, text),
+        model_summary.clusters_block(model, shown)
+        if is_mixture
+        else model_summary.samples_block(model),
+        model_summary.reconstructions_block(model, test.images),
+        model_summary.diagrams_block(folder),
+        model_summary.anomalies_block(some, next(iter(ANOMALY_SCORES))),
     ]
     write_summary(folder / "summary.html", folder.resolve().name, blocks)
 

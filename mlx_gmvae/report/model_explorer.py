@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.images import Rows
+from ..evaluation.scores import anomaly_scores, component_gaussians, latents, reconstruct
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
-from ..report.explorer import Ellipse, LatentMap, write_explorer
-from ..report.plots import plane_of, tsne
 from .assignments import Assignments
-from .scores import anomaly_scores, component_gaussians, latents, reconstruct
+from .explorer import Ellipse, LatentMap, write_explorer
+from .plots import plane_of, tsne
 
 MOST_POINTS = 20_000
 QUICK_BY_TSNE = 2_000  # images take five seconds, 10,000 most of a minute

@@ -1,27 +1,28 @@
 """Kinds of small patches, in numbers, and what they bring for images in colour."""
 
 from pathlib import Path
+from typing import Any
 
 import train
-from mlx_gmvae.clustering import patches
-from mlx_gmvae.clustering.choices import fitted_model
+from mlx_gmvae.clustering import codebook
 from mlx_gmvae.clustering.neighbours import neighbour_graph
 from mlx_gmvae.clustering.prepare import prepare_classifier
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.models import build_model
-from mlx_gmvae.models.patches import (
+from mlx_gmvae.models.visual_words import (
     CONTRAST_FLOOR,
     GRID,
-    KINDS,
     LENGTH_FLOOR,
     SIDE,
     STRIDE,
     THRESHOLD,
-    PatchLayer,
+    WORDS,
+    VisualWords,
     num_windows,
     windows,
 )
 from mlx_gmvae.runs.checkpoint import load_model
+from mlx_gmvae.training.resolve import Options, resolve_model
 
 import mlx.core as mx
 import numpy as np
@@ -65,7 +66,7 @@ def test_images_of_any_size(size: tuple[int, int]) -> None:
     images = mx.array(rng.random((2, *size, 3), dtype=np.float32))
     found = windows(images)
     assert found.shape[1] * found.shape[2] == num_windows(size)
-    assert PatchLayer(3)(images).shape == (2, GRID * GRID * KINDS)
+    assert VisualWords(3)(images).shape == (2, GRID * GRID * WORDS)
 
 
 def test_a_large_image_is_reduced_by_means() -> None:
@@ -76,13 +77,13 @@ def test_a_large_image_is_reduced_by_means() -> None:
     )
 
 
-def test_amounts_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_histograms_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray]) -> None:
     images, _ = photographs
-    layer = PatchLayer(3)
-    patches.learn(layer, images)
+    layer = VisualWords(3)
+    codebook.learn(layer, images)
     x = mx.array(images[:1].astype(np.float32) / 255)
     (values,) = np.array(windows(x))
-    kinds, expected = np.array(layer.kinds), np.zeros((GRID, GRID, KINDS))
+    kinds, expected = np.array(layer.codebook), np.zeros((GRID, GRID, WORDS))
     counts = np.zeros((GRID, GRID, 1))
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
@@ -98,17 +99,17 @@ def test_amounts_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray]) 
             expected[cell] += np.maximum(kinds @ white - THRESHOLD, 0)
             counts[cell] += 1
     roots = np.sqrt(expected / counts + 1e-6).reshape(-1)
-    np.testing.assert_allclose(np.array(layer.amounts(x))[0], roots, atol=2e-3)
+    np.testing.assert_allclose(np.array(layer.histogram(x))[0], roots, atol=2e-3)
 
 
 def test_what_is_learned_of_the_images(photographs: tuple[np.ndarray, np.ndarray]) -> None:
     images, _ = photographs
-    first, second = PatchLayer(3), PatchLayer(3)
-    patches.learn(first, images)
-    patches.learn(second, images)
+    first, second = VisualWords(3), VisualWords(3)
+    codebook.learn(first, images)
+    codebook.learn(second, images)
     for name, value in first.parameters().items():
         np.testing.assert_array_equal(np.array(value), np.array(second[name]), err_msg=name)
-    np.testing.assert_allclose(np.linalg.norm(np.array(first.kinds), axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(np.array(first.codebook), axis=1), 1, atol=1e-4)
     amounts = np.array(first(mx.array(images.astype(np.float32) / 255)))
     np.testing.assert_allclose(amounts.mean(axis=0), 0, atol=1e-3)
     assert 0.8 < np.median(amounts.std(axis=0)) < 1.01
@@ -137,8 +138,11 @@ def test_neighbours_by_patches_are_of_the_same_photograph(
         ({"image_size": (32, 32), "channels": 3, "posterior": "bayes"}, "conv"),
     ],
 )
-def test_images_in_colour_get_them(options: dict[str, object], classifier: str) -> None:
-    assert fitted_model(ModelConfig(**options)).classifier == classifier  # type: ignore[arg-type]
+def test_images_in_colour_get_them(options: dict[str, Any], classifier: str) -> None:
+    height, width = options.pop("image_size")
+    model, reasons = resolve_model(Options(options, {}), (height, width, options.pop("channels")))
+    assert model.classifier == classifier
+    assert reasons.get("classifier", classifier).startswith(classifier)
 
 
 def test_a_model_without_them_learns_none(small_images: np.ndarray) -> None:

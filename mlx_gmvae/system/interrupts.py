@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from . import at_once
-from .at_once import COMMAND as COMMAND
-from .at_once import NOTHING_YET as NOTHING_YET
-from .at_once import STATUS as STATUS
-from .at_once import line as line
+from . import startup_signals
+from .startup_signals import COMMAND as COMMAND
+from .startup_signals import NOTHING_YET as NOTHING_YET
+from .startup_signals import STATUS as STATUS
+from .startup_signals import line as line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_WAIT = 0.02
@@ -27,18 +27,18 @@ def say(how_to_go_on: str | None) -> None:
 
     Every phase sets it that changes what is true.
     """
-    at_once.to_say = how_to_go_on
+    startup_signals.to_say = how_to_go_on
 
 
 def how_to_go_on() -> str:
     """What that line says after "interrupted"."""
-    return at_once.to_say or "run the same command again"
+    return startup_signals.to_say or "run the same command again"
 
 
 def finished() -> None:
     """Everything is done and said: let Ctrl-C no longer change how one of our scripts ends."""
     say(None)
-    if signal.getsignal(signal.SIGINT) is at_once.leave:
+    if signal.getsignal(signal.SIGINT) is startup_signals.leave:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..data.batches import with_progress
 from ..data.splits import Dataset
-from ..device.files import whole
 from ..errors import InputError
-from ..report import figures
+from ..system.files import atomic_write
+from . import figures
 from .assignments import Assignments
 
 LONGEST_NAME = 255  # bytes, of file systems
@@ -65,5 +65,5 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
         if hard_links:
             os.link(original, copy)
         else:
-            with whole(copy, durable=False) as written:
+            with atomic_write(copy, durable=False) as written:
                 shutil.copy2(original, written)

@@ -10,9 +10,9 @@ from ..config import ModelConfig, TrainConfig
 from ..data.given import as_array
 from ..data.images import as_uint8_images
 from ..data.splits import Dataset
-from ..device.progress import silence
 from ..errors import InputError, naming
 from ..models.base import LatentVariableModel
+from ..system.progress_bar import silence
 from .callbacks import Callbacks, PrintEpochs, as_callbacks, fit
 from .resolve import Options, resolve
 from .trainer import OwnLoss, Trainer

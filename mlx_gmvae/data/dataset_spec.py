@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..device.cache import without_home
 from ..errors import InputError
+from ..system.cache import without_home
 from .datasets import NAMES, load_dataset
 from .depth import DEPTHS
+from .downloads import expanded
 from .fitting import FITS
 from .splits import Splits
-from .store import expanded
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetSpec:
     """A dataset by name or by path, as it was typed and as an absolute one; and what `fit` did.
 
     `classes` are those that were kept, or None for all; `labels` whether any were read; `bits` how
@@ -39,13 +39,13 @@ class Source:
         fit: str | None,
         labels: bool = True,
         bits: int | None = None,
-    ) -> "Source":
+    ) -> "DatasetSpec":
         """What was given on a command line."""
         path = None if dataset in NAMES else os.path.realpath(expanded(dataset))
         return cls(dataset, path, classes, fit or "crop", labels, bits)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], file: str | Path) -> "Source":
+    def from_dict(cls, values: dict[str, Any], file: str | Path) -> "DatasetSpec":
         """What `file` says. Raises InputError if it does not say it.
 
         Files of the first version know of no other way to fit images than to stretch them. Those of

@@ -11,22 +11,24 @@ import numpy as np
 
 from ..clustering.neighbours import neighbour_graph
 from ..config import ModelConfig, TrainConfig
+from ..data.dataset_spec import DatasetSpec
 from ..data.images import Examples, crc32, have_features
-from ..data.source import Source
-from ..device.files import whole
 from ..errors import InputError
 from ..models import LatentVariableModel, kind_of
 from ..report import tables
 from ..report.card import is_card
+from ..system.files import atomic_write
 from ..training.trainer import Trainer
 from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from .iterations import iteration_file
 from .lock import Occupied, locked
 
 WRITTEN = (  # by a run, in its folder; last what it is known by while the rest is removed
-    "reconstructions", "progress", "iterations", "summary", "seed_*", "seeds.json", "state.npz",
-    "best.npz", "metrics.json", "history.csv", "iterations.csv", "number.csv",
-    "samples.png", "curves.png", "progress.gif", "number.png", "elbo.png", "accuracy.png",
+    "reconstructions", "progress", "iterations", "tensorboard", "seed_*", "seeds.json",
+    "summary", "number.csv", "number.png",  # as versions before 0.3 called some of them
+    "state.npz",
+    "best.npz", "metrics.json", "history.csv", "iterations.csv", "select_k.csv",
+    "samples.png", "curves.png", "progress.gif", "select_k.png", "elbo.png", "accuracy.png",
     "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html", "README.md",
     "model.npz",
 )  # fmt: skip
@@ -44,7 +46,7 @@ class SavedRun(NamedTuple):
 
     model: ModelConfig
     training: TrainConfig
-    source: Source
+    source: DatasetSpec
     progress: dict[str, Any]  # epoch, step, seconds, history
     record: dict[str, Any]  # of `provenance`
 
@@ -127,7 +129,7 @@ class RunFolder:
             saved = SavedRun(
                 ModelConfig.from_dict(info["model"]),
                 TrainConfig.from_dict(info["training"]),
-                Source.from_dict(info["data"], folder.state),
+                DatasetSpec.from_dict(info["data"], folder.state),
                 info["progress"],
                 record if isinstance(record, dict) else {},
             )
@@ -135,7 +137,7 @@ class RunFolder:
             raise InputError(f"{folder.state} does not describe a run ({error})") from None
         return folder, saved
 
-    def save(self, trainer: Trainer, source: Source, record: dict[str, Any]) -> None:
+    def save(self, trainer: Trainer, source: DatasetSpec, record: dict[str, Any]) -> None:
         """Write the model, the history, and the state that resumes at this very step.
 
         Raises InputError, and leaves what is there, if they are not finite.
@@ -146,7 +148,7 @@ class RunFolder:
         if trainer.history:
             tables.write_csv(self.path / "history.csv", trainer.history)
 
-    def save_state(self, trainer: Trainer, source: Source, record: dict[str, Any]) -> None:
+    def save_state(self, trainer: Trainer, source: DatasetSpec, record: dict[str, Any]) -> None:
         """Write what `open` and `restore` read."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
@@ -154,14 +156,14 @@ class RunFolder:
         save_arrays(self.state, arrays, info | {"progress": progress, "record": record})
 
     def save_model(
-        self, trainer: Trainer, source: Source, metrics: dict[str, Any] | None = None
+        self, trainer: Trainer, source: DatasetSpec, metrics: dict[str, Any] | None = None
     ) -> None:
         """Write the model alone, as it is now, and what was measured of it."""
         data = source.to_share() | {"training_images": len(trainer.images)}
         made_of = {"data": data, "training": _to_share(trainer.config)}
         save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
-    def move(self, source: Source) -> None:
+    def move(self, source: DatasetSpec) -> None:
         """Let what is saved here say where its images are now."""
         kept = sorted(iteration_file(self.path, 0).parent.glob("*.npz"))
         for path in (self.state, self.model, *kept):
@@ -194,7 +196,7 @@ class RunFolder:
         source = self.of_seed(seed)
         files = sorted(path for path in source.path.rglob("[!.]*") if path.is_file())
         for path in sorted(files, key=lambda path: path == source.state):
-            with whole(self.path / path.relative_to(source.path)) as copy:
+            with atomic_write(self.path / path.relative_to(source.path)) as copy:
                 shutil.copyfile(path, copy)
 
     def load_neighbours(
@@ -230,7 +232,7 @@ class RunFolder:
         return graph
 
     def save_iteration(
-        self, iteration: int, model: LatentVariableModel, source: Source, config: TrainConfig
+        self, iteration: int, model: LatentVariableModel, source: DatasetSpec, config: TrainConfig
     ) -> None:
         """Keep the model as it is after an iteration of mutual learning."""
         made_of = {"data": source.to_share(), "training": _to_share(config)}

@@ -1,8 +1,8 @@
-"""Of which kinds of small patches an image is made, and where: layers whose kinds are clusters.
+"""Visual words: a histogram of small patches by a codebook, in each cell of a grid.
 
 Source: Coates, Lee and Ng 2011, "An analysis of single-layer networks in unsupervised feature
 learning" (whitened patches, k-means, sums over a grid), and Coates and Ng 2011, "The importance of
-encoding versus training" (soft thresholds). Nearer in colour and texture than pixels can say.
+encoding versus training" (soft thresholds). Near histograms mean like colour and texture.
 """
 
 import math
@@ -14,7 +14,7 @@ import mlx.nn as nn
 from .layers import Dense, leaky_relu
 
 SIDE, STRIDE = 6, 2  # pixels of a patch, and from one to the next
-KINDS = 400
+WORDS = 400
 GRID = 4  # rows and columns of cells in which patches are counted
 SMALLEST = SIDE + STRIDE * (GRID - 1)  # side of an image with a patch in each cell
 WORKING_SIDE = 32  # of which images are copied if they are at least twice as large
@@ -23,10 +23,10 @@ LENGTH_FLOOR = 1e-3
 THRESHOLD = 1.0
 
 
-class PatchLayer(nn.Module):
-    """How much of each kind of patch is in each cell: (B, H, W, C) in [0, 1] -> (B, 16 * 400).
+class VisualWords(nn.Module):
+    """The visual-word histogram of images: (B, H, W, C) in [0, 1] -> (B, 16 * 400).
 
-    Its arrays are not trained by gradients but found beforehand, by `clustering.patches`.
+    Its arrays are not trained by gradients but found beforehand, by `clustering.codebook`.
     """
 
     def __init__(self, channels: int):
@@ -34,32 +34,32 @@ class PatchLayer(nn.Module):
         values = SIDE * SIDE * channels
         self.mean = mx.zeros((values,))
         self.whitening = mx.zeros((values, values))
-        self.kinds = mx.zeros((KINDS, values))  # unit vectors
-        self.offset = mx.zeros((GRID * GRID * KINDS,))  # mean of what is counted
-        self.scale = mx.ones((GRID * GRID * KINDS,))  # and its standard deviation
-        self.freeze(keys=["mean", "whitening", "kinds", "offset", "scale"], recurse=False)
+        self.codebook = mx.zeros((WORDS, values))  # unit vectors
+        self.offset = mx.zeros((GRID * GRID * WORDS,))  # mean of what is counted
+        self.scale = mx.ones((GRID * GRID * WORDS,))  # and its standard deviation
+        self.freeze(keys=["mean", "whitening", "codebook", "offset", "scale"], recurse=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return (self.amounts(x) - self.offset) / self.scale
+        return (self.histogram(x) - self.offset) / self.scale
 
-    def amounts(self, x: mx.array) -> mx.array:
+    def histogram(self, x: mx.array) -> mx.array:
         """Square roots of the mean activations in each cell, (B, 16 * 400)."""
         white = (contrasts(windows(x)) - self.mean) @ self.whitening
         length = mx.rsqrt(mx.square(white).mean(axis=-1, keepdims=True) + LENGTH_FLOOR)
-        active = mx.maximum((white * length) @ self.kinds.T - THRESHOLD, 0)
+        active = mx.maximum((white * length) @ self.codebook.T - THRESHOLD, 0)
         rows, columns = (_cells(side) for side in active.shape[1:3])
         cells = [active[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns]
         # Not quite the root, whose slope at 0 has no bound.
         return mx.sqrt(mx.concatenate(cells, axis=-1) + 1e-6)
 
 
-class PatchEncoder(nn.Module):
-    """A dense layer on the amounts of patches: (B, H, W, C) -> (B, hidden_dims)."""
+class VisualWordEncoder(nn.Module):
+    """A dense layer on the visual-word histogram: (B, H, W, C) -> (B, hidden_dims)."""
 
     def __init__(self, channels: int, hidden_dims: int):
         super().__init__()
-        self.patches = PatchLayer(channels)
-        self.dense = Dense(GRID * GRID * KINDS, hidden_dims)
+        self.patches = VisualWords(channels)
+        self.dense = Dense(GRID * GRID * WORDS, hidden_dims)
         self.out_dims = hidden_dims
 
     def __call__(self, x: mx.array) -> mx.array:

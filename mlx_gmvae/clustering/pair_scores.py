@@ -12,8 +12,8 @@ from ..device.randomness import preserved_random_state, random_rows
 from ..inputs import Inputs
 from ..models import MixtureModel
 from .neighbours import draw_partners, neighbour_graph
-from .objective import PairObjective
 from .pair_loss import pair_loss, pair_terms
+from .pair_objective import PairObjective
 from .phases import FREE_BALANCE, balance_weight
 
 PAIR_IMAGES = 10_000

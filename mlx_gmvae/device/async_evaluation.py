@@ -11,7 +11,7 @@ from .backend import on_gpu
 MOST = 1  # unfinished steps beside the newest; each keeps arrays of its own
 
 
-class InFlight:
+class AsyncEvaluation:
     """Evaluations that were started, of which at most `most` are left unfinished.
 
     By default one on a GPU. On the CPU none: there Python and the step want the same cores.

@@ -1,4 +1,4 @@
-"""Kinds of patches, by k-means, and where they are: as a descriptor and for the classifier."""
+"""The codebook of visual words, by k-means: for the descriptor of patches and the classifier."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from tqdm import tqdm
 from ..data.batches import as_float
 from ..data.images import Images
 from ..device import distributed
-from ..device.progress import progress
 from ..device.randomness import random_rows
-from ..models.patches import KINDS, PatchLayer, contrasts, windows
+from ..models.visual_words import WORDS, VisualWords, contrasts, windows
+from ..system.progress_bar import progress
 
-SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to find the kinds
+SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to learn the codebook
 IMAGES_SEEN = 10_000  # at most
 WHITENING_FLOOR = 0.1  # added to the variances of patches
 BLOCK = 128  # images
@@ -21,48 +21,48 @@ DIMS = 200
 
 
 def patch_descriptor(images: np.ndarray) -> np.ndarray:
-    """Principal components, at most 200, of what kinds of patch are where; (N, F).
+    """Principal components, at most 200, of visual-word histograms; (N, F).
 
     Of images (N, H, W, C) in [0, 1].
     """
     from sklearn.decomposition import PCA
 
-    layer = PatchLayer(images.shape[-1])
+    layer = VisualWords(images.shape[-1])
     learn(layer, images)
     seen = images[_some(len(images))]
     with progress(total=len(seen) + len(images), desc="patches", unit="im") as bar:
-        amounts = _over_blocks(layer, seen, bar)
-        if np.ptp(amounts, axis=0).max() == 0:  # one image, or all alike
+        histograms = _over_blocks(layer, seen, bar)
+        if np.ptp(histograms, axis=0).max() == 0:  # one image, or all alike
             return np.zeros((len(images), 1), np.float32)
-        dims = min(DIMS, *amounts.shape)
-        axes = PCA(dims, svd_solver="randomized", iterated_power=2, random_state=0).fit(amounts)
+        dims = min(DIMS, *histograms.shape)
+        axes = PCA(dims, svd_solver="randomized", iterated_power=2, random_state=0).fit(histograms)
         return _over_blocks(layer, images, bar, axes.transform)
 
 
-def learn(layer: PatchLayer, images: Images) -> None:
-    """Centres of k-means on whitened patches of some images, and the scale of their amounts.
+def learn(layer: VisualWords, images: Images) -> None:
+    """Centres of k-means on whitened patches of some images, and the scale of their histograms.
 
     Of images (N, H, W, C), uint8 or in [0, 1]. The same in all processes.
     """
     from sklearn.cluster import MiniBatchKMeans
 
     some = np.asarray(images[_some(len(images))])
-    with progress(total=3, desc="kinds of patches") as bar:
+    with progress(total=3, desc="codebook") as bar:
         patches = _some_patches(some, np.random.default_rng(0))
         mean = patches.mean(axis=0)
         variances, axes = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
         whitening = (axes / np.sqrt(variances + WHITENING_FLOOR)) @ axes.T
         white = ((patches - mean) @ whitening).astype(np.float32)
         bar.update()
-        means = MiniBatchKMeans(KINDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
-        kinds = means.fit(white).cluster_centers_
-        kinds /= np.maximum(np.linalg.norm(kinds, axis=1, keepdims=True), 1e-8)
-        found = {"mean": mean, "whitening": whitening, "kinds": kinds}
+        means = MiniBatchKMeans(WORDS, batch_size=2048, n_init=1, max_iter=20, random_state=0)
+        words = means.fit(white).cluster_centers_
+        words /= np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-8)
+        found = {"mean": mean, "whitening": whitening, "codebook": words}
         layer.update({name: _shared(value) for name, value in found.items()})
         bar.update()
-        amounts = _over_blocks(layer.amounts, some)
-        layer.offset = _shared(amounts.mean(axis=0))
-        layer.scale = _shared(amounts.std(axis=0) + 1e-3)
+        histograms = _over_blocks(layer.histogram, some)
+        layer.offset = _shared(histograms.mean(axis=0))
+        layer.scale = _shared(histograms.std(axis=0) + 1e-3)
         bar.update()
 
 
@@ -72,8 +72,8 @@ def _some(num: int) -> np.ndarray:
 
 
 def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Patches at random places, about as many of each image; at least one per kind."""
-    each = max(-(-KINDS // len(images)), min(SEEN // len(images), SEEN_OF_ONE))
+    """Patches at random places, about as many of each image; at least one per word."""
+    each = max(-(-WORDS // len(images)), min(SEEN // len(images), SEEN_OF_ONE))
     found: list[np.ndarray] = []
     for start in range(0, len(images), BLOCK):
         patches = np.array(contrasts(windows(as_float(images[start : start + BLOCK]))))
@@ -100,4 +100,4 @@ def _over_blocks(
 
 
 def _shared(value: np.ndarray) -> mx.array:
-    return mx.array(distributed.from_first(value.astype(np.float32)))
+    return mx.array(distributed.broadcast(value.astype(np.float32)))

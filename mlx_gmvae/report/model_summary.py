@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from ..device.randomness import random_rows
+from ..evaluation.scores import ANOMALY_SCORES, reconstruct, sample_rows
+from ..formatting import SETS
 from ..models import LatentVariableModel, MixtureModel
-from ..report.figures import interleave
-from ..report.summary import Block, Picture
-from ..report.words import SETS
 from .assignments import Assignments
-from .scores import ANOMALY_SCORES, reconstruct, sample_rows
+from .figures import interleave
+from .summary import Block, Picture
 
 SHOWN = 10  # images of a cluster
 STRANGEST = 20
@@ -22,7 +22,7 @@ DIAGRAMS = {
     "latent_tsne.png": "the latent space, by t-SNE",
     "confusion.png": "labels and predicted classes",
     "curves.png": "training: the loss, the bound and its terms, and what pairs of neighbours say",
-    "number.png": "numbers of clusters: how much the two most alike ones leak into each other",
+    "select_k.png": "numbers of clusters: conductance between the two most alike ones",
 }
 
 

@@ -14,10 +14,7 @@ import numpy as np
 
 from ..data.splits import Dataset
 from ..device.randomness import random_rows
-from ..report import tables
-from ..report.outputs import files_named
-from ..report.sheets import Section, save_sheet
-from .metrics import (
+from ..evaluation.metrics import (
     best_possible_accuracy,
     calibration_error,
     classification_scores,
@@ -25,6 +22,9 @@ from .metrics import (
     confusion_of,
     exemplar_accuracy,
 )
+from . import tables
+from .sheets import Section, save_sheet
+from .written_files import files_named
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
