@@ -107,8 +107,8 @@ def trained(  # type: ignore[no-untyped-def]
     from mlx_gmvae import ModelConfig, TrainConfig, build_model
     from mlx_gmvae.device import backend
     from mlx_gmvae.runs.checkpoint import load_model, save_model
+    from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model
-    from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 
@@ -127,7 +127,7 @@ def trained(  # type: ignore[no-untyped-def]
     model = build_model(config)
     batchsize = 32 if kind == "photos" else 128
     training = TrainConfig(epochs=EPOCHS[kind], batchsize=batchsize, pair_weight=0.0, seed=seed)
-    for _ in Trainer(model, images, for_model(training, config, set())).run():
+    for _ in new_trainer(model, images, for_model(training, config, set())).run():
         pass
     model.eval()
     save_model(path, model)

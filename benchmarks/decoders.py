@@ -111,8 +111,8 @@ def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):
     from mlx_gmvae import ModelConfig, TrainConfig
     from mlx_gmvae.device import backend
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model
-    from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 
@@ -133,7 +133,7 @@ def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):
     training = TrainConfig.from_dict(trial.to_dict() | {"epochs": epochs})
     mx.random.seed(0)
     model = build_model(config)
-    for _ in Trainer(model, train.images, training).run():
+    for _ in new_trainer(model, train.images, training).run():
         pass
     model.eval()
     return model, epochs
@@ -191,9 +191,9 @@ def seconds_per_step(model, images, config) -> float:  # type: ignore[no-untyped
     """Processor seconds of a step, the first of which is not counted."""
     from dataclasses import replace
 
-    from mlx_gmvae.training.trainer import Trainer
+    from mlx_gmvae.training.api import new_trainer
 
-    trainer = Trainer(model, images[: 12 * config.batchsize], replace(config, epochs=2))
+    trainer = new_trainer(model, images[: 12 * config.batchsize], replace(config, epochs=2))
     found = []
     for _ in trainer.run():
         found.append(time.process_time())

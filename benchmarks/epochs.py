@@ -27,7 +27,7 @@ from mlx_gmvae.device import backend  # noqa: E402
 from mlx_gmvae.evaluation.metrics import matching_accuracy  # noqa: E402
 from mlx_gmvae.evaluation.scores import responsibilities  # noqa: E402
 from mlx_gmvae.models import build_model  # noqa: E402
-from mlx_gmvae.training.trainer import Trainer  # noqa: E402
+from mlx_gmvae.training.api import new_trainer  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 
@@ -69,7 +69,7 @@ def after_epochs(data_dir: str, seed: int) -> Iterator[tuple[float, float]]:
     started = time.perf_counter()
     train, test = load_dataset("mnist", data_dir)
     mx.random.seed(seed)
-    trainer = Trainer(build_model(ModelConfig()), train.images, TrainConfig(seed=seed))
+    trainer = new_trainer(build_model(ModelConfig()), train.images, TrainConfig(seed=seed))
     for _ in trainer.run():
         seconds = time.perf_counter() - started
         trainer.model.eval()

@@ -20,7 +20,9 @@ sys.path.insert(0, str(ROOT))
 
 from mlx_gmvae.config import ModelConfig, TrainConfig  # noqa: E402
 from mlx_gmvae.device import backend  # noqa: E402
+from mlx_gmvae.inputs import Batch  # noqa: E402
 from mlx_gmvae.models import build_model  # noqa: E402
+from mlx_gmvae.training.api import new_trainer  # noqa: E402
 from mlx_gmvae.training.defaults import for_model  # noqa: E402
 from mlx_gmvae.training.schedule import step_weights  # noqa: E402
 from mlx_gmvae.training.trainer import Trainer  # noqa: E402
@@ -76,17 +78,17 @@ def make_trainer(fields: dict, batchsize: int, num: int) -> Trainer:
         TrainConfig(batchsize=batchsize, epochs=2, augment="affine,strokes"), config, set()
     )
     neighbours = rng.integers(0, num, (num, 5)).astype(np.int32)
-    return Trainer(build_model(config), images, training, neighbours)
+    return new_trainer(build_model(config), images, training, neighbours)
 
 
 def primitives(trainer: Trainer) -> list[str]:
     """The names in the graph of one step; what was fused counts as one, "Compiled"."""
     trainer.trained.train()
-    step, captured = trainer.compiled_step
+    step, captured = trainer.compiled_step()
     mx.eval(captured)
     x = mx.array(trainer.images[:BATCH])
     pairs = x if trainer.objective.pairs else None
-    answers = step(x, pairs, step_weights(trainer.config, 0), mx.array(0.0))
+    answers = step(Batch(x, pairs), step_weights(trainer.config, 0), mx.array(0.0))
     arrays = [each for _, each in tree_flatten([answers, captured]) if isinstance(each, mx.array)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.dot"

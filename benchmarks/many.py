@@ -131,12 +131,12 @@ def train_part(images: np.ndarray, graph: np.ndarray, steps: int) -> dict:
     """The default GMVAE's speed over the first steps of an epoch."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model
-    from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig()
     training = for_model(TrainConfig(epochs=5, batchsize=BATCH), config, set())
-    trainer = Trainer(build_model(config), images, training, graph)
+    trainer = new_trainer(build_model(config), images, training, graph)
     times: list[float] = []
 
     def is_enough() -> bool:

@@ -78,7 +78,7 @@ def losses(form: str) -> list[float]:
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.datasets import load_dataset
     from mlx_gmvae.models import build_model
-    from mlx_gmvae.training.trainer import Trainer
+    from mlx_gmvae.training.api import new_trainer
 
     import mlx.core as mx
 
@@ -87,7 +87,7 @@ def losses(form: str) -> list[float]:
     images = load_dataset("digits", image_size=(28, 28)).train.images
     mx.random.seed(0)
     model = build_model(ModelConfig())
-    trainer = Trainer(model, images, TrainConfig(epochs=5, batchsize=64))
+    trainer = new_trainer(model, images, TrainConfig(epochs=5, batchsize=64))
     return [round(record["loss"], 3) for record in islice(trainer.run(), 5)]
 
 

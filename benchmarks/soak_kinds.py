@@ -32,6 +32,7 @@ from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import save_model
 from mlx_gmvae.runs.loaded import load
 from mlx_gmvae.runs.run_folder import RunFolder
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
@@ -96,7 +97,7 @@ def read_model(path: Path) -> Arrays:
 @cache
 def trained() -> Trainer:
     mx.random.seed(0)
-    return Trainer(build_model(MODEL), splits().train.images, TRAINING)
+    return new_trainer(build_model(MODEL), splits().train.images, TRAINING)
 
 
 def state(rng: random.Random) -> bytes:
@@ -116,7 +117,7 @@ def read_state(path: Path) -> Arrays:
     if (saved.model, saved.training) != (MODEL, TRAINING):
         if saved.model.image_shape != MODEL.image_shape:
             raise InputError("the images are not of that size")
-        trainer = Trainer(build_model(saved.model), splits().train.images, saved.training)
+        trainer = new_trainer(build_model(saved.model), splits().train.images, saved.training)
     folder.restore(trainer, saved)
     return {name: np.array(value) for name, value in trainer.state()[0].items()}
 

@@ -46,7 +46,7 @@ def leaks(args: argparse.Namespace) -> list[Row]:
     from mlx_gmvae.evaluation.scores import generative_scores, latents, responsibilities
     from mlx_gmvae.models import build_model
     from mlx_gmvae.runs.run_folder import RunFolder
-    from mlx_gmvae.training.trainer import Trainer
+    from mlx_gmvae.training.api import new_trainer
 
     backend.keep_freed_memory()  # as train.py does
     backend.select_device(cpu=True)
@@ -54,7 +54,7 @@ def leaks(args: argparse.Namespace) -> list[Row]:
     config = ModelConfig(arch="mlp", image_size=(8, 8), latent_dims=2, K=10, hidden_dims=32)
     steps, evaluations = 100 * args.count, max(20, 5 * args.count // 2)
     model = build_model(config)
-    trainer = Trainer(model, splits.train.images, TrainConfig(epochs=10**6, batchsize=64))
+    trainer = new_trainer(model, splits.train.images, TrainConfig(epochs=10**6, batchsize=64))
     with tempfile.TemporaryDirectory(dir=args.workdir) as work:
         folder = RunFolder(Path(work))
 
@@ -126,28 +126,27 @@ import json
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from mlx_gmvae.config import ModelConfig, TrainConfig
-from mlx_gmvae.clustering.choices import fitted_model
 from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.models import build_model
 from mlx_gmvae.training import memory
 from mlx_gmvae.training.defaults import for_model, for_set_size
-from mlx_gmvae.training.trainer import Trainer
+from mlx_gmvae.training.api import new_trainer
+from mlx_gmvae.training.resolve import Options, resolve_model
 import mlx.core as mx
 import numpy as np  # noqa: E402
 mx.set_default_device(mx.cpu)
 fields, share, *shape = sys.argv[1:]
 height, width, channels = map(int, shape)
-config = ModelConfig(**json.loads(fields), image_size=(height, width), channels=channels)
-config = fitted_model(config)
+config, _ = resolve_model(Options(json.loads(fields), {{}}), (height, width, channels))
 # As a set of a hundred thousand of them would be trained.
 many = np.broadcast_to(np.uint8(0), (100_000, height, width, channels))
-chosen = for_set_size(TrainConfig(), Dataset("", many, None, np.arange(1)), set())
+chosen = for_set_size(TrainConfig(), Dataset("", many, None, np.arange(1)), set())[0]
 batchsize = max(4, int(float(share) * chosen.batchsize))
 training = for_model(dataclasses.replace(chosen, batchsize=batchsize), config, set())
 num = 2 * training.batchsize
 images = np.random.default_rng(0).integers(0, 256, (num, height, width, channels), dtype=np.uint8)
 graph = np.arange(1, num + 1)[:, None] % num
-trainer = Trainer(build_model(config), images, training, graph.astype(np.int32))
+trainer = new_trainer(build_model(config), images, training, graph.astype(np.int32))
 parameters = sum(value.size for value in trainer.model.arrays().values())
 announced = memory.step_bytes(config, trainer.config, trainer.batchsize, parameters)
 mx.eval(trainer.trained.parameters(), trainer.optimizer.state)
@@ -193,8 +192,8 @@ def twice(args: argparse.Namespace) -> list[Row]:
     """Every model and network, trained twice with one seed: the same weights, bit for bit."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model
-    from mlx_gmvae.training.trainer import Trainer
 
     import mlx.core as mx
 
@@ -212,7 +211,7 @@ def twice(args: argparse.Namespace) -> list[Row]:
         results = []
         for _ in range(2):
             mx.random.seed(training.seed)
-            trainer = Trainer(build_model(config), images, training)
+            trainer = new_trainer(build_model(config), images, training)
             list(trainer.run())
             results.append({k: np.array(value) for k, value in trainer.model.arrays().items()})
         first, second = results

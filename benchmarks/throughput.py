@@ -167,17 +167,18 @@ def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np
 def mlx_trainer(fields: dict, batchsize: int):
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
+    from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model
-    from mlx_gmvae.training.trainer import Trainer
 
     config = ModelConfig(**fields)
     images, partners = random_images(config.image_shape, min(NUM_IMAGES, 8 * batchsize))
     training = for_model(TrainConfig(batchsize=batchsize, **OBJECTIVE), config, set())
-    return Trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
+    return new_trainer(build_model(config), images, training, partners[:, None].astype(np.int32))
 
 
 def mlx_step(fields: dict, batchsize: int, row: str):
     from mlx_gmvae.device import backend
+    from mlx_gmvae.inputs import Batch
     from mlx_gmvae.training.schedule import step_weights
 
     import mlx.core as mx
@@ -187,7 +188,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
         use_plain_formulation()
     trainer = mlx_trainer(fields, batchsize)
     trainer.trained.train()
-    compiled, captured = trainer.compiled_step
+    compiled, captured = trainer.compiled_step()
     images, partners = trainer.images, trainer.neighbours[:, 0]
     weights = step_weights(trainer.config, 0)
 
@@ -195,7 +196,8 @@ def mlx_step(fields: dict, batchsize: int, row: str):
         start = number * batchsize % (len(images) - batchsize + 1)
         rows = np.arange(start, start + batchsize)
         pairs = mx.array(images[partners[rows]]) if trainer.objective.pairs else None
-        mx.eval(compiled(mx.array(images[rows]), pairs, weights, mx.array(0.0)), captured)
+        batch = Batch(mx.array(images[rows]), pairs)
+        mx.eval(compiled(batch, weights, mx.array(0.0)), captured)
 
     return step, backend.describe()
 

@@ -238,7 +238,7 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
         ({"random_state": -1}, "^random_state is -1; give a whole number"),
         ({"image_shape": 5}, r"^image_shape is 5; it must be \(H, W\)"),
         ({"image_shape": (1, 2.5)}, r"^image_shape is \(1, 2.5\); it must be"),
-        ({"callback": 3}, "^callback is 3; it must be a function"),
+        ({"callback": 3}, "^callback is 3; give a function"),
         ({"model_options": [1]}, r"^model_options is \[1\]; it must be a dict"),
         ({"model_options": {"colour": 1}}, "^model_options has no field colour"),
         ({"train_options": {"neighbors": 1}}, "no field neighbors; did you mean neighbours?"),

@@ -116,15 +116,15 @@ MAKES_FILES = {
     "copy", "copy2", "copyfile", "exporter", "imsave", "save", "savefig", "save_safetensors",
     "savetxt", "savez", "savez_compressed", "tofile", "write_bytes", "write_text",
 }  # fmt: skip
-# Given a path that `whole` or `temporary` made, a file in memory, or a folder that goes again.
+# Given a path of `atomic_write` or `temporary`, a file in memory, or a folder that goes again.
 WRITE_ELSEWHERE = {
-    "safetensors.save", "figures.as_png", "store._fetch_one", "estimator.__setstate__",
+    "safetensors_models.save", "figures.as_png", "downloads._fetch_one", "estimator.__setstate__",
     "distributed.quieten",
 }  # fmt: skip
 OWN_SAVERS = {"folder", "run", "seeds"}  # objects of ours whose `save` is looked at by itself
 
 
-def test_every_file_is_written_through_whole_or_temporary() -> None:
+def test_every_file_is_written_through_atomic_write_or_temporary() -> None:
     found = {
         f"{path.stem}.{function.name}"
         for path in (ROOT / "mlx_gmvae").rglob("*.py")
@@ -138,7 +138,7 @@ def test_every_file_is_written_through_whole_or_temporary() -> None:
 
 def unprotected(function: ast.FunctionDef) -> Iterator[ast.Call]:
     """Calls that write a file, but to none that a `with atomic_write(...) as name` has named."""
-    named = {"whole", "temporary"}
+    named = {"atomic_write", "temporary"}
     for block in ast.walk(function):
         for item in block.items if isinstance(block, ast.With) else []:
             if item.optional_vars and names_in(item.context_expr) & named:

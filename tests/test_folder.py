@@ -28,6 +28,7 @@ from mlx_gmvae.evaluation.scores import reconstruction_scores
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.training import memory
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.defaults import for_set_size
 
 import mlx.core as mx
@@ -35,7 +36,6 @@ import numpy as np
 import pytest
 from pictures import FLOWER, PHOTO, write
 from PIL import Image
-from trainers import new_trainer
 
 
 def pieces(num: int, side: int = 16) -> list[Image.Image]:

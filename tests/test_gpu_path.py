@@ -18,13 +18,13 @@ from mlx_gmvae.models import build_model
 from mlx_gmvae.models.distributions import Bernoulli, Logistic
 from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.training import trainer as training
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.schedule import step_weights
 from mlx_gmvae.training.trainer import Trainer
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from trainers import new_trainer
 
 SMALL = ModelConfig(
     arch="mlp", image_size=(9, 6), channels=3, K=3, latent_dims=2, w_dims=2, hidden_dims=16

@@ -3,11 +3,11 @@
 from mlx_gmvae.clustering.heads import Heads
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.models import GMVAE
+from mlx_gmvae.training.api import new_trainer
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from trainers import new_trainer
 
 
 def test_each_head_is_a_linear_layer() -> None:
@@ -33,7 +33,7 @@ def test_a_head_must_be_clearly_better_to_be_chosen() -> None:
     ages = np.arange(len(seen))[::-1, None]
     expected = (0.01 * 0.99**ages * seen).sum(axis=0)  # each loss weighs less the older it is
     np.testing.assert_allclose(heads.running_loss, expected, rtol=1e-4)
-    heads.settle()
+    heads.freeze_choice()
     for _ in range(1000):
         heads.record(mx.array([0.1, 0.995, 0.9]))
     assert heads.chosen.item() == 2

@@ -26,6 +26,7 @@ from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
 from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.runs.run_folder import RunFolder
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.checks import require_like
 from mlx_gmvae.training.trainer import Trainer
 
@@ -34,7 +35,6 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from conftest import ROOT
-from trainers import new_trainer
 
 sys.path.append(str(ROOT / "benchmarks"))
 soak, soak_downloads, soak_files, soak_mutations, soak_page = (

@@ -9,12 +9,12 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays, save_model
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.initial import start_from
 from mlx_gmvae.training.trainer import Trainer
 
 import numpy as np
 import pytest
-from trainers import new_trainer
 
 SMALL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 16, "latent_dims": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)

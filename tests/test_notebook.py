@@ -169,7 +169,7 @@ def test_a_model_forgets_the_figures_of_other_weights() -> None:
         ({"epoch": 1}, "no field epoch; did you mean epochs?"),
         ({"pretrain_epochs": 1}, "pretrain_epochs has no effect with model gmvae"),
         ({"config": {"epochs": 1}}, "config is a dict; give a TrainConfig"),
-        ({"callback": 3}, "callback is 3; it must be a function"),
+        ({"callback": 3}, "callback is 3; give a function"),
         ({"batchsize": 1}, "give more images or a larger batchsize$"),
         ({"images": None}, "images is None; give images"),
         ({"images": np.zeros((0, 8, 8))}, "there are no images"),

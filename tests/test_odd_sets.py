@@ -5,12 +5,12 @@ from typing import Any
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.models import GMVAE
+from mlx_gmvae.training.api import new_trainer
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
-from trainers import new_trainer
 
 rng = np.random.default_rng(0)
 

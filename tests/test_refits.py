@@ -128,7 +128,7 @@ def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) ->
 def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --tensorboard")
-    events = accumulator.EventAccumulator(str(folder / "summary"))
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     with (folder / "history.csv").open() as file:
         history = list(csv.DictReader(file))

@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_gmvae.cli.train.measure", lambda run: None)  # which takes longest
+    monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)  # which takes longest
     options = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 2"
     command = [*options.split(), "--save_every", "2", "--outdir"]
     folder = tmp_path / "killed"

@@ -79,8 +79,8 @@ def test_stages_by_default() -> None:
         ("vae-gmm", "pair_weight", "gmvae, vade"),
         ("vade", "heads", "which has no classifier"),
         ("vade", "balance", "which has no classifier; use uniform"),
-        ("vade", "early_stopping", "trains in stages"),
-        ("vae-gmm", "early_stopping", "trains in stages"),
+        ("vade", "early_stopping", "refits its mixture"),
+        ("vae-gmm", "early_stopping", "refits its mixture"),
     ],
 )
 def test_options_of_other_models_are_refused(model: str, option: str, owner: str) -> None:

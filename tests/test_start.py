@@ -76,7 +76,7 @@ def test_a_run_continued_is_measured_anew(elsewhere: Path, monkeypatch: pytest.M
     """Metrics of fewer epochs are not taken for those of more."""
     assert train.main(f"{SMALL} --dataset 90.npz --outdir run".split()) == 0
     # As if it were interrupted.
-    monkeypatch.setattr("mlx_gmvae.cli.train.measure", lambda run: None)
+    monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)
     assert train.main(["--resume", "run", "--epochs", "3"]) == 0
     assert not Path("run/metrics.json").exists()
     monkeypatch.undo()

@@ -19,6 +19,7 @@ from mlx_gmvae.clustering.phases import Merged
 from mlx_gmvae.clustering.sub_clusters import SubClusters, num_sub_clusters
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.models import GMVAE
+from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.schedule import distillation_weight
 from mlx_gmvae.training.trainer import from_0_2
 
@@ -27,7 +28,6 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
-from trainers import new_trainer
 
 rng = np.random.default_rng(0)
 

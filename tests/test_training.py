@@ -12,7 +12,7 @@ from mlx_gmvae.errors import InputError
 from mlx_gmvae.inputs import Batch
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.vae_gmm import VAEGMM
-from mlx_gmvae.training.api import train
+from mlx_gmvae.training.api import new_trainer, train
 from mlx_gmvae.training.defaults import for_model
 from mlx_gmvae.training.schedule import Weights, step_weights
 from mlx_gmvae.training.trainer import Trainer
@@ -21,7 +21,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from trainers import new_trainer
 
 
 def make_trainer(

@@ -114,7 +114,7 @@ class LatentVariableModel(nn.Module):
         return sum(self.elbo_terms(x, q).values(), mx.array(0.0))
 
     def elbo(self, x: Inputs, q: Any = None, decode: Decode | None = None) -> Elbo:
-        """Inputs means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
+        """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
         q = self.posterior(x) if q is None else q
         draws = [self.elbo_terms(x, q, decode) for _ in range(self.config.mc_samples)]
         terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}

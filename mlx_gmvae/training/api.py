@@ -8,13 +8,13 @@ import numpy as np
 from ..clustering.phases import Phase
 from ..config import ModelConfig, TrainConfig
 from ..data.given import as_array
-from ..data.images import as_uint8_images
+from ..data.images import Featured, as_uint8_images
 from ..data.splits import Dataset
 from ..errors import InputError, naming
 from ..models.base import LatentVariableModel
 from ..system.progress_bar import silence
 from .callbacks import Callbacks, PrintEpochs, as_callbacks, fit
-from .resolve import Options, resolve
+from .resolve import Options, resolve, resolve_training
 from .trainer import OwnLoss, Trainer
 
 
@@ -26,6 +26,18 @@ class History(list[dict[str, float]]):
             return "History of no epochs"
         first, last = self[0]["loss"], self[-1]["loss"]
         return f"History of {len(self)} epochs: loss {first:.3f} to {last:.3f} nats per image"
+
+
+def new_trainer(
+    model: LatentVariableModel,
+    images: np.ndarray | Featured,
+    config: TrainConfig,
+    neighbours: np.ndarray | None = None,
+    losses: Mapping[Phase, OwnLoss] | None = None,
+) -> Trainer:
+    """Return a Trainer over uint8 images (N, H, W, C), by whom `config` is resolved first."""
+    resolved, _ = resolve_training(config, model.config, images)
+    return Trainer(model, images, resolved, neighbours, losses)
 
 
 class Checked(Protocol):

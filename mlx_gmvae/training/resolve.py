@@ -13,6 +13,7 @@ from ..clustering.sub_clusters import num_sub_clusters
 from ..config import ModelConfig, TrainConfig
 from ..data.images import Examples, Featured, have_features
 from ..data.splits import Dataset
+from ..data.units import UNIT
 from ..device import distributed
 from ..errors import InputError
 from ..models import MixtureModel, effective_options, kind_of, require_effect
@@ -22,8 +23,8 @@ from .select_k import SelectedK, require_selectable, select_k
 
 AUTO = "auto"
 SMALLEST_COLOURED = 20  # pixels, the shorter side: of smaller images patches say little
-TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": 0.3}  # rows of standardised columns
-MOST_TABLE_EPOCHS = 100  # of 1,600 steps, more than which moves the clusters no further
+TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
+MOST_TABLE_EPOCHS = 100  # more change the clusters no further
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def resolve_pairs(
 ) -> tuple[TrainConfig, dict[str, str]]:
     """Return the descriptor and the augmentation that uint8 images (N, H, W, C) decide, and why."""
     reasons: dict[str, str] = {}
-    if not training.pair_weight:
+    if not issubclass(kind_of(model), MixtureModel):
         return training, reasons
     if training.descriptor == AUTO:
         descriptor, of = ("patches", "in colour") if model.channels == 3 else ("hog", "grey")
@@ -175,7 +176,8 @@ def resolve_pairs(
             augment, reason = suitable(images)
         training = dataclasses.replace(training, augment=augment)
         reasons["augment"] = f"{augment}: {reason}"
-    return training, reasons
+    # Without pairs only the scores of a clustering use them.
+    return training, reasons if training.pair_weight else {}
 
 
 def resolve_balance(

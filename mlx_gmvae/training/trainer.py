@@ -86,7 +86,8 @@ class Trainer:
         self.rows, self.validation_rows = divide(len(images), config)
         # What is learned before the first step is learned from these alone.
         self.training_images = training_part(images, config)
-        require_resolved(config)
+        if isinstance(model, MixtureModel):
+            require_resolved(config)
         self.config = config
         self.batchsize = min(config.batchsize, len(self.rows))
         if self.batchsize < 2 and isinstance(model, MixtureModel):
