@@ -33,8 +33,8 @@ SECONDS = 300  # that a tiny run may take at most
 CHILD = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from mlx_gmvae.cli import train
-train.SECONDS_BETWEEN_SAVES = 0.05
+from mlx_gmvae.cli import run_callbacks, train
+run_callbacks.SECONDS_BETWEEN_SAVES = 0.05
 sys.exit(train.main(sys.argv[1:]))
 """
 TINY = "--cpu --arch mlp --hidden_dims 16 --latent_dims 2"

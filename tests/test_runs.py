@@ -44,8 +44,8 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from mlx_gmvae.cli import train
-train.SECONDS_BETWEEN_SAVES = 0
+from mlx_gmvae.cli import run_callbacks, train
+run_callbacks.SECONDS_BETWEEN_SAVES = 0
 train.main(sys.argv[1:])
 """
     with subprocess.Popen(

@@ -1,5 +1,6 @@
 """Sub-clusters and their merge: affinities with known answers, and as the teacher of q(y|x)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def test_what_became_of_the_sub_clusters_is_said_once(
     assert len(shares) == 10 and shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=5)
     (decided,) = (line for line in lines if line.startswith("decided by the images: augment"))
+    made_with = json.loads((tmp_path / "run/metrics.json").read_text())["made_with"]
+    assert made_with["decided"]["augment"] in decided
     assert "affine: " in decided and "% of the border is empty, strokes need 90%" in decided
 
 
