@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .config.record import is_whole
 from .data.batches import over_batches
 from .data.given import IMAGES, as_array, as_latents
+from .data.images import Featured, features_of
 from .data.splits import Dataset
 from .data.units import ImageUnits, TableUnits, units_of
 from .device.randomness import preserved_random_state
@@ -75,6 +76,9 @@ class GMVAEClusterer(
         None is MLX's own choice: the GPU where there is one.
     verbose : int
         1 shows progress bars, a line per epoch, and how far the search for "auto" is.
+    encoder : str or None
+        A pretrained encoder for photographs, as `train.py --features` takes it ("dinov2-small",
+        "ORG/NAME" on the Hugging Face Hub, a folder): clusters are found in its features.
     callback : callable, Callback, list of them, or None
         A function is called with each epoch's record (a dict of floats); training ends early if it
         returns True.
@@ -114,6 +118,7 @@ class GMVAEClusterer(
         random_state: Any = None,
         device: str | None = None,
         verbose: int = 0,
+        encoder: str | None = None,
         callback: Callbacks = None,
         model_options: dict[str, Any] | None = None,
         train_options: dict[str, Any] | None = None,
@@ -128,6 +133,7 @@ class GMVAEClusterer(
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.encoder = encoder
         self.callback = callback
         self.model_options = model_options
         self.train_options = train_options
@@ -170,26 +176,30 @@ class GMVAEClusterer(
             say = partial(print, flush=True) if self.verbose else None
             options = parameters.options(
                 seed, isinstance(units, TableUnits), self.model_options or {},
-                self.train_options or {},
+                self.train_options or {}, self.encoder,
             )  # fmt: skip
-            found = resolve(options, Dataset.of(images, "X"), say=say)
+            examples, encoder_id = self._encoded(units, images)
+            features = features_of(examples)
+            load = None if features is None else lambda _: features
+            found = resolve(options, Dataset.of(images, "X"), load, say)
             config = found.model
             mx.random.seed(seed)
-            trainer = Trainer(build_model(config), images, found.training, found.graph)
+            trainer = Trainer(build_model(config), examples, found.training, found.graph)
             fit(trainer, callbacks)
             model = trainer.model
             assert isinstance(model, MixtureModel)
             model.eval()
-            labels = self._answers(model, units, images, _responsibilities).argmax(axis=1)
+            labels = self._answers(model, units, examples, _responsibilities).argmax(axis=1)
             is_empty = np.bincount(labels, minlength=config.K) == 0
             order = np.argsort(is_empty, kind="stable")
             if (order != np.arange(config.K)).any():
                 model.permute_components(order)
                 mx.eval(model.parameters())
-                labels = self._answers(model, units, images, _responsibilities).argmax(axis=1)
-            bounds = -anomaly_scores(model, images, "elbo")
+                labels = self._answers(model, units, examples, _responsibilities).argmax(axis=1)
+            bounds = -anomaly_scores(model, examples, "elbo")
             centres = decode(model, np.array(model.component_latents()))
         self._units, self.model_, self.labels_ = units, model, labels
+        self._encoder_id = encoder_id
         self.history_ = History(trainer.history)
         self.n_iter_ = len(trainer.history)
         self.n_components_ = config.K
@@ -325,11 +335,31 @@ class GMVAEClusterer(
         check_is_fitted(self, "model_")
         images = self._units.transform(self._array(X))
         with self._settings():
-            return self._answers(self.model_, self._units, images, function, copies)
+            examples, _ = self._encoded(self._units, images, self._encoder_id)
+            return self._answers(self.model_, self._units, examples, function, copies)
+
+    def _encoded(
+        self, units: Any, images: np.ndarray, wanted: Any = None
+    ) -> tuple[np.ndarray | Featured, Any]:
+        """Images with the features of the encoder, if there is one, and which encoder that is.
+
+        Raises InputError if it is not the `wanted` one, by which the model was fitted.
+        """
+        if self.encoder is None:
+            return images, None
+        if isinstance(units, TableUnits):
+            raise InputError("encoder has no effect on a table; it is for images")
+        from .encoders.encode import encode_images
+        from .encoders.encoder import load_encoder, require_same
+
+        encoder = load_encoder(self.encoder)
+        if wanted is not None:
+            require_same(encoder.id, wanted)
+        return Featured(images, encode_images(images, encoder)), encoder.id
 
     @staticmethod
     def _answers(
-        model: MixtureModel, units: Any, images: np.ndarray, function: Function, copies: int = 1
+        model: MixtureModel, units: Any, images: Any, function: Function, copies: int = 1
     ) -> np.ndarray:
         """`function` over images; over tables in double precision, as scikit-learn's own are."""
         if isinstance(units, TableUnits):

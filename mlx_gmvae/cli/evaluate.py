@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..clustering.pair_scores import pair_scores
+from ..clustering.pair_scores import pair_scores, verdict
 from ..data.images import Rows
 from ..device import backend
 from ..device.randomness import random_rows
@@ -62,6 +62,8 @@ def evaluate(run: Run) -> None:
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
             print_scores(scores_title("test clustering", metrics), metrics["clustering"])
+        metrics["verdict"] = verdict(metrics["pairs"])
+        print(f"verdict: {metrics['verdict']}")
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):
             print_scores(f"iteration {row.pop('iteration')}", row)
@@ -99,6 +101,8 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
     text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data}, "
     text += f"{trainer.epoch} epochs, {metrics['training_seconds']:.0f} seconds, by mlx_gmvae "
     text += f"{__version__} on {backend.describe_device()}:"
+    if "verdict" in metrics:
+        text = f"Without labels: {metrics['verdict']}.\n\n{text}"
     configuration = {"model": model.to_dict(), "training": training.effective()}
     configuration["training"] |= {"features": given["features"]} if training.features else {}
     made_with = {"seed": training.seed} | provenance.in_words(run.record)
@@ -126,6 +130,8 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
         which = f"all {num:,}" if num == every else f"{num:,} of all {every:,}, drawn at random"
         text += f", but clusters and strange images are of {which}"
     text += "."
+    if "verdict" in metrics:
+        text = f"Without labels: {metrics['verdict']}.\n{text}"
     some = shown.of(np.sort(random_rows(len(shown.dataset), SCORED_IMAGES)))
     some.anomaly = anomaly_scores(model, some.dataset.examples)
     is_mixture = isinstance(model, MixtureModel)

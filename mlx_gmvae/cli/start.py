@@ -161,7 +161,7 @@ def make_writer(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | 
 def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
     """The neighbour graph that the pair objective needs: found or read by one process, for all."""
     images, config = trainer.training_images, trainer.config
-    if trainer.objective.pairs is None:
+    if not trainer.needs_neighbours:
         return
     if distributed.is_first():
         own = folder.load_neighbours(images, config, plan.experiment.graph, plan.splits.train.crc32)

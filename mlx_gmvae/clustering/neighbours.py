@@ -15,12 +15,13 @@ EXACT_LIMIT = 200_000
 BLOCK = 2048  # rows at a time; and, on a GPU, columns, which its kernels sort in one go
 SPARE = 2  # times as many as asked for are looked at exactly
 STAY = 0.3
+SMOOTHING_ROUNDS, SMOOTHED_OVER = 2, 10  # neighbours
 
 
 def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> np.ndarray:
     """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
 
-    By features of a frozen encoder where the images have them (cosine similarity), otherwise by a
+    By features of a frozen encoder where the images have them (`smoothed`), otherwise by a
     descriptor.
 
     >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
@@ -29,7 +30,7 @@ def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> n
     """
     features = features_of(images)
     if features is not None:
-        return nearest(unit_length(features), num_neighbours)
+        return nearest(smoothed(features), num_neighbours)
     assert not isinstance(images, Featured)
     return nearest(describe(images, descriptor), num_neighbours)
 
@@ -37,6 +38,20 @@ def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> n
 def unit_length(features: np.ndarray) -> np.ndarray:
     """Return features (N, F) on the unit sphere, where nearness is cosine similarity."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def smoothed(features: np.ndarray) -> np.ndarray:
+    """Return features (N, F), less their mean and on the unit sphere, averaged with neighbours'.
+
+    A mean over neighbours is a low-pass filter on their graph (Wu et al. 2019, "Simplifying graph
+    convolutional networks"). Only neighbours are found in it; q(y|x) sees the features as they are,
+    so that new images need no others.
+    """
+    z = unit_length(features - features.mean(axis=0)).astype(np.float32)
+    near = nearest(z, SMOOTHED_OVER)
+    for _ in range(SMOOTHING_ROUNDS):
+        z = unit_length(z + z[near].mean(axis=1))
+    return z
 
 
 def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:

@@ -11,12 +11,14 @@ from ..data.images import Examples, Rows
 from ..device.randomness import preserved_random_state, random_rows
 from ..inputs import Inputs
 from ..models import MixtureModel
-from .neighbours import draw_partners, neighbour_graph
+from .neighbours import STAY, draw_partners, neighbour_graph
 from .pair_loss import pair_loss, pair_terms
 from .pair_objective import PairObjective
 from .phases import FREE_BALANCE, balance_weight
 
 PAIR_IMAGES = 10_000
+NOTHING, SEPARATED = 0.1, 0.85  # Cohen's kappa of neighbours, for the verdict
+ONE_CLUSTER = 0.98  # chance agreement
 
 
 def pair_scores(
@@ -30,8 +32,9 @@ def pair_scores(
 
     `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
     better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
-    cluster is also that of a random near neighbour, and of an augmented copy of themselves. `graph`
-    are the neighbours of all the images, if they are known.
+    cluster is also that of a random near neighbour, and of an augmented copy of themselves;
+    `chance_agreement` is the first for neighbours drawn at random. As in training, an image is its
+    own neighbour three times of ten. `graph` are the neighbours of all images, if they are known.
     """
     if graph is None:  # own features are of the training images: others are compared as they look
         config = dataclasses.replace(config, features=None)
@@ -57,11 +60,36 @@ def pair_scores(
     is_auto = config.balance == "auto" and model.has_classifier
     weight = FREE_BALANCE if is_auto else balance_weight(config, config.epochs)
     theirs = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
+    sizes = np.bincount(clusters) / len(clusters)
     return {
         "pair_loss": float(pair_loss(terms, weight)),
         "neighbour_agreement": float((clusters == theirs).mean()),
+        "chance_agreement": float(STAY + (1 - STAY) * np.square(sizes).sum()),
         "augmentation_agreement": float((clusters == augmented.argmax(axis=1)).mean()),
     }
+
+
+def verdict(scores: dict[str, float]) -> str:
+    """Return in a sentence whether to believe the clusters, from `pair_scores`: no labels.
+
+    Cohen's kappa of neighbours: how much more often they are in one cluster than by chance.
+    """
+    # Without the images that are their own neighbours.
+    agreement, chance = (
+        max(0.0, (scores[name] - STAY) / (1 - STAY))
+        for name in ("neighbour_agreement", "chance_agreement")
+    )
+    figures = f"{agreement:.0%} of neighbours are in one cluster, by chance {chance:.0%}"
+    kappa = (agreement - chance) / max(1 - chance, 1e-9)
+    if chance > ONE_CLUSTER:
+        return "nearly all images are in one cluster: give a larger --K, or other features"
+    if kappa < NOTHING:
+        return (
+            f"no clusters were found: {figures}; give features by another encoder, or more images"
+        )
+    if kappa < SEPARATED:
+        return f"clusters overlap: {figures}; look at the sheets before you rely on them"
+    return f"clusters are well separated: {figures}"
 
 
 def _augmented_probabilities(objective: PairObjective, x: Inputs) -> mx.array:

@@ -23,11 +23,10 @@ def prepare_classifier(model: nn.Module, images: Examples) -> None:
     if isinstance(encoder, FeatureScaler):
         features = features_of(images)
         assert features is not None
-        scale = features.std(axis=0)
-        # A feature that never changes says nothing: it stays 0 rather than being divided by 0.
-        scale[scale < 1e-6 * max(float(scale.max()), 1e-12)] = np.inf
-        encoder.mean = _shared(features.mean(axis=0))
-        encoder.scale = _shared(np.where(np.isinf(scale), 1e6, scale))
+        mean = features.mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(np.mean((features - mean) ** 2)))
+        encoder.mean = _shared(mean)
+        encoder.scale = _shared(np.array(scale or 1.0))  # 0 where all images are alike
 
 
 def _shared(value: np.ndarray) -> mx.array:

@@ -31,7 +31,7 @@ from .distributions import (
     standard_normal_log_prob,
 )
 from .layers import SLOPE, held_constant, permute_outputs
-from .networks import Classifier
+from .networks import Classifier, FeatureClassifier
 
 PRIOR_HIDDEN_DIMS = 128
 PRIOR_SPREAD = 1.0
@@ -59,7 +59,8 @@ class GMVAE(MixtureModel):
         self.z_head = nn.Linear(features, 2 * config.latent_dims)
         self.w_head = nn.Linear(features, 2 * config.w_dims)
         if self.has_classifier:
-            self.classifier = Classifier(config)
+            by_features = config.classifier == "features"
+            self.classifier = FeatureClassifier(config) if by_features else Classifier(config)
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 
     def posterior(self, x: Inputs) -> Posterior:

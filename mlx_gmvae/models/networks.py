@@ -120,13 +120,11 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.encoder: ConvEncoder | VisualWordEncoder | MLPEncoder | FeatureScaler
+        self.encoder: ConvEncoder | VisualWordEncoder | MLPEncoder
         seen = as_classifier_sees(config)
         self._height = config.image_size[0]
         self._factor = seen.image_size[0] // self._height
-        if config.classifier == "features":
-            self.encoder = FeatureScaler(config.feature_dims)
-        elif config.arch == "conv" and config.classifier == "patches":
+        if config.arch == "conv" and config.classifier == "patches":
             self.encoder = VisualWordEncoder(config.channels, config.hidden_dims)
         elif config.arch == "conv":
             self.encoder = ConvEncoder(seen, classifier_filters(seen))
@@ -150,17 +148,36 @@ class Classifier(nn.Module):
         return self.out(self.features(x))
 
 
-class FeatureScaler(nn.Module):
-    """Features of a frozen encoder, each with mean 0 and variance 1: (B, F) -> (B, F).
+class FeatureClassifier(nn.Module):
+    """Logits of q(y|x) from features of a frozen encoder: (B, F) -> (B, K).
 
-    Its arrays are not trained by gradients but found beforehand, by `clustering.codebook`.
+    One dense layer of 128 between the features and the last layer, without normalisation.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.encoder = FeatureScaler(config.feature_dims)
+        self.hidden = nn.Linear(config.feature_dims, CLASSIFIER_DIMS)
+        self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
+
+    def features(self, x: mx.array) -> mx.array:
+        """What the last layer sees, (B, 128), of features (B, F)."""
+        return leaky_relu(self.hidden(self.encoder(x)))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.out(self.features(x))
+
+
+class FeatureScaler(nn.Module):
+    """Features of a frozen encoder less their mean, by one scale for all: (B, F) -> (B, F).
+
+    Its arrays are not trained by gradients but found beforehand, by `clustering.prepare`.
     """
 
     def __init__(self, feature_dims: int):
         super().__init__()
         self.mean = mx.zeros((feature_dims,))
-        self.scale = mx.ones((feature_dims,))
-        self.out_dims = feature_dims
+        self.scale = mx.array(1.0)
         self.freeze(keys=["mean", "scale"], recurse=False)
 
     def __call__(self, features: mx.array) -> mx.array:

@@ -96,8 +96,9 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
             values["balance"] = "uniform"
     elif model.classifier == "features":
         why = "features, which q(y|x) sees in place of pixels"
-        useless.append(({"sample_weight", "augment"}, why))
-        values |= {"sample_weight": 0.0}
+        of_pixels = {"sample_weight", "augment", "balance", "pair_balance", "sub_clusters"}
+        useless.append((of_pixels, why))
+        values |= {"sample_weight": 0.0, "augment": "none", "balance": "uniform"}
     elif config.balance != "auto":
         why = f"balance {config.balance}, which has no sub-clusters"
         useless.append(({"sub_clusters"}, why))

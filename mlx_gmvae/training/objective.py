@@ -34,7 +34,8 @@ class Objective:
     `loss` maps a phase to a function of a batch and of weights; it returns the scalar to minimise
     and its named terms, nats per image. Assign another function for a loss of your own. `pairs` is
     the clustering objective, `heads` are the last layers that compete in it and `sub_clusters` the
-    over-clustering head, or None.
+    over-clustering head, or None. `clusters_first` says that q(y|x) is trained beforehand, on
+    features of a frozen encoder.
     """
 
     def __init__(self, model: LatentVariableModel, config: TrainConfig, num_images: int):
@@ -44,7 +45,10 @@ class Objective:
         self.sub_clusters: SubClusters | None = None
         self.pairs: PairObjective | None = None
         self.loss: dict[Phase, Loss] = {"elbo": self.bound}
-        if config.pair_weight and isinstance(model, MixtureModel):
+        self.clusters_first = bool(
+            config.pair_weight and isinstance(model, MixtureModel) and model.sees_features
+        )
+        if config.pair_weight and isinstance(model, MixtureModel) and not self.clusters_first:
             if model.has_classifier and config.heads > 1:
                 self.heads = Heads(model.classifier.out, config.heads)
             num = num_sub_clusters(model.config.K, config.sub_clusters, num_images)
@@ -87,11 +91,11 @@ class Objective:
     def _bound(self, x: Inputs, weights: Weights) -> tuple[mx.array, Terms]:
         """The weighted bound and, with pairs, how well samples are recognised."""
         q = self.model.posterior(x)
-        if self.pairs:
+        if isinstance(self.model, MixtureModel) and (self.pairs or self.clusters_first):
             # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
-            q = self.pairs.model.given_clusters(q)
+            q = self.model.given_clusters(q)
         judged = self.pairs.model if self.pairs and self.config.sample_weight else None
-        if judged is not None and judged.has_classifier and not judged.sees_features:
+        if judged is not None and judged.has_classifier:
             terms = self._bound_and_samples(x, q, judged)
         else:
             terms = self.model.elbo(x, q).terms

@@ -15,6 +15,7 @@ IN_MODEL = {
     "image_size": "image_shape", "channels": "image_shape",
 }  # fmt: skip
 IN_TRAINING = {
+    "features": "encoder",
     "epochs": "max_iter", "batchsize": "batch_size", "lr": "learning_rate", "seed": "random_state",
 }  # fmt: skip
 # What messages are to call them, and the two configurations.
@@ -49,12 +50,14 @@ class Parameters(Record):
         is_table: bool,
         model_options: dict[str, Any],
         train_options: dict[str, Any],
+        encoder: str | None = None,
     ) -> Options:
         """Return what is to be resolved; `model_options` and `train_options` are other fields."""
         model = {"model": self.model, "latent_dims": self.latent_dims}
         model |= {"K": AUTO if self.n_components is None else self.n_components}
         training: dict[str, Any] = {"epochs": self.max_iter, "batchsize": self.batch_size}
         training |= {"lr": self.learning_rate, "seed": seed}
+        training |= {"features": encoder}
         training = {name: value for name, value in training.items() if value is not None}
         return Options(model | model_options, training | train_options, is_table=is_table)
 

@@ -1,6 +1,7 @@
 """Resolve every "auto": options and images in, one frozen experiment out. No label is looked at."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from .select_k import SelectedK, require_selectable, select_k
 AUTO = "auto"
 SMALLEST_COLOURED = 20  # pixels, the shorter side: of smaller images patches say little
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
+FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, FEATURE_HEADS = 25, 50, 40  # with a frozen encoder
 MOST_TABLE_EPOCHS = 100  # more change the clusters no further
 
 
@@ -97,6 +99,13 @@ def resolve(
     if options.is_table and "epochs" not in given:
         training = dataclasses.replace(training, epochs=min(training.epochs, MOST_TABLE_EPOCHS))
     training = for_model(training, model, given)
+    if model.classifier == "features" and options.base is None and "neighbours" not in given:
+        num = len(divide(len(train), training)[0])
+        k = max(FEWEST_NEIGHBOURS, min(MOST_NEIGHBOURS, round(math.sqrt(num) / 2)))
+        training = dataclasses.replace(training, neighbours=k)
+        if "heads" not in given:
+            training = dataclasses.replace(training, heads=FEATURE_HEADS)
+        reasons["neighbours"] = f"{k}: half the root of {num:,} images, {FEWEST_NEIGHBOURS} to 50"
     examples, graph = train.examples, None
     if training.features and load_features is not None:
         features = load_features(training.features)

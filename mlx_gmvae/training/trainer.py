@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
+from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.pair_objective import Terms, Weights
@@ -33,7 +34,7 @@ from ..clustering.sub_clusters import merge_sub_clusters
 from ..config import TrainConfig
 from ..config.record import require_choice
 from ..data.batches import over_batches
-from ..data.images import Featured
+from ..data.images import Featured, features_of
 from ..data.loader import Loader
 from ..device import distributed, forks
 from ..device.async_evaluation import AsyncEvaluation
@@ -121,13 +122,18 @@ class Trainer:
         distributed.separate_noise()
         self.random_keys = distributed.random_keys()
 
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether neighbours of the training images are asked for."""
+        return self.objective.pairs is not None or self.objective.clusters_first
+
     @cached_property
     def neighbours(self) -> np.ndarray | None:
         """Neighbours of each of the training images among them, (len(rows), k).
 
         As given or set, else found when they are needed; None without pairs.
         """
-        if self.objective.pairs is None:
+        if not self.needs_neighbours:
             return None
         return neighbour_graph(self.training_images, self.config.neighbours, self.config.descriptor)
 
@@ -184,6 +190,8 @@ class Trainer:
         forks.require_usable()
         if self.epoch == self.step == 0 and not self.has_codebook:
             prepare_classifier(self.model, self.training_images)
+            if self.objective.clusters_first and not self._cluster_features(should_stop):
+                return
         while not self.is_done:
             if self.phase == "overcluster" and is_time_to_merge(self.config, self.epoch):
                 self._merge()
@@ -234,6 +242,15 @@ class Trainer:
             return 0.0
         recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
+
+    def _cluster_features(self, should_stop: Callable[[], bool]) -> bool:
+        """Train q(y|x) on features before all else; returns whether that was finished."""
+        features = features_of(self.training_images)
+        assert features is not None and self.neighbours is not None
+        classifier, config = self.model.classifier, self.config
+        return train_on_features(
+            classifier, features, self.neighbours, config.heads, config.seed, should_stop
+        )
 
     def compiled_step(self) -> tuple[Step, list[Any]]:
         """Return the step of the current phase and the arrays that it changes."""
