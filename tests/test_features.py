@@ -8,6 +8,7 @@ import cluster
 import generate
 import reconstruct
 import train
+from mlx_gmvae.clustering import frozen
 
 import numpy as np
 import pytest
@@ -80,6 +81,7 @@ def test_row(
 ) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(frozen, "STEPS", 100)
     if "DIR" in options.split():
         data_dir = os.environ.get(DATA_VARIABLE)
         if not data_dir:

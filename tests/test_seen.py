@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import cluster
 import mlx_gmvae as mg
 import reconstruct
 import train
+from mlx_gmvae.clustering import frozen
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.runs.checkpoint import load_model
 
@@ -25,6 +28,13 @@ def code(labels: np.ndarray) -> np.ndarray:
     """Features that tell the classes apart: (N, 32)."""
     centres = np.random.default_rng(7).normal(size=(10, 32))
     return (centres[labels] + 0.3 * rng.normal(size=(len(labels), 32))).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """A tenth of the steps that a person's photographs take."""
+    with patch.multiple(frozen, STEPS=150, VOTE_STEPS=60):
+        yield
 
 
 @pytest.fixture(scope="module")

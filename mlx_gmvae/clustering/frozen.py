@@ -185,7 +185,7 @@ class Steps:
 
 
 def head_losses(q: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """Return L_PMI of each head, (heads,), from q (N, heads, K) and some neighbours of each image."""
+    """Return L_PMI of heads, (heads,), of q (N, heads, K) over some neighbours of each image."""
     mean = np.maximum(q.mean(axis=0), 1e-12)
     losses = np.zeros(q.shape[1])
     columns = np.linspace(0, graph.shape[1], LOSS_NEIGHBOURS, endpoint=False, dtype=int)
