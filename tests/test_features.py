@@ -49,6 +49,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pretrained models, two classes of photographs, features of the digits."""
     folder = tmp_path_factory.mktemp("features")
     (folder / "pretrained").symlink_to(ROOT / "pretrained")
+    (folder / "encoder").symlink_to(ROOT / "tests" / "encoders" / "dinov2")
     np.save(folder / "features.npy", load_digits().data)
     rng = np.random.default_rng(0)
     for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):

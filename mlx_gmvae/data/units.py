@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from ..config.record import is_whole
 from ..errors import InputError
@@ -57,6 +56,8 @@ class TableUnits:
     one = None
 
     def __init__(self, rows: np.ndarray):
+        from sklearn.preprocessing import StandardScaler  # which scripts need not load
+
         self._scaler = StandardScaler().fit(rows)
 
     @property
