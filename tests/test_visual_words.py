@@ -1,6 +1,5 @@
 """Kinds of small patches, in numbers, and what they bring for images in colour."""
 
-from pathlib import Path
 from typing import Any
 
 import train
@@ -21,7 +20,6 @@ from mlx_gmvae.models.visual_words import (
     num_windows,
     windows,
 )
-from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.training.resolve import Options, resolve_model
 
 import mlx.core as mx
@@ -173,9 +171,8 @@ def test_the_layer_after_them_is_as_wide_as_asked() -> None:
     assert model.responsibilities(mx.zeros((2, 16, 16, 3))).shape == (2, config.K)
 
 
-def test_a_given_choice_is_kept(photographs: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", images=photographs[0][:40])
-    for given, expected in (("", "patches"), ("--classifier conv", "conv")):
-        options = f"--cpu --dataset {tmp_path}/a.npz --epochs 1 --K 2 {given}"
-        assert train.main([*options.split(), "--outdir", str(tmp_path / expected)]) == 0
-        assert load_model(tmp_path / expected / "model.npz").model.config.classifier == expected
+def test_a_given_choice_is_kept() -> None:
+    for given, expected in (({}, "patches"), ({"classifier": "conv"}, "conv")):
+        model, reasons = resolve_model(Options({"K": 2, **given}, {}), (32, 32, 3))
+        assert model.classifier == expected
+        assert ("classifier" in reasons) == (not given)
