@@ -6,9 +6,11 @@ from pathlib import Path
 
 import train
 from mlx_gmvae.config import ModelConfig, TrainConfig
+from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
-from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays, save_model
+from mlx_gmvae.runs import provenance
+from mlx_gmvae.runs.checkpoint import save_model
 from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.initial import start_from
 from mlx_gmvae.training.trainer import Trainer
@@ -97,15 +99,11 @@ def test_a_run_has_the_sizes_of_what_it_starts_from(
 
 
 @pytest.mark.parametrize("init", [{"name": "m.npz"}, {"name": 3, "crc32": "0"}, "m.npz", [1]])
-def test_a_state_that_says_nonsense_of_where_it_started_goes_on_without(
-    tmp_path: Path, init: object
-) -> None:
-    run = tmp_path / "run"
-    small = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 2"
-    options = f"--dataset digits --epochs 1 {small} --outdir {run}"
-    assert train.main(options.split()) == 0
-    arrays, info = load_arrays(run / "state.npz"), load_info(run / "state.npz")
-    info["record"]["init"] = init
-    save_arrays(run / "state.npz", arrays, info)
-    assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
-    assert "init" not in json.loads((run / "metrics.json").read_text())["made_with"]
+def test_a_record_that_says_nonsense_of_where_it_started_goes_on_without(init: object) -> None:
+    dataset = Dataset.of(IMAGES)
+    record = provenance.started(dataset, "train.py", {"name": "m.npz", "crc32": "0"}, {"K": "3: a"})
+    again = provenance.resumed(record, dataset, "train.py --resume", 1, 0)
+    assert again["init"] == record["init"] and again["decided"] == {"K": "3: a"}
+    again = provenance.resumed(record | {"init": init}, dataset, "train.py --resume", 1, 0)
+    assert "init" not in again and len(again["sessions"]) == 2
+    assert "started from" not in provenance.in_words(again)
