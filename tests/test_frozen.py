@@ -9,6 +9,7 @@ from mlx_gmvae.clustering.frozen import Voters, head_losses, train_on_features, 
 from mlx_gmvae.clustering.neighbours import nearest, smoothed
 from mlx_gmvae.clustering.pair_scores import verdict
 from mlx_gmvae.config import ModelConfig
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.metrics import matching_accuracy
 from mlx_gmvae.models.networks import FeatureClassifier
 
@@ -129,3 +130,14 @@ def test_an_estimator_clusters_by_an_encoder(
     np.testing.assert_array_equal(clusterer.predict(images), clusterer.labels_)
     with pytest.raises(ValueError, match="encoder has no effect on a table"):
         mg.GMVAEClusterer(2, encoder=str(ENCODER)).fit(rng.normal(size=(50, 3)))
+
+
+def test_a_loss_of_a_phase_that_never_comes_is_refused(digits: Splits) -> None:
+    model = mg.build_model(image_size=(8, 8), K=3, arch="mlp", hidden_dims=8)
+    images = digits.train.images[:200]
+    for losses, message in (
+        ({"pairs": print}, "phase is 'pairs'; choose one of overcluster, distil, refine"),
+        ({"refine": 3}, "the loss of phase refine is 3; give a function"),
+    ):
+        with pytest.raises(mg.InputError, match=message):
+            mg.train(model, images, epochs=1, losses=losses, verbose=False)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..clustering import frozen
 from ..device import backend
 from ..formatting import duration
 from ..models import effective_options
@@ -32,6 +33,9 @@ def print_summary(run: Run) -> None:
 
 def print_estimate(trainer: Trainer) -> None:
     """How long the run will take, by a step that is timed and taken back."""
+    if trainer.objective.clusters_first and trainer.epoch == trainer.step == 0:
+        steps = frozen.STEPS + frozen.VOTE_STEPS
+        print(f"before the training: {steps:,} steps that find clusters in the features")
     print("compiling a training step", flush=True)
     epochs, steps = trainer.config.epochs - trainer.epoch, trainer.steps_per_epoch
     seconds = epochs * steps * profiling.seconds_per_step(trainer)

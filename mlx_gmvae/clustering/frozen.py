@@ -29,12 +29,13 @@ from ..models.layers import leaky_relu
 from ..models.networks import FeatureClassifier
 from ..system.progress_bar import progress
 from .neighbours import draw_partners
+from .phases import half_cosine
 
 BETA = 0.6
 MEAN_DECAY = 0.9  # of q's mean over images
 STEPS, VOTE_STEPS = 1200, 400
 RATE = 1e-3
-LAYERS, HEADS_PER_LAYER = 8, 5
+HEADS_PER_LAYER = 5
 LOSS_NEIGHBOURS = 10  # by which heads are compared
 BATCH, SMALL_BATCH, FEW_IMAGES = 512, 256, 4000
 BLOCK = 4096  # images at a time
@@ -177,8 +178,7 @@ class Steps:
             first = number % (self.num // batch) * batch
             if first == 0:
                 order = self.rng.permutation(self.num)
-            share_done = number / steps
-            optimizer.learning_rate = mx.array(RATE * 0.5 * (1 + math.cos(math.pi * share_done)))
+            optimizer.learning_rate = mx.array(RATE * half_cosine(number / steps))
             mx.eval(step(*inputs(order[first : first + batch])), state)
             self.bar.update()
         return True

@@ -9,6 +9,7 @@
 | refine      | 40 to 100 %      | as pairs, where the merge agrees with q(y|x) or is doubted   |
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from ..config import TrainConfig
@@ -76,3 +77,8 @@ def balance_weight(config: TrainConfig, epochs_done: float) -> float:
         return config.pair_balance
     fall = min(1.0, epochs_done / (SPREAD_FIRST * config.epochs))
     return config.pair_balance + fall * (FREE_BALANCE - config.pair_balance)
+
+
+def half_cosine(share_done: float) -> float:
+    """Return a number that falls from 1 to 0 as the share that is done goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * share_done))

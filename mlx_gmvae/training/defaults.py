@@ -96,7 +96,8 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
             values["balance"] = "uniform"
     elif model.classifier == "features":
         why = "features, which q(y|x) sees in place of pixels"
-        of_pixels = {"sample_weight", "augment", "balance", "pair_balance", "sub_clusters"}
+        of_pixels = {"pair_weight", "sample_weight", "augment", "balance", "pair_balance"}
+        of_pixels |= {"sub_clusters"}
         useless.append((of_pixels, why))
         values |= {"sample_weight": 0.0, "augment": "none", "balance": "uniform"}
     elif config.balance != "auto":

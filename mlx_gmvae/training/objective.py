@@ -31,11 +31,11 @@ Loss = Callable[[Batch, Weights], tuple[mx.array, Terms]]
 class Objective:
     """The loss of `model` in each phase, as `config` asks for it.
 
-    `loss` maps a phase to a function of a batch and of weights; it returns the scalar to minimise
-    and its named terms, nats per image. Assign another function for a loss of your own. `pairs` is
-    the clustering objective, `heads` are the last layers that compete in it and `sub_clusters` the
-    over-clustering head, or None. `clusters_first` says that q(y|x) is trained beforehand, on
-    features of a frozen encoder.
+    `loss` maps each phase that can come to a function of a batch and of weights; it returns the
+    scalar to minimise and its named terms, nats per image. Assign another function for a loss of
+    your own. `pairs` is the clustering objective, `heads` are the last layers that compete in it
+    and `sub_clusters` the over-clustering head, or None. `clusters_first` says that q(y|x) is
+    trained beforehand, on features of a frozen encoder.
     """
 
     def __init__(self, model: LatentVariableModel, config: TrainConfig, num_images: int):
@@ -57,7 +57,10 @@ class Objective:
             self.pairs = PairObjective(
                 model, config.balance, config.augment, self.heads, self.sub_clusters
             )
-            self.loss |= {phase: partial(self.bound_and_pairs, phase) for phase in self.pairs.loss}
+            phases: tuple[Phase, ...] = ("pairs",)
+            if self.sub_clusters is not None:
+                phases = ("overcluster", "distil", "refine")
+            self.loss = {phase: partial(self.bound_and_pairs, phase) for phase in phases}
 
     def bound(self, batch: Batch, weights: Weights) -> tuple[mx.array, Terms]:
         """The weighted bound alone."""

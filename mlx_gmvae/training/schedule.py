@@ -1,11 +1,9 @@
 """What changes from step to step and epoch to epoch, as functions of the epochs done."""
 
-import math
-
 import mlx.core as mx
 
 from ..clustering.pair_objective import Weights
-from ..clustering.phases import Merged, balance_weight
+from ..clustering.phases import Merged, balance_weight, half_cosine
 from ..config import TrainConfig
 
 
@@ -32,11 +30,6 @@ def learning_rate(config: TrainConfig, epochs_done: float) -> float:
     current = max(number for number, first in enumerate(bounds[:-1]) if first <= epochs_done)
     first, last = bounds[current], bounds[current + 1]
     return config.lr * half_cosine((epochs_done - first) / (last - first))
-
-
-def half_cosine(share_done: float) -> float:
-    """Return a number that falls from 1 to 0 as the share that is done goes from 0 to 1."""
-    return 0.5 * (1 + math.cos(math.pi * share_done))
 
 
 def kl_weight(config: TrainConfig, epochs_done: float) -> float:

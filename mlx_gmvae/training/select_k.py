@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..clustering.merge import conductance_by_number
 from ..clustering.neighbours import draw_partners, neighbour_graph
 from ..clustering.pair_objective import PairObjective, Weights
+from ..clustering.phases import half_cosine
 from ..clustering.prepare import prepare_classifier
 from ..clustering.sub_clusters import SubClusters, affinities
 from ..config import ModelConfig, TrainConfig
@@ -30,7 +31,6 @@ from ..models import MixtureModel, build_model, kind_of
 from ..system.progress_bar import progress
 from .checks import require_resolved
 from .optimizer import Adam
-from .schedule import half_cosine
 
 SUB_CLUSTERS = 50
 COPIES = 8  # of the over-clustering head, whose curves are averaged

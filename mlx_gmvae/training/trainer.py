@@ -104,6 +104,8 @@ class Trainer:
         self.objective = Objective(model, self.config, len(self.rows))
         for phase, loss in (losses or {}).items():
             require_choice("phase", phase, self.objective.loss)
+            if not callable(loss):
+                raise InputError(f"the loss of phase {phase} is {loss!r}; give a function")
             self.objective.loss[phase] = partial(loss, self.objective)
         if neighbours is not None:
             self.neighbours = neighbours
@@ -248,8 +250,10 @@ class Trainer:
         features = features_of(self.training_images)
         assert features is not None and self.neighbours is not None
         classifier, config = self.model.classifier, self.config
+        # One of several processes that stopped here would leave the others waiting.
+        stops = should_stop if distributed.size() == 1 else (lambda: False)
         return train_on_features(
-            classifier, features, self.neighbours, config.heads, config.seed, should_stop
+            classifier, features, self.neighbours, config.heads, config.seed, stops
         )
 
     def compiled_step(self) -> tuple[Step, list[Any]]:
