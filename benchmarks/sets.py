@@ -4,11 +4,16 @@ import io
 import struct
 import sys
 import zipfile
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 LONG_TAIL = 0.1  # of its images are left of the last class, all of the first
+INVERTED = 0.1  # share of the framed letters
+# How many images of MNIST, their side in pixels, and which draw of them.
+SMALL_MNIST = list(product((300, 1000, 2000, 5000), (16, 28), range(5)))
 
 
 def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
@@ -18,8 +23,13 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
         "photos": photos,
         "photo_features": photo_features,
         "letters": letters,
+        "letters_framed": framed_letters,
+        "letters_unequal": unequal_letters,
         "long_tail": long_tailed_mnist,
+        "digits_300": digits_300,
     }
+    for number, side, draw in SMALL_MNIST:
+        makers[f"mnist_{number}_{side}_{draw}"] = partial(small_mnist, number, side, draw)
     workdir.mkdir(parents=True, exist_ok=True)
     return {
         name: make(data_dir, workdir) for name, make in makers.items() if "{" + name + "}" in needed
@@ -78,6 +88,85 @@ def letters(data_dir: Path, workdir: Path) -> Path:
     return only(data_dir, "letters.npz")
 
 
+def framed_letters(data_dir: Path, workdir: Path) -> Path:
+    """The letters cropped to their bounding boxes and stretched to 28x28, a tenth inverted."""
+    path = workdir / "letters-framed.npz"
+    if not path.exists():
+        with np.load(letters(data_dir, workdir)) as archive:
+            images, labels = archive["images"], archive["labels"]
+        framed = np.stack([stretched(cropped(image), 28) for image in images])
+        is_inverted = np.random.default_rng(0).random(len(framed)) < INVERTED
+        framed[is_inverted] = 255 - framed[is_inverted]
+        np.savez(path, images=framed, labels=labels)
+    return path
+
+
+def unequal_letters(data_dir: Path, workdir: Path) -> Path:
+    """The letters of which class c keeps a share of 0.1^(c/9)."""
+    path = workdir / "letters-unequal.npz"
+    if not path.exists():
+        with np.load(letters(data_dir, workdir)) as archive:
+            images, labels = archive["images"], archive["labels"]
+        rows = long_tailed(labels)
+        np.savez(path, images=images[rows], labels=labels[rows])
+    return path
+
+
+def small_mnist(number: int, side: int, draw: int, data_dir: Path, workdir: Path) -> Path:
+    """So many of MNIST's training images, drawn at random, at 28x28 or reduced to 16x16."""
+    path = workdir / f"mnist-{number}-{side}-{draw}.npz"
+    if not path.exists():
+        from mlx_gmvae.data.datasets import load_dataset
+
+        train, _ = load_dataset("mnist", data_dir)
+        rows = np.random.default_rng(draw).permutation(len(train.images))[:number]
+        chosen = train.take(rows)
+        assert chosen.labels is not None
+        images = chosen.images[..., 0]
+        if side != images.shape[1]:
+            images = np.stack([stretched(image, side) for image in images])
+        np.savez(path, images=images, labels=chosen.labels)
+    return path
+
+
+def digits_300(data_dir: Path, workdir: Path) -> Path:
+    """300 of scikit-learn's 1,797 digits of 8x8."""
+    path = workdir / "digits-300.npz"
+    if not path.exists():
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        rows = np.random.default_rng(0).permutation(len(found.target))[:300]
+        images = np.round(found.images[rows] * (255 / 16)).astype(np.uint8)
+        np.savez(path, images=images, labels=found.target[rows])
+    return path
+
+
+def cropped(image: np.ndarray) -> np.ndarray:
+    """What a drawing (H, W) on black covers."""
+    covered = image > 32
+    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+    if not len(rows):
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def stretched(image: np.ndarray, side: int) -> np.ndarray:
+    """An image (H, W) at side x side."""
+    from PIL import Image
+
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+
+
+def long_tailed(labels: np.ndarray) -> np.ndarray:
+    """Rows of which class c, of ten, keeps a share of 0.1^(c/9), in their order."""
+    rng, kept = np.random.default_rng(0), []
+    for number, label in enumerate(np.unique(labels)):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        kept.append(rows[: round(len(rows) * LONG_TAIL ** (number / 9))])
+    return np.sort(np.concatenate(kept))
+
+
 def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:
     """MNIST as IDX files of which class c keeps a share of 0.1^(c/9) of its training images.
 
@@ -89,11 +178,8 @@ def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:
     from mlx_gmvae.data.datasets import load_dataset
 
     train, test = load_dataset("mnist", data_dir)
-    rng, kept = np.random.default_rng(0), []
-    for number in range(10):
-        rows = rng.permutation(np.flatnonzero(train.labels == number))
-        kept.append(rows[: round(len(rows) * LONG_TAIL ** (number / 9))])
-    train = train.take(np.sort(np.concatenate(kept)))
+    assert train.labels is not None
+    train = train.take(long_tailed(train.labels))
     folder.mkdir()
     for split, dataset in (("train", train), ("t10k", test)):
         assert dataset.labels is not None
