@@ -8,8 +8,9 @@ benchmarks/results/clustering.json as they finish, and a run that is there alrea
 repeated, so the command can be stopped and started again. `--only NAME ...` chooses experiments,
 `--jobs 2` trains two runs at a time with one BLAS thread each, `--table` only prints.
 
-DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat, letters.npz and a zip of
-class folders of photographs (*jpg*.zip), anywhere below it.
+DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat, letters.npz, a zip of
+class folders of photographs (*jpg*.zip) and efficientnet-lite0.npz, which `encoder_features.py`
+makes of it, anywhere below it. In options, SEED is the run's seed: another draw of images.
 """
 
 import argparse
@@ -38,6 +39,7 @@ DIGITS = "--dataset digits --latent_dims 8"
 LONG_TAIL = "--dataset {long_tail} --latent_dims 8"
 LETTERS = "--dataset {letters} --latent_dims 16"
 PHOTOS = "--dataset {photos} --latent_dims 32"
+FEATURES = "--latent_dims 32 --K 10 --epochs 1 --features"  # q(y|x) is trained before all else
 # Heads for clusters of equal size alone, without parts, and no strokes.
 PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
@@ -82,6 +84,24 @@ EXPERIMENTS = {
     "photos, K=10, 12 epochs, own features": (
         f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", range(2),
     ),
+    "photos, K=10, EfficientNet-Lite0": (
+        f"--dataset {{photo_folder}} {FEATURES} {{efficientnet}}", range(5),
+    ),
+    "1,000 photos, K=10, EfficientNet-Lite0": (
+        f"--dataset {{photos_1000_SEED}} {FEATURES} {{efficientnet_1000_SEED}}", range(5),
+    ),
+    "MNIST 300": ("--dataset {mnist_300_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 1,000": ("--dataset {mnist_1000_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 2,000": ("--dataset {mnist_2000_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 5,000": ("--dataset {mnist_5000_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 2,000, 16x16": ("--dataset {mnist_2000_16_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 2,000, K auto": ("--dataset {mnist_2000_28_SEED} --latent_dims 8 --K auto", range(3)),
+    "MNIST 2,000, 16x16, K auto": (
+        "--dataset {mnist_2000_16_SEED} --latent_dims 8 --K auto", range(3),
+    ),
+    "digits 300": ("--dataset {digits_300} --latent_dims 8 --K 10", range(5)),
+    "letters in their frame": ("--dataset {letters_framed} --latent_dims 16 --K 10", range(5)),
+    "letters 10:1": ("--dataset {letters_unequal} --latent_dims 16 --K 10", range(3)),
     "photos, K=10, uniform": (
         f"{PHOTOS} --K 10 {PLAIN} --classifier conv --descriptor hog", range(2),
     ),
@@ -106,7 +126,7 @@ def main() -> None:
             (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
         ]
         # Now, since what is missing ends the program.
-        sets.prepare(args.data_dir, args.workdir, "".join(EXPERIMENTS[name][0] for name, _ in runs))
+        sets.prepare(args.data_dir, args.workdir, "".join(options_of(*run) for run in runs))
         with ThreadPoolExecutor(args.jobs) as pool:
             trained = [pool.submit(run_once, *run, args) for run in runs]
             for (name, seed), run in zip(runs, trained, strict=True):
@@ -140,7 +160,7 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
     """Train one seed of one experiment; None if it is kept already."""
     if str(seed) in kept().get(name, {}):
         return None
-    options = EXPERIMENTS[name][0]
+    options = options_of(name, seed)
     with LOCK:
         options = options.format(**sets.prepare(args.data_dir, args.workdir, options))
     folder = run_folder(name, seed, args)
@@ -159,12 +179,16 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics.pop("made_with")  # which names paths of this machine
     return {
-        "command": f"python train.py {EXPERIMENTS[name][0]} --seed {seed}",
+        "command": f"python train.py {options_of(name, seed)} --seed {seed}",
         "version": __version__,
         "jobs": args.jobs,
         "seconds": round(seconds, 1),
         **metrics,
     }
+
+
+def options_of(name: str, seed: int) -> str:
+    return EXPERIMENTS[name][0].replace("SEED", str(seed))
 
 
 def run_folder(name: str, seed: int, args: argparse.Namespace) -> Path:
@@ -177,7 +201,7 @@ def score(name: str, seed: int, result: dict | None, args: argparse.Namespace) -
         return
     if "clustering" in result:
         model = run_folder(name, seed, args) / "model.npz"
-        is_judged = not name.startswith("photos")  # an SVC on their pixels knows too little
+        is_judged = "photos" not in name  # an SVC on their pixels knows too little
         result["sample_purity"] = sample_purity(model, args.data_dir) if is_judged else None
     keep(name, result, seed)
     print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)

@@ -22,6 +22,8 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
         "frey": frey,
         "photos": photos,
         "photo_features": photo_features,
+        "photo_folder": photo_folder,
+        "efficientnet": efficientnet_features,
         "letters": letters,
         "letters_framed": framed_letters,
         "letters_unequal": unequal_letters,
@@ -30,6 +32,9 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
     }
     for number, side, draw in SMALL_MNIST:
         makers[f"mnist_{number}_{side}_{draw}"] = partial(small_mnist, number, side, draw)
+    for draw in range(5):
+        makers[f"photos_1000_{draw}"] = partial(some_photos, 1000, draw)
+        makers[f"efficientnet_1000_{draw}"] = partial(some_features, 1000, draw)
     workdir.mkdir(parents=True, exist_ok=True)
     return {
         name: make(data_dir, workdir) for name, make in makers.items() if "{" + name + "}" in needed
@@ -81,6 +86,52 @@ def photo_features(data_dir: Path, workdir: Path) -> Path:
         with np.load(photos(data_dir, workdir)) as archive:
             np.save(path, describe(archive["images"], "patches"))
     return path
+
+
+def photo_folder(data_dir: Path, workdir: Path) -> Path:
+    """The photographs as a folder with train/ and test/, from a zip of it."""
+    folder = workdir / "photos"
+    if not folder.exists():
+        with zipfile.ZipFile(only(data_dir, "*jpg*.zip")) as archive:
+            archive.extractall(folder)
+    return folder
+
+
+def some_photos(number: int, draw: int, data_dir: Path, workdir: Path) -> Path:
+    """So many of the photographs, drawn at random, as a folder with train/ (4/5) and test/."""
+    folder = workdir / f"photos-{number}-{draw}"
+    if not folder.exists():
+        source = photo_folder(data_dir, workdir)
+        for name, split in drawn_photos(number, draw, source).items():
+            place = folder / split / name.split("/")[1] / name.replace("/", "-")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(source / name)
+    return folder
+
+
+def drawn_photos(number: int, draw: int, source: Path) -> dict[str, str]:
+    """Names below `source`, of the photographs' folder, and whether train or test."""
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*.jpg"))
+    rows = np.random.default_rng(draw).permutation(len(names))[:number]
+    splits = ("train",) * (number * 4 // 5) + ("test",) * (number - number * 4 // 5)
+    return {names[row]: split for row, split in zip(rows, splits, strict=True)}
+
+
+def some_features(number: int, draw: int, data_dir: Path, workdir: Path) -> Path:
+    """The features of `some_photos`."""
+    path = workdir / f"efficientnet-{number}-{draw}.npz"
+    if not path.exists():
+        with np.load(efficientnet_features(data_dir, workdir)) as archive:
+            features, rows = archive["features"], {n: i for i, n in enumerate(archive["files"])}
+        drawn = drawn_photos(number, draw, photo_folder(data_dir, workdir))
+        files = [f"{s}/{n.split('/')[1]}/{n.replace('/', '-')}" for n, s in drawn.items()]
+        np.savez(path, features=features[[rows[name] for name in drawn]], files=files)
+    return path
+
+
+def efficientnet_features(data_dir: Path, workdir: Path) -> Path:
+    """What EfficientNet-Lite0 says of all photographs; `encoder_features.py` made the file."""
+    return only(data_dir, "efficientnet-lite0.npz")
 
 
 def letters(data_dir: Path, workdir: Path) -> Path:

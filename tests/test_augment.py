@@ -9,6 +9,7 @@ from mlx_gmvae.clustering.augment import (
     kinds_of,
     strokes,
     suitable,
+    two_tone,
 )
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.errors import InputError
@@ -170,12 +171,28 @@ def test_the_images_decide_what_suits_them(digits: Splits) -> None:
     framed = np.pad(drawings, [(0, 0), (2, 2), (2, 2), (0, 0)])
     assert suitable(framed)[0] == "affine,strokes"
     assert suitable(255 - framed)[0] == "affine,strokes"
-    assert suitable(digits.train.images[:500])[0] == "affine"  # strokes touch the border
+    # Whether strokes touch the border, and which ground they are on, makes no difference.
+    stretched = digits.train.images[:500].copy()
+    stretched[::10] = 255 - stretched[::10]
+    assert suitable(stretched)[0] == "affine,strokes"
     both_ways = np.concatenate([framed, framed[:, :, ::-1]])
     assert suitable(both_ways)[0] == "affine,strokes,flip"
     photo = load_sample_images().images[0]
     crops = np.stack([photo[r : r + 32, c : c + 32] for r in range(0, 390, 30) for c in range(0, 600, 40)])  # fmt: skip # noqa: E501
     assert "colour" in suitable(crops)[0] and "strokes" not in suitable(crops)[0]
+    grey = crops.mean(axis=-1, keepdims=True).astype(np.uint8)
+    assert "strokes" not in suitable(grey)[0]
+
+
+def test_drawings_have_two_tones_and_photographs_have_not(digits: Splits) -> None:
+    """The limit of a half lies far from both."""
+    ramp = np.linspace(0, 255, 256).reshape(1, 16, 16, 1).astype(np.uint8)
+    assert two_tone(ramp) == pytest.approx(0.25, abs=0.02)
+    half = np.where(np.arange(16)[:, None, None] < 8, 10, 60).astype(np.uint8)
+    assert two_tone(np.broadcast_to(half, (5, 16, 16, 1))) == 1
+    assert two_tone(digits.train.images) > 0.6
+    photos = np.stack([photo[:384, :384] for photo in load_sample_images().images])
+    assert two_tone(photos) < 0.35
 
 
 def test_unknown_kinds_are_named() -> None:

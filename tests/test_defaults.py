@@ -25,7 +25,8 @@ def chosen(num: int, height: int, width: int, **given: int) -> tuple[int, int]:
     ("shape", "expected"),
     [
         ((60_000, 28, 28), (256, 10)),  # MNIST: as configured
-        ((1438, 28, 28), (64, 73)),  # the digits: 1,600 steps
+        ((10_000, 28, 28), (256, 42)),  # 1,600 steps of 256
+        ((1438, 28, 28), (64, 146)),  # the digits: 3,200 steps of 64
         ((25, 64, 64), (32, 500)),  # 31 photographs: no more than 500 passes
         ((58, 256, 256), (32, 282)),  # 72 of 256 x 256: no more than 2^30 pixels
         ((58, 1024, 1024), (2, 17)),
@@ -36,6 +37,17 @@ def test_by_steps_by_passes_and_by_pixels(
     shape: tuple[int, int, int], expected: tuple[int, int]
 ) -> None:
     assert chosen(*shape) == expected
+
+
+@pytest.mark.parametrize(("num", "expected"), [(31, 5), (800, 7), (1600, 10), (60_000, 10)])
+def test_few_images_have_fewer_neighbours(num: int, expected: int) -> None:
+    images = np.zeros((num, 8, 8, 1), np.uint8)
+    fitted, reasons = for_set_size(TrainConfig(), make_dataset("some", images), set())
+    assert fitted.neighbours == expected and ("neighbours" in reasons) == (expected != 10)
+    fitted, _ = for_set_size(
+        TrainConfig(neighbours=3), make_dataset("some", images), {"neighbours"}
+    )
+    assert fitted.neighbours == 3
 
 
 def test_what_is_given_stays() -> None:

@@ -7,6 +7,8 @@
 | overcluster | 0 to 40 %        | and the pair loss of the over-clustering head                |
 | distil      | 40 to 100 %      | sub-clusters, merged, teach q(y|x) with a falling weight     |
 | refine      | 40 to 100 %      | as pairs, where the merge agrees with q(y|x) or is doubted   |
+
+Partners are neighbours by a descriptor at first, and from 40 % on in the features of q(y|x).
 """
 
 import math
@@ -18,6 +20,7 @@ Phase = Literal["elbo", "pairs", "overcluster", "distil", "refine"]
 MERGE = 0.4  # of the epochs, after which sub-clusters are merged
 DISTILLATION = 0.2  # of the epochs, the window in which their weight falls from 1 to 0
 FREEZE = 0.6  # of the epochs, after which the chosen head stays chosen
+REFRESHES = (MERGE, FREEZE)  # of the epochs, after which neighbours are found anew
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 OUTCOMES = ("agreed", "distil", "doubted")
@@ -59,6 +62,11 @@ def is_time_to_merge(config: TrainConfig, epoch: int) -> bool:
 def is_time_to_freeze(config: TrainConfig, epoch: int) -> bool:
     """Return whether the chosen head is to be frozen after so many epochs."""
     return epoch >= FREEZE * config.epochs
+
+
+def refreshes_due(config: TrainConfig, epoch: int) -> int:
+    """Return how often neighbours are to have been found anew after so many epochs."""
+    return sum(epoch >= share * config.epochs for share in REFRESHES)
 
 
 def distillation_window(config: TrainConfig, epoch: int) -> tuple[float, float]:

@@ -75,6 +75,18 @@ def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
             raise ValueError(f"epoch {number} of its history")
     if not (_is_number(progress["seconds"]) and progress["seconds"] >= 0):
         raise ValueError("its time is not a number of seconds")
+    if not _is_count(progress.get("refreshes", 0)):
+        raise ValueError(f"{progress['refreshes']!r} refreshes")
+
+
+def required_graph(saved: mx.array, num_images: int) -> np.ndarray:
+    """Return a state's neighbours (N, k). Raises ValueError unless they are rows of N images."""
+    graph = np.array(saved)
+    if graph.dtype != np.int32 or graph.ndim != 2 or len(graph) != num_images or not graph.size:
+        raise ValueError(f"neighbours are {graph.shape} of {graph.dtype}")
+    if not (graph.min() >= 0 and graph.max() < num_images):
+        raise ValueError("neighbours that there are not")
+    return graph
 
 
 def _not_finite(arrays: Mapping[str, mx.array]) -> str:

@@ -13,10 +13,11 @@ from . import memory
 # Small sets get smaller batches and more epochs, for enough steps: but no more passes over the
 # same few images than teach something, and no more pixels than ten minutes take on two cores.
 FEWEST_STEPS_PER_EPOCH = 20
-FEWEST_STEPS = 1600
+FEWEST_STEPS, FEWEST_SMALL_STEPS = 1600, 3200  # of batches as configured, and of smaller ones
 SMALLEST_BATCH = 32
 MOST_PASSES = 500
 MOST_PIXELS = 1 << 30
+FEWEST_NEIGHBOURS = 5
 
 
 def for_set_size(
@@ -40,14 +41,22 @@ def for_set_size(
     if "epochs" not in given:
         steps_per_epoch = max(1, num_images // values["batchsize"])
         pixels_per_epoch = num_images * math.prod(train.image_shape[:2])
-        wanted = math.ceil(FEWEST_STEPS / steps_per_epoch)
+        is_small = values["batchsize"] < config.batchsize
+        steps = FEWEST_SMALL_STEPS if is_small else FEWEST_STEPS
+        wanted = math.ceil(steps / steps_per_epoch)
         affordable = min(MOST_PASSES, MOST_PIXELS // pixels_per_epoch)
         values["epochs"] = max(config.epochs, min(wanted, affordable))
         if values["epochs"] != config.epochs:
-            why = f"of {steps_per_epoch} steps, {FEWEST_STEPS:,} in all"
+            why = f"of {steps_per_epoch} steps, {steps:,} in all"
             if wanted > affordable:
                 why = f"of {steps_per_epoch} steps, as many as time allows"
             reasons["epochs"] = f"{values['epochs']}: {why}"
+    if "neighbours" not in given:  # of few images the tenth is of another class more often
+        fitting_neighbours = max(FEWEST_NEIGHBOURS, round(math.sqrt(num_images) / 4))
+        values["neighbours"] = min(config.neighbours, fitting_neighbours)
+        if values["neighbours"] != config.neighbours:
+            few = values["neighbours"]
+            reasons["neighbours"] = f"{few}: a quarter of the root of {num_images:,} images"
     return TrainConfig.from_dict(values), reasons
 
 

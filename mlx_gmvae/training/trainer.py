@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
-from ..clustering.neighbours import draw_partners, neighbour_graph
+from ..clustering.neighbours import draw_partners, learned_graph, neighbour_graph
 from ..clustering.pair_objective import Terms, Weights
 from ..clustering.phases import (
     Merged,
@@ -28,6 +28,7 @@ from ..clustering.phases import (
     is_time_to_freeze,
     is_time_to_merge,
     phase_of,
+    refreshes_due,
 )
 from ..clustering.prepare import prepare_classifier
 from ..clustering.sub_clusters import merge_sub_clusters
@@ -50,6 +51,7 @@ from .checks import (
     require_like,
     require_progress,
     require_resolved,
+    required_graph,
 )
 from .division import divide, training_part
 from .objective import Objective
@@ -60,6 +62,7 @@ from .trained import Trained
 
 # A loss of one's own: of the objective, whose `loss` it replaces in a phase, a batch and weights.
 OwnLoss = Callable[[Objective, Batch, Weights], tuple[mx.array, Terms]]
+LEARNED_NEIGHBOURS = "neighbours"  # in a state
 RECENT_EPOCHS = 3  # by which the time to come is estimated
 
 
@@ -116,6 +119,8 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.merged: Merged | None = None
+        self.learned_neighbours: np.ndarray | None = None  # once they are found anew
+        self.refreshes = 0
         self.compiled: dict[Phase, tuple[Step, list[Any]]] = {}  # traced when a phase begins
         self.history: list[dict[str, float]] = []
         self.has_codebook = False  # of another model, so that none need be learned
@@ -195,6 +200,8 @@ class Trainer:
             if self.objective.clusters_first and not self._cluster_features(should_stop):
                 return
         while not self.is_done:
+            if self.refreshes < refreshes_due(self.config, self.epoch):
+                self._refresh_neighbours()
             if self.phase == "overcluster" and is_time_to_merge(self.config, self.epoch):
                 self._merge()
             step, captured = self.compiled_step()
@@ -275,14 +282,29 @@ class Trainer:
         _, terms = self.objective.loss[self.phase](batch, step_weights(self.config, 0))
         return tuple(terms)
 
+    @property
+    def graph(self) -> np.ndarray | None:
+        """The neighbours (len(rows), k) that partners are drawn from: `neighbours` at first."""
+        return self.neighbours if self.learned_neighbours is None else self.learned_neighbours
+
+    def _refresh_neighbours(self) -> None:
+        """Find neighbours anew, in the features that q(y|x) has learned by now."""
+        self.refreshes = refreshes_due(self.config, self.epoch)
+        pairs, num = self.objective.pairs, self.config.neighbours
+        if pairs is None or not pairs.model.has_classifier or not num:
+            return
+        self.trained.eval()
+        graph = learned_graph(pairs.model, self.training_images, num)
+        self.learned_neighbours = distributed.broadcast(graph)
+
     def _merge(self) -> None:
         """Merge the sub-clusters; from now on they teach q(y|x), unless the two agree."""
         sub_clusters = self.objective.sub_clusters
-        if sub_clusters is None or self.neighbours is None:
+        if sub_clusters is None or self.graph is None:
             return
         assert isinstance(self.model, MixtureModel)
         self.trained.eval()
-        merge = merge_sub_clusters(self.model, sub_clusters, self.training_images, self.neighbours)
+        merge = merge_sub_clusters(self.model, sub_clusters, self.training_images, self.graph)
         merge = Merge(*map(distributed.broadcast, merge))
         sub_clusters.take(merge)
         self._begin(Merged(merge.outcome, distillation_window(self.config, self.epoch)))
@@ -306,8 +328,8 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, self.epoch])
         order = rng.permutation(len(self.rows))
         partners = order
-        if self.neighbours is not None:
-            partners = draw_partners(self.neighbours, order, rng)
+        if self.graph is not None:
+            partners = draw_partners(self.graph, order, rng)
         return self.rows[order], self.rows[partners]
 
     def _rows(self, order: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
@@ -375,6 +397,9 @@ class Trainer:
         arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
         progress: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         progress |= {"has_codebook": self.has_codebook, "merged": self.merged}
+        progress["refreshes"] = self.refreshes
+        if self.learned_neighbours is not None:
+            arrays[LEARNED_NEIGHBOURS] = mx.array(self.learned_neighbours)
         return arrays, progress | {"history": self.history}
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
@@ -383,6 +408,7 @@ class Trainer:
         Raises ValueError or KeyError if it is not that.
         """
         arrays, progress = from_0_2(arrays, progress)
+        learned_neighbours = arrays.pop(LEARNED_NEIGHBOURS, None)
         require_like(arrays, self.state()[0])
         require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
@@ -397,6 +423,10 @@ class Trainer:
         distributed.set_random_keys(arrays["random_key"])
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
+        self.refreshes = progress.get("refreshes", 0)  # 0.2 has none: they are found at once
+        self.learned_neighbours = None
+        if learned_neighbours is not None:
+            self.learned_neighbours = required_graph(learned_neighbours, len(self.rows))
         self.seconds, self.history = progress["seconds"], list(progress["history"])
         self.has_codebook = progress.get("has_codebook") is True  # 0.1 does not say
         self._begin(Merged.from_json(progress.get("merged")))
