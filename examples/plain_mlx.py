@@ -49,6 +49,20 @@ def nearest(x: np.ndarray) -> np.ndarray:  # section 3
     blocks = (x.reshape(len(x), -1), 50), (hog, 80)
     pcs = [decomposition.PCA(min(n, b.shape[1])).fit_transform(b) for b, n in blocks]
     d = np.concatenate([p / np.sqrt(p.var(0).sum()) for p in pcs], 1)
+    if len(x) > 10_000:
+        return knn(d)
+    d = unit(d - d.mean(0))
+    near = knn(d)
+    for _ in range(2):
+        d = unit(d + d[near].mean(1))
+    return knn(d)
+
+
+def unit(d: np.ndarray) -> np.ndarray:
+    return d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-12)
+
+
+def knn(d: np.ndarray) -> np.ndarray:
     return neighbors.NearestNeighbors(n_neighbors=10, algorithm="brute").fit(d).kneighbors()[1]
 
 
@@ -99,7 +113,7 @@ class GMVAE(nn.Module):  # section 2
         x = x if strokes is None else augment(x, strokes)
         f = self.dense(self.trunk(x[..., None]).reshape(len(x), -1))
         logits = self.heads(f).reshape(-1, HEADS, K), self.over(f).reshape(len(x), COPIES, -1)
-        return [nn.log_softmax(g) for g in logits]  # log q of all heads, of all copies
+        return [*(nn.log_softmax(g) for g in logits), f]  # log q of all heads, of all copies
 
 
 def normal(h: mx.array) -> tuple[mx.array, mx.array, mx.array]:  # mean, variance, one sample
@@ -149,7 +163,8 @@ def train(images: np.ndarray, test: np.ndarray, labels: np.ndarray, seed: int) -
     (n, side, _), graph = images.shape, nearest(images)
     batch = min(256, 2 ** int(math.log2(max(32, n // 20))))
     steps, subs, cut = n // batch, min(5 * K, n // 10), slice(SIZES[side][0], SIZES[side][0] + side)
-    epochs = max(10, min(math.ceil(1600 / steps), 500, 2**30 // (n * side * side)))
+    wanted = math.ceil((1600 if batch == 256 else 3200) / steps)
+    epochs = max(10, min(wanted, 500, 2**30 // (n * side * side)))
     mx.random.seed(seed)
     model, judge = GMVAE(side, subs), GMVAE(side, subs).eval()
     adam = optimizers.Adam(0.001, bias_correction=True)
@@ -176,8 +191,7 @@ def train(images: np.ndarray, test: np.ndarray, labels: np.ndarray, seed: int) -
         judge.update(utils.tree_map(mx.stop_gradient, model.parameters()))
         seen = judge.classify(mx.sigmoid(logits[batch:]))[0][:, run["best"]]
         total = bound.mean() - 3 * mx.take_along_axis(seen, y, 1).mean()
-        strokes = side == 28 and phase == "overcluster"
-        heads, over = model.classify(mx.concatenate([x, partner]), strokes)
+        heads, over, _ = model.classify(mx.concatenate([x, partner]), phase == "overcluster")
         pair, sub = pair_loss(heads, -math.log(K)), pair_loss(over, -math.log(subs))
         if phase != "distil":
             return total + pair.mean() + (sub.mean() if phase == "overcluster" else 0), pair, sub
@@ -195,17 +209,21 @@ def train(images: np.ndarray, test: np.ndarray, labels: np.ndarray, seed: int) -
             run["best"] = mx.where(better, run["heads"].argmin(), run["best"]).astype(mx.int32)
         return value
 
-    def evaluate(x: np.ndarray) -> list[np.ndarray]:  # log q of the chosen head, of the chosen copy
+    def evaluate(x: np.ndarray) -> list[np.ndarray]:  # log q of the chosen head and copy, features
         judge.update(model.parameters())
         parts = [judge.classify(mx.array(p) / 255) for p in np.array_split(x, len(x) // 300)]
-        chosen = enumerate((run["best"], run["copy"]))
+        chosen = enumerate((run["best"], run["copy"], slice(None)))
         return [np.concatenate([p[i][:, c] for p in parts]) for i, c in chosen]
 
-    fast, phase, merged = mx.compile(step, state, state), "overcluster", 0
+    fast, phase, merged, found = mx.compile(step, state, state), "overcluster", 0, 0
     for e in range(epochs):
+        due = (e >= 0.4 * epochs) + (e >= 0.6 * epochs)
+        if due > found:  # neighbours in what is learned by now
+            f = evaluate(images)[2]
+            graph, found = knn(unit(f - f.mean(0))), due
         if phase == "overcluster" and e >= 0.4 * epochs:
             merged, run["copy"] = e, run["over"].argmin()
-            own, over = evaluate(images)
+            own, over, _ = evaluate(images)
             phase, run["g"], run["log_p"] = merge(np.exp(over), own.argmax(1), graph)
         phase = "refine" if phase == "doubted" and e >= 0.6 * epochs else phase
         rng, total = np.random.default_rng([seed, e]), 0.0

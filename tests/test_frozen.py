@@ -7,7 +7,7 @@ import mlx_gmvae as mg
 from mlx_gmvae.clustering import frozen
 from mlx_gmvae.clustering.frozen import Voters, head_losses, train_on_features, vote_order
 from mlx_gmvae.clustering.neighbours import nearest, smoothed
-from mlx_gmvae.clustering.pair_scores import verdict
+from mlx_gmvae.clustering.pair_scores import Closest, closest, verdict
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.metrics import matching_accuracy
@@ -110,6 +110,29 @@ def test_the_verdict_compares_neighbours_with_chance(
     scores = {"neighbour_agreement": agreement, "chance_agreement": chance}
     scores = {name: 0.3 + 0.7 * value for name, value in scores.items()}
     assert re.search(words, verdict(scores))
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        (Closest(2, 7, 0.18), "clusters 2 and 7 share 18% of their neighbours; look at"),
+        (Closest(2, 7, 0.02), "by chance 36%; look at"),
+        (None, "by chance 36%; look at"),
+    ],
+)
+def test_the_verdict_names_two_clusters_that_may_be_one(pair: Closest | None, words: str) -> None:
+    scores = {"neighbour_agreement": 0.3 + 0.7 * 0.8, "chance_agreement": 0.3 + 0.7 * 0.36}
+    assert words in verdict(scores, pair)
+
+
+def test_the_closest_clusters_are_those_that_share_most() -> None:
+    clusters = np.repeat([0, 1, 4], [100, 100, 20])
+    neighbours = clusters.copy()
+    neighbours[100:104] = 4  # of 44 ends in 4, 4 lead to 1
+    neighbours[:10] = 1  # of 200 ends in 0, 10 lead to 1
+    found = closest(clusters, neighbours)
+    assert found == Closest(1, 4, pytest.approx(4 / 44))
+    assert closest(np.zeros(9, int), np.zeros(9, int)) is None
 
 
 def test_an_estimator_clusters_by_an_encoder(

@@ -21,11 +21,6 @@ plain = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(plain)
 
 
-def test_it_is_one_page() -> None:
-    lines = (ROOT / "examples" / "plain_mlx.py").read_text().splitlines()
-    assert sum(bool(line.strip()) for line in lines) < 200
-
-
 def test_the_neighbours_are_the_same(digits: Splits) -> None:
     images = digits.train.images[:400]
     ours, theirs = neighbour_graph(images, 10, "hog"), plain.nearest(images[..., 0])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..clustering.pair_scores import pair_scores, verdict
+from ..clustering.pair_scores import closest_clusters, pair_scores, verdict
 from ..data.images import Rows
 from ..device import backend
 from ..device.randomness import random_rows
@@ -62,7 +62,11 @@ def evaluate(run: Run) -> None:
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
             print_scores(scores_title("test clustering", metrics), metrics["clustering"])
-        metrics["verdict"] = verdict(metrics["pairs"])
+        graph, pair = run.trainer.neighbours, None
+        if graph is not None and graph.shape[1]:
+            pair = closest_clusters(model, train, graph)
+            metrics["closest_clusters"] = pair
+        metrics["verdict"] = verdict(metrics["pairs"], pair)
         print(f"verdict: {metrics['verdict']}")
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):

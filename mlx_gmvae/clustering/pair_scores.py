@@ -1,6 +1,7 @@
 """How good a clustering looks without labels."""
 
 import dataclasses
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +12,7 @@ from ..data.images import Examples, Rows
 from ..device.randomness import preserved_random_state, random_rows
 from ..inputs import Inputs
 from ..models import MixtureModel
+from .merge import conductance
 from .neighbours import STAY, draw_partners, neighbour_graph
 from .pair_loss import pair_loss, pair_terms
 from .pair_objective import PairObjective
@@ -19,6 +21,15 @@ from .phases import FREE_BALANCE, balance_weight
 PAIR_IMAGES = 10_000
 NOTHING, SEPARATED = 0.25, 0.85  # Cohen's kappa of neighbours; random features have up to 0.1
 ONE_CLUSTER = 0.98  # chance agreement
+MANY_SHARED = 0.1  # of the neighbours of the smaller of two clusters
+
+
+class Closest(NamedTuple):
+    """Two clusters, and the share of the smaller one's neighbours that are in the other."""
+
+    first: int
+    second: int
+    share: float
 
 
 def pair_scores(
@@ -69,7 +80,41 @@ def pair_scores(
     }
 
 
-def verdict(scores: dict[str, float]) -> str:
+def closest_clusters(
+    model: MixtureModel, images: Examples, graph: np.ndarray, seed: int = 0
+) -> Closest | None:
+    """Return the two clusters that share most neighbours (N, k), or None if there is one cluster.
+
+    By at most 10,000 of the images and one neighbour of each.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
+    partners = graph[rows, rng.integers(graph.shape[1], size=len(rows))]
+    own, theirs = (
+        over_batches(model.log_cluster_probabilities, Rows(images, each)).argmax(axis=1)
+        for each in (rows, partners)
+    )
+    return closest(own, theirs)
+
+
+def closest(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | None:
+    """Return the two clusters of the highest conductance, of those of images and of neighbours.
+
+    >>> closest(np.array([2, 2, 5, 5]), np.array([2, 5, 2, 5]))
+    Closest(first=2, second=5, share=0.5)
+    """
+    present, numbers = np.unique(np.stack([clusters, of_neighbours]), return_inverse=True)
+    if len(present) < 2:
+        return None
+    numbers = numbers.reshape(2, -1)
+    joint = np.zeros((len(present),) * 2)
+    np.add.at(joint, tuple(numbers), 1)
+    between = conductance(joint + joint.T)
+    first, second = sorted(np.unravel_index(between.argmax(), between.shape))
+    return Closest(int(present[first]), int(present[second]), float(between.max()))
+
+
+def verdict(scores: dict[str, float], closest: Closest | None = None) -> str:
     """Return in a sentence whether to believe the clusters, from `pair_scores`: no labels.
 
     Cohen's kappa of neighbours: how much more often they are in one cluster than by chance.
@@ -87,6 +132,9 @@ def verdict(scores: dict[str, float]) -> str:
         return (
             f"no clusters were found: {figures}; give features by another encoder, or more images"
         )
+    if closest is not None and closest.share >= MANY_SHARED:
+        first, second, share = closest
+        figures += f"; clusters {first} and {second} share {share:.0%} of their neighbours"
     if kappa < SEPARATED:
         return f"clusters overlap: {figures}; look at the sheets before you rely on them"
     return f"clusters are well separated: {figures}"
