@@ -1,11 +1,13 @@
 """The device line, and what is set up before MLX is imported."""
 
+import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
 from mlx_gmvae.device import backend
+from mlx_gmvae.errors import InputError
 
 import mlx.core as mx
 import pytest
@@ -84,3 +86,37 @@ print(compiles())
 """
     assert python(code, PATH=path, TMPDIR=str(tmp_path)) == "True"
     assert not (tmp_path / "started").exists()
+
+
+def test_steps_are_fused_on_metal_alone_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA each fused kernel compiles for a second and more, and a step has a hundred."""
+    monkeypatch.delenv(backend.FUSE_VARIABLE, raising=False)
+    assert not backend.fuses()
+    with backend.as_on_gpu():
+        monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+        assert not backend.fuses()
+        monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+        assert backend.fuses()
+        monkeypatch.setenv(backend.FUSE_VARIABLE, "0")
+        assert not backend.fuses()
+    monkeypatch.setenv(backend.FUSE_VARIABLE, "1")
+    assert backend.fuses()
+    monkeypatch.setenv(backend.FUSE_VARIABLE, "yes")
+    with pytest.raises(InputError, match="MLX_GMVAE_FUSE is 'yes'; it must be 0 or 1"):
+        backend.select_device()
+
+
+def test_compiled_kernels_outlast_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(backend.KERNELS_VARIABLE, raising=False)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    backend.keep_kernels()
+    assert backend.KERNELS_VARIABLE not in os.environ  # the CPU has none
+    with backend.as_on_gpu():
+        backend.keep_kernels()
+        assert os.environ[backend.KERNELS_VARIABLE].startswith(f"{tmp_path}/mlx_gmvae/kernels/")
+        monkeypatch.setenv(backend.KERNELS_VARIABLE, "elsewhere")
+        backend.keep_kernels()
+    assert os.environ[backend.KERNELS_VARIABLE] == "elsewhere"

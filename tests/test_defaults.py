@@ -39,7 +39,9 @@ def test_by_steps_by_passes_and_by_pixels(
     assert chosen(*shape) == expected
 
 
-@pytest.mark.parametrize(("num", "expected"), [(31, 5), (800, 7), (1600, 10), (60_000, 10)])
+@pytest.mark.parametrize(
+    ("num", "expected"), [(31, 5), (240, 5), (400, 7), (1000, 10), (60_000, 10)]
+)
 def test_few_images_have_fewer_neighbours(num: int, expected: int) -> None:
     images = np.zeros((num, 8, 8, 1), np.uint8)
     fitted, reasons = for_set_size(TrainConfig(), make_dataset("some", images), set())

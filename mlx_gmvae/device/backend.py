@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..errors import InputError
+from ..system.cache import cache_dir
 from ..system.processors import available_processors
 from . import blas, forks
 from .blas import Blas
@@ -24,6 +25,8 @@ from .blas import Blas
 STREAMS_VARIABLE = "MLX_GMVAE_STREAMS"
 MOST_STREAMS = 4  # unless asked for
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
+FUSE_VARIABLE = "MLX_GMVAE_FUSE"
+KERNELS_VARIABLE = "MLX_PTX_CACHE_DIR"  # where MLX keeps compiled kernels on CUDA
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
@@ -116,7 +119,7 @@ def select_device(cpu: bool = False) -> None:
     """Use MLX's default device (the GPU where there is one), or the CPU if asked.
 
     Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used, or MLX_GMVAE_STREAMS
-    is no number; or if the process was forked after MLX had been used.
+    or MLX_GMVAE_FUSE is no number; or if the process was forked after MLX had been used.
     """
     import mlx.core as mx
 
@@ -124,6 +127,8 @@ def select_device(cpu: bool = False) -> None:
     _loaded.require_usable()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
+    fuses()  # complains
+    keep_kernels()
     if not on_gpu():
         if STREAMS_VARIABLE in os.environ:  # threads that no stream takes are for the products
             _loaded.use_threads(max(1, _loaded.threads // cores()))
@@ -149,22 +154,50 @@ def as_on_gpu() -> Iterator[None]:
 
 
 def choose_fusing() -> None:
-    """Let `mx.compile` fuse operations on a GPU, and not on the CPU.
+    """Let `mx.compile` fuse operations where that pays, see `fuses`.
 
-    On the CPU each kind of fused operation goes through g++ once: a minute of waiting for the
-    hundred of a training step, which then gains 4 %. What tracing and simplifying a step saves, it
-    saves without. Call this before a compiled function is first called.
+    What tracing and simplifying a step saves, it saves without. Call this before a compiled
+    function is first called.
     """
     import mlx.core as mx
 
     if not compiles():
         return  # as somebody wanted it
+    keep_kernels()
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
     if set_mode:
-        set_mode(FUSE if on_gpu() else NO_FUSE)
-    elif not on_gpu():  # Python has only all or nothing
+        set_mode(FUSE if fuses() else NO_FUSE)
+    elif not fuses():  # Python has only all or nothing
         mx.disable_compile()
+
+
+def fuses() -> bool:
+    """Return whether `mx.compile` is to fuse operations: by MLX_GMVAE_FUSE, else on Metal alone.
+
+    On Metal a fused kernel compiles in milliseconds. On CUDA each takes a second and more, the
+    hundred of a training step minutes, and on the CPU each goes through g++, a minute for a step
+    that then gains 4 %. Raises InputError.
+    """
+    import mlx.core as mx
+
+    wanted = os.environ.get(FUSE_VARIABLE)
+    if wanted is None:
+        return on_gpu() and mx.metal.is_available()
+    if wanted not in ("0", "1"):
+        raise InputError(f"{FUSE_VARIABLE} is {wanted!r}; it must be 0 or 1")
+    return wanted == "1"
+
+
+def keep_kernels() -> None:
+    """Let MLX keep the kernels that it compiles on CUDA beside what else is kept.
+
+    By itself it keeps them among the temporary files, where they are lost with a restart.
+    """
+    import mlx.core as mx
+
+    if on_gpu() and not mx.metal.is_available() and KERNELS_VARIABLE not in os.environ:
+        os.environ[KERNELS_VARIABLE] = str(cache_dir() / "kernels" / version("mlx"))
 
 
 def has_gpu() -> bool:

@@ -52,11 +52,11 @@ def for_set_size(
                 why = f"of {steps_per_epoch} steps, as many as time allows"
             reasons["epochs"] = f"{values['epochs']}: {why}"
     if "neighbours" not in given:  # of few images the tenth is of another class more often
-        fitting_neighbours = max(FEWEST_NEIGHBOURS, round(math.sqrt(num_images) / 4))
+        fitting_neighbours = max(FEWEST_NEIGHBOURS, round(math.sqrt(num_images) / 3))
         values["neighbours"] = min(config.neighbours, fitting_neighbours)
         if values["neighbours"] != config.neighbours:
             few = values["neighbours"]
-            reasons["neighbours"] = f"{few}: a quarter of the root of {num_images:,} images"
+            reasons["neighbours"] = f"{few}: a third of the root of {num_images:,} images"
     return TrainConfig.from_dict(values), reasons
 
 
