@@ -37,6 +37,11 @@ EXPERIMENTS = {
     "MNIST long-tailed, K=10": "MNIST, class c cut to 0.1^(c/9) of its images, K = 10, 8 epochs",
     "letters, K=10": "letters K to T of 2,001 typefaces, K = 10, `--latent_dims 16`",
     "letters, K auto": "letters, `--K auto`",
+    "letters in their frame": "letters cropped and stretched to the frame, a tenth inverted",
+    "MNIST 2,000": "2,000 images of MNIST, a draw a seed",
+    "MNIST 2,000, 16x16": "the same at 16x16",
+    "MNIST 300": "300 images of MNIST, a draw a seed",
+    "digits 300": "300 digits (8x8)",
     "digits, K=10": "digits (8x8), K = 10",
     "digits, K=10, one head": "digits, one last layer (`--heads 1`) (*)",
     "digits, K=10, plain ELBO": "digits, plain ELBO",
@@ -50,6 +55,10 @@ EXPERIMENTS = {
     "photos, K=10, 12 epochs, own features": (
         "photographs, 12 epochs, the built-in patches given as `--features`"
     ),
+    "photos, K=10, EfficientNet-Lite0": (
+        "12,000 photographs, `--features` of EfficientNet-Lite0, 1 epoch of the generative half"
+    ),
+    "1,000 photos, K=10, EfficientNet-Lite0": "1,000 of the photographs, the same, a draw a seed",
     "photos, K=10, uniform": "photographs, `--classifier conv --descriptor hog` (*)",
 }
 BASELINES = {  # sets by the experiment that they stand beside

@@ -48,18 +48,7 @@ def nearest(x: np.ndarray) -> np.ndarray:  # section 3
     hog = np.sqrt(hog / np.maximum(hog.sum(1, keepdims=True), 1e-12))
     blocks = (x.reshape(len(x), -1), 50), (hog, 80)
     pcs = [decomposition.PCA(min(n, b.shape[1])).fit_transform(b) for b, n in blocks]
-    d = np.concatenate([p / np.sqrt(p.var(0).sum()) for p in pcs], 1)
-    if len(x) > 10_000:
-        return knn(d)
-    d = unit(d - d.mean(0))
-    near = knn(d)
-    for _ in range(2):
-        d = unit(d + d[near].mean(1))
-    return knn(d)
-
-
-def unit(d: np.ndarray) -> np.ndarray:
-    return d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-12)
+    return knn(np.concatenate([p / np.sqrt(p.var(0).sum()) for p in pcs], 1))
 
 
 def knn(d: np.ndarray) -> np.ndarray:
@@ -218,9 +207,10 @@ def train(images: np.ndarray, test: np.ndarray, labels: np.ndarray, seed: int) -
     fast, phase, merged, found = mx.compile(step, state, state), "overcluster", 0, 0
     for e in range(epochs):
         due = (e >= 0.4 * epochs) + (e >= 0.6 * epochs)
-        if due > found:  # neighbours in what is learned by now
+        if due > found and n <= 20_000:  # neighbours in what is learned by now
             f = evaluate(images)[2]
-            graph, found = knn(unit(f - f.mean(0))), due
+            f = f - f.mean(0)
+            graph, found = knn(f / np.linalg.norm(f, axis=1, keepdims=True)), due
         if phase == "overcluster" and e >= 0.4 * epochs:
             merged, run["copy"] = e, run["over"].argmin()
             own, over, _ = evaluate(images)

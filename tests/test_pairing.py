@@ -6,7 +6,13 @@ from pathlib import Path
 import train
 from mlx_gmvae.clustering import descriptors, neighbours
 from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced
-from mlx_gmvae.clustering.neighbours import draw_partners, nearest, neighbour_graph
+from mlx_gmvae.clustering.neighbours import (
+    draw_partners,
+    nearest,
+    neighbour_graph,
+    relative_distance,
+    smoothed,
+)
 from mlx_gmvae.clustering.pair_loss import log_balance_prior, pair_loss, pair_terms
 from mlx_gmvae.config import TrainConfig
 from mlx_gmvae.data.datasets import Splits
@@ -65,15 +71,30 @@ def test_gradient_histogram_is_the_naive_one() -> None:
     np.testing.assert_allclose(oriented_gradients(image[None])[0], expected, atol=1e-4)
 
 
-def test_neighbours_are_the_nearest_others(digits: Splits) -> None:
+@pytest.mark.parametrize("is_smoothed", [True, False])
+def test_neighbours_are_the_nearest_others(
+    digits: Splits, is_smoothed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = digits.train.images[:300]
+    monkeypatch.setattr(neighbours, "FAR_APART", 0.1 if is_smoothed else 0.9)
     graph = neighbour_graph(images, 7, "hog")
-    described = describe(images, "hog").astype(np.float64)
+    described = describe(images, "hog")
+    described = (smoothed(described) if is_smoothed else described).astype(np.float64)
     distance = ((described[:, None] - described[None]) ** 2).sum(-1)
     np.fill_diagonal(distance, np.inf)
     found = np.take_along_axis(distance, graph, axis=1)
     np.testing.assert_allclose(found, np.sort(distance, axis=1)[:, :7], atol=1e-5)
     assert (graph != np.arange(300)[:, None]).all()
+
+
+def test_far_apart_is_a_matter_of_how_many_images_there_are(digits: Splits) -> None:
+    images = digits.train.images
+    described = describe(images, "hog")
+    all_of_them = relative_distance(described, nearest(described, 10))
+    few = relative_distance(described[:200], nearest(described[:200], 10))
+    assert all_of_them < 0.52 < few
+    assert relative_distance(described[:1], nearest(described[:1], 10)) == 0
+    assert relative_distance(np.ones((9, 4)), nearest(np.ones((9, 4), np.float32), 3)) == 0
 
 
 def test_duplicates_do_not_become_their_own_neighbours() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import train
-from mlx_gmvae.clustering.merge import conductance_by_number
+from mlx_gmvae.clustering.merge import conductance_by_number, cut_by_number
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs.checkpoint import load_model
@@ -12,6 +12,7 @@ from mlx_gmvae.training import select_k as module
 from mlx_gmvae.training.select_k import (
     SelectedK,
     largest_apart,
+    limits_by_cut,
     select_k,
     steps_to_find,
 )
@@ -31,16 +32,31 @@ def test_conductances_are_shares_of_the_smaller_ones_neighbours() -> None:
 
 
 def test_the_number_is_the_largest_of_low_conductance() -> None:
-    assert largest_apart({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
-    assert largest_apart({3: 0.3, 2: 0.2}) == 1
+    limits = dict.fromkeys(range(2, 7), 0.085)
+    assert largest_apart({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}, limits) == 3
+    assert largest_apart({5: 0.3, 4: 0.2, 3: 0.02, 2: 0.01}, limits | {4: 0.21}) == 4
+    assert largest_apart({3: 0.3, 2: 0.2}, limits) == 1
     # Single ones that are small or large by chance do not count.
-    assert largest_apart({6: 0.4, 5: 0.08, 4: 0.2, 3: 0.02, 2: 0.01}) == 3
-    assert largest_apart({6: 0.4, 5: 0.05, 4: 0.04, 3: 0.09, 2: 0.01}) == 5
-    line = SelectedK(3, {4: 0.2, 3: 0.02, 2: 0.01}).describe()
+    assert largest_apart({6: 0.4, 5: 0.08, 4: 0.2, 3: 0.02, 2: 0.01}, limits) == 3
+    assert largest_apart({6: 0.4, 5: 0.05, 4: 0.04, 3: 0.09, 2: 0.01}, limits) == 5
+    line = SelectedK(3, {4: 0.2, 3: 0.02, 2: 0.01}, limits).describe()
     assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
     assert line.endswith("of 4 clusters 20.0%")
-    alone = SelectedK(1, {3: 0.6, 2: 0.5}).describe()
+    alone = SelectedK(1, {3: 0.6, 2: 0.5}, limits).describe()
     assert alone.startswith("K = 1: even of two clusters the smaller shares 50.0%")
+
+
+def test_limits_follow_how_often_neighbours_are_wrong() -> None:
+    """Of perfect neighbours 8.5 %, of bad ones 1.1 times the share that is cut, to 18 %."""
+    assert limits_by_cut({2: 0.0, 3: 0.05, 4: 0.1, 5: 0.4}) == pytest.approx(
+        {2: 0.085, 3: 0.085, 4: 0.11, 5: 0.18}
+    )
+
+
+def test_the_cut_is_the_share_of_neighbours_in_different_clusters() -> None:
+    joint = np.array([[0.0, 0.01, 0.01], [0.01, 0.0, 0.04], [0.01, 0.04, 0.0]])
+    joint += np.diag(np.array([0.5, 0.3, 0.2]) - joint.sum(axis=1))
+    assert cut_by_number(joint) == pytest.approx({3: 0.12, 2: 0.04})
 
 
 def blobs(num: int, kinds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,12 +132,13 @@ def test_the_model_has_as_many_components_and_the_run_a_curve(
     assert lines[11].startswith("K = 3: of 3 clusters")
     assert load_model(tmp_path / "run/model.npz").model.config.K == 3
     header, *rows = (tmp_path / "run/select_k.csv").read_text().splitlines()
-    assert header == "clusters,conductance" and rows[0].startswith("2,") and len(rows) >= 5
+    assert header == "clusters,conductance,limit" and rows[0].startswith("2,") and len(rows) >= 5
     (axis,) = drawn["select_k.png"].axes
     values, fitted, limit, chosen = axis.lines
     assert list(values.get_xdata()) == [int(row.split(",")[0]) for row in rows]
     np.testing.assert_allclose(values.get_ydata(), [float(row.split(",")[1]) for row in rows])
     assert (np.diff(fitted.get_ydata()) >= 0).all()
+    np.testing.assert_allclose(limit.get_ydata(), [float(row.split(",")[2]) for row in rows])
     assert set(limit.get_ydata()) == {module.LOW_CONDUCTANCE} and set(chosen.get_xdata()) == {3}
     width, height = drawn["select_k.png"].canvas.get_width_height()
     for text in (axis.title, axis.xaxis.label, axis.yaxis.label):

@@ -27,7 +27,7 @@ from ..runs.lock import locked
 from ..runs.run_folder import RunFolder, SavedRun, run_name
 from ..training.initial import start_from
 from ..training.resolve import Experiment, Options, resolve, resolve_training
-from ..training.select_k import LOW_CONDUCTANCE, SelectedK, isotonic
+from ..training.select_k import SelectedK, isotonic
 from ..training.trainer import Trainer
 from . import options
 
@@ -144,13 +144,16 @@ def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trai
 
 def save_selection(folder: Path, selected: SelectedK) -> None:
     """The conductances of each number of clusters, as a table and as a picture."""
-    found = selected.conductances
-    rows = [{"clusters": k, "conductance": value} for k, value in sorted(found.items())]
+    found, limits = selected.conductances, selected.limits
+    rows = [
+        {"clusters": k, "conductance": value, "limit": limits[k]}
+        for k, value in sorted(found.items())
+    ]
     write_csv(folder / "select_k.csv", rows)
     shown = [k for k in sorted(found) if k <= max(MOST_SHOWN, selected.clusters)]
-    values, fitted = ([each[k] for k in shown] for each in (found, isotonic(found)))
+    values, fitted, below = ([each[k] for k in shown] for each in (found, isotonic(found), limits))
     path = folder / "select_k.png"
-    save_conductances(path, shown, values, fitted, LOW_CONDUCTANCE, selected.clusters)
+    save_conductances(path, shown, values, fitted, below, selected.clusters)
 
 
 def make_writer(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | None:

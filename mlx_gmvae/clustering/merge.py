@@ -93,6 +93,18 @@ def conductance_by_number(affinity: np.ndarray) -> dict[int, float]:
     return {len(affinity) - done: highest for done, (_, _, highest) in enumerate(merges)}
 
 
+def cut_by_number(affinity: np.ndarray) -> dict[int, float]:
+    """Return the share of neighbours in different ones of 2, 3, ... clusters, likewise."""
+    clusters, cuts = np.eye(len(affinity)), {}
+    cuts[len(affinity)] = 1 - float(np.trace(affinity))
+    for first, second, _ in _merges(affinity, 2):
+        clusters[:, first] += clusters[:, second]
+        clusters = np.delete(clusters, second, axis=1)
+        within = np.einsum("ak,ab,bk->", clusters, affinity, clusters)
+        cuts[clusters.shape[1]] = 1 - float(within)
+    return cuts
+
+
 def _merges(affinity: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, float]]:
     """Yield the numbers of two clusters to merge, among those that are left, and their value."""
     joint = affinity.copy()

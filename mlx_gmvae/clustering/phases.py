@@ -8,7 +8,7 @@
 | distil      | 40 to 100 %      | sub-clusters, merged, teach q(y|x) with a falling weight     |
 | refine      | 40 to 100 %      | as pairs, where the merge agrees with q(y|x) or is doubted   |
 
-Partners are neighbours by a descriptor at first, and from 40 % on in the features of q(y|x).
+Partners are neighbours by a descriptor and, of few images, from 40 % on in the features of q(y|x).
 """
 
 import math

@@ -119,10 +119,10 @@ def save_conductances(
     numbers: list[int],
     values: list[float],
     isotonic: list[float],
-    limit: float,
+    limits: list[float],
     chosen: int,
 ) -> None:
-    """The largest conductance among so many clusters, its regression, the limit, and the choice.
+    """The largest conductance among so many clusters, its regression, limits, and the choice.
 
     It is the share of a cluster's neighbours that lie in the one most like it.
     """
@@ -130,7 +130,7 @@ def save_conductances(
     axis = figure.subplots()
     axis.plot(numbers, values, marker=".", lw=1.2, label="of the two most alike clusters")
     axis.plot(numbers, isotonic, lw=1.2, ls="--", label="isotonic regression")
-    axis.axhline(limit, color="black", lw=0.9, ls=":", label=f"limit, {limit:.1%}")
+    axis.plot(numbers, limits, color="black", lw=0.9, ls=":", label="limit")
     axis.axvline(chosen, color="tab:green", lw=0.9, label=f"chosen, K = {chosen}")
     axis.set_xlabel("number of clusters")
     axis.set_ylabel("share of neighbours in the most alike cluster", fontsize=9)

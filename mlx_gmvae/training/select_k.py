@@ -15,8 +15,13 @@ import mlx.nn as nn
 import numpy as np
 from tqdm import tqdm
 
-from ..clustering.merge import conductance_by_number
-from ..clustering.neighbours import draw_partners, neighbour_graph
+from ..clustering.merge import conductance_by_number, cut_by_number
+from ..clustering.neighbours import (
+    draw_partners,
+    finds_anew,
+    learned_graph,
+    neighbour_graph,
+)
 from ..clustering.pair_objective import PairObjective, Weights
 from ..clustering.phases import half_cosine
 from ..clustering.prepare import prepare_classifier
@@ -36,6 +41,9 @@ SUB_CLUSTERS = 50
 COPIES = 8  # of the over-clustering head, whose curves are averaged
 IMAGES_PER_SUB_CLUSTER = 20  # at least
 LOW_CONDUCTANCE = 0.085  # of the neighbours of the smaller of two clusters
+# Where neighbours are found anew: 1.1 times the share of neighbours in different clusters, which
+# says how often they are wrong, if that is more, and at most 18 %.
+OF_THE_CUT, HIGHEST_LIMIT = 1.1, 0.18
 STEPS, FEWEST_EPOCHS = 800, 3
 FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
 FASTEST = 4  # times the learning rate, which makes up for that
@@ -44,10 +52,11 @@ LINES = 10  # that say how far it is
 
 
 class SelectedK(NamedTuple):
-    """The number of clusters that was found, and the largest conductance of each number."""
+    """The number of clusters that was found; the largest conductance of each, and its limit."""
 
     clusters: int
     conductances: dict[int, float]
+    limits: dict[int, float]
 
     def describe(self) -> str:
         """A line on how sure it is."""
@@ -96,10 +105,14 @@ def select_k(
     prepare_classifier(model, images)
     sub_clusters = SubClusters(model.classifier.out, num, COPIES)
     _train(model, sub_clusters, training, images, graph, say)
-    found = affinities(model, sub_clusters, images, graph)
-    curves = [conductance_by_number(each) for each in found]
-    mean = {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
-    selected = SelectedK(largest_apart(mean), mean)
+    is_anew = finds_anew(training, len(images))
+    near = learned_graph(model, images, training.neighbours) if is_anew else graph
+    found = affinities(model, sub_clusters, images, near)
+    conductances = _mean([conductance_by_number(each) for each in found])
+    limits = dict.fromkeys(conductances, LOW_CONDUCTANCE)
+    if is_anew:
+        limits = limits_by_cut(_mean([cut_by_number(each) for each in found]))
+    selected = SelectedK(largest_apart(conductances, limits), conductances, limits)
     say(selected.describe())
     return selected, graph
 
@@ -122,10 +135,21 @@ def steps_to_find(num_images: int, training: TrainConfig) -> int:
     return max(min(STEPS, few), FEWEST_EPOCHS * epoch)
 
 
-def largest_apart(conductances: dict[int, float]) -> int:
-    """Return the largest number of clusters whose largest conductance is low."""
-    low = [k for k, value in isotonic(conductances).items() if value < LOW_CONDUCTANCE]
+def largest_apart(conductances: dict[int, float], limits: dict[int, float]) -> int:
+    """Return the largest number of clusters whose largest conductance is below its limit."""
+    low = [k for k, value in isotonic(conductances).items() if value < limits[k]]
     return max(low, default=1)
+
+
+def limits_by_cut(cuts: dict[int, float]) -> dict[int, float]:
+    """Return limits of conductance, from shares of neighbours in different clusters."""
+    return {
+        k: max(LOW_CONDUCTANCE, min(HIGHEST_LIMIT, OF_THE_CUT * cut)) for k, cut in cuts.items()
+    }
+
+
+def _mean(curves: list[dict[int, float]]) -> dict[int, float]:
+    return {k: float(np.mean([curve[k] for curve in curves])) for k in curves[0]}
 
 
 def isotonic(conductances: dict[int, float]) -> dict[int, float]:

@@ -19,7 +19,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
-from ..clustering.neighbours import draw_partners, learned_graph, neighbour_graph
+from ..clustering.neighbours import (
+    draw_partners,
+    finds_anew,
+    learned_graph,
+    neighbour_graph,
+)
 from ..clustering.pair_objective import Terms, Weights
 from ..clustering.phases import (
     Merged,
@@ -290,11 +295,13 @@ class Trainer:
     def _refresh_neighbours(self) -> None:
         """Find neighbours anew, in the features that q(y|x) has learned by now."""
         self.refreshes = refreshes_due(self.config, self.epoch)
-        pairs, num = self.objective.pairs, self.config.neighbours
-        if pairs is None or not pairs.model.has_classifier or not num:
+        pairs, config = self.objective.pairs, self.config
+        if pairs is None or not pairs.model.has_classifier:
+            return
+        if not finds_anew(config, len(self.rows)):
             return
         self.trained.eval()
-        graph = learned_graph(pairs.model, self.training_images, num)
+        graph = learned_graph(pairs.model, self.training_images, config.neighbours)
         self.learned_neighbours = distributed.broadcast(graph)
 
     def _merge(self) -> None:
@@ -409,7 +416,9 @@ class Trainer:
         """
         arrays, progress = from_0_2(arrays, progress)
         learned_neighbours = arrays.pop(LEARNED_NEIGHBOURS, None)
-        require_like(arrays, self.state()[0])
+        expected, _ = self.state()
+        expected.pop(LEARNED_NEIGHBOURS, None)
+        require_like(arrays, expected)
         require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
         for heads in (self.objective.heads, self.objective.sub_clusters):
