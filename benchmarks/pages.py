@@ -39,7 +39,7 @@ EXPERIMENTS = {
     "letters, K auto": "letters, `--K auto`",
     "letters in their frame": "letters cropped and stretched to the frame, a tenth inverted",
     "MNIST 2,000": "2,000 images of MNIST, a draw a seed",
-    "MNIST 2,000, 16x16": "the same at 16x16",
+    "MNIST 2,000, 16x16": "2,000 images of MNIST at 16x16, a draw a seed",
     "MNIST 300": "300 images of MNIST, a draw a seed",
     "digits 300": "300 digits (8x8)",
     "digits, K=10": "digits (8x8), K = 10",
@@ -55,10 +55,10 @@ EXPERIMENTS = {
     "photos, K=10, 12 epochs, own features": (
         "photographs, 12 epochs, the built-in patches given as `--features`"
     ),
-    "photos, K=10, EfficientNet-Lite0": (
-        "12,000 photographs, `--features` of EfficientNet-Lite0, 1 epoch of the generative half"
+    "photos, K=10, EfficientNet-Lite0": ("12,000 photographs, `--features` of EfficientNet-Lite0"),
+    "1,000 photos, K=10, EfficientNet-Lite0": (
+        "1,000 photographs, `--features` of EfficientNet-Lite0, a draw a seed"
     ),
-    "1,000 photos, K=10, EfficientNet-Lite0": "1,000 of the photographs, the same, a draw a seed",
     "photos, K=10, uniform": "photographs, `--classifier conv --descriptor hog` (*)",
 }
 BASELINES = {  # sets by the experiment that they stand beside

@@ -94,7 +94,9 @@ def resolve(
         base["augment"] = "none"
     training = TrainConfig.from_dict(base | options.training)
     if options.base is None:
-        training, sizes = for_set_size(training, train, given)
+        # Rows of a table are few dimensions: their neighbours are near.
+        fixed = {"neighbours"} if options.is_table else set()
+        training, sizes = for_set_size(training, train, given | fixed)
         reasons |= sizes
     if options.is_table and "epochs" not in given:
         training = dataclasses.replace(training, epochs=min(training.epochs, MOST_TABLE_EPOCHS))
