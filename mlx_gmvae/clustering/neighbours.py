@@ -70,9 +70,9 @@ def finds_anew(config: TrainConfig, num_images: int) -> bool:
     """Return whether neighbours of so many images are found anew in what q(y|x) learns of them.
 
     Not where features are given, which know better, nor without augmentation, where nothing is
-    learned that a descriptor does not know.
+    learned that a descriptor does not know; nor of photographs, where that has not been tried.
     """
-    is_image = not config.features and config.augment != "none"
+    is_image = not config.features and config.augment != "none" and config.descriptor != "patches"
     return is_image and config.neighbours > 0 and num_images <= FEW_IMAGES
 
 
