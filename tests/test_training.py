@@ -145,8 +145,10 @@ def test_neighbours_are_found_anew_in_what_is_learned(small_images: np.ndarray) 
     trainer, graphs = make_trainer(small_images, epochs=5), []
     for _ in trainer.run():
         graphs.append(trainer.graph)
-    first, same, at_merge, at_freeze, last = graphs
+    assert all(graph is not None for graph in graphs)
+    first, same, at_merge, at_freeze, last = (np.asarray(graph) for graph in graphs)
     assert first is same and first is trainer.neighbours and last is at_freeze
+    assert isinstance(at_merge, np.ndarray) and isinstance(at_freeze, np.ndarray)
     assert not np.array_equal(first, at_merge) and not np.array_equal(at_merge, at_freeze)
     assert trainer.refreshes == 2 and at_merge.shape == (len(small_images), 3)
     others = np.arange(len(small_images))[:, None]
