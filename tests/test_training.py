@@ -142,7 +142,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
 def test_neighbours_are_found_anew_in_what_is_learned(small_images: np.ndarray) -> None:
     """At 40 and 60 % of the epochs, and a run that is stopped in between keeps them."""
-    trainer, graphs = make_trainer(small_images, epochs=5), []
+    trainer, graphs = make_trainer(small_images, epochs=5, descriptor="hog"), []
     for _ in trainer.run():
         graphs.append(trainer.graph)
     assert all(graph is not None for graph in graphs)
@@ -154,11 +154,11 @@ def test_neighbours_are_found_anew_in_what_is_learned(small_images: np.ndarray) 
     others = np.arange(len(small_images))[:, None]
     assert (at_merge != others).all() and at_merge.max() < len(small_images)
 
-    stopped = make_trainer(small_images, epochs=5)
+    stopped = make_trainer(small_images, epochs=5, descriptor="hog")
     for _ in islice(stopped.run(), 3):
         pass
     arrays, progress = stopped.state()
-    resumed = make_trainer(small_images, epochs=5)
+    resumed = make_trainer(small_images, epochs=5, descriptor="hog")
     resumed.restore({name: mx.array(np.array(value)) for name, value in arrays.items()}, progress)
     np.testing.assert_array_equal(resumed.graph, at_merge)
     finish(resumed)
@@ -168,7 +168,7 @@ def test_neighbours_are_found_anew_in_what_is_learned(small_images: np.ndarray) 
 
 @pytest.mark.parametrize("wrong", ["rows", "far", "type", "count"])
 def test_neighbours_that_cannot_be_are_refused(small_images: np.ndarray, wrong: str) -> None:
-    trainer = make_trainer(small_images, epochs=5)
+    trainer = make_trainer(small_images, epochs=5, descriptor="hog")
     for _ in islice(trainer.run(), 3):
         pass
     arrays, progress = trainer.state()
@@ -178,7 +178,7 @@ def test_neighbours_that_cannot_be_are_refused(small_images: np.ndarray, wrong: 
         progress["refreshes"] = "two"
     arrays["neighbours"] = mx.array(bad.get(wrong, graph))
     with pytest.raises(ValueError, match=r"neighbours|refreshes"):
-        make_trainer(small_images, epochs=5).restore(arrays, progress)
+        make_trainer(small_images, epochs=5, descriptor="hog").restore(arrays, progress)
 
 
 def test_without_neighbours_or_pairs_none_are_found(small_images: np.ndarray) -> None:
