@@ -21,8 +21,8 @@ from mlx_gmvae.clustering.sub_clusters import SubClusters, num_sub_clusters
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.models import GMVAE
 from mlx_gmvae.training.api import new_trainer
+from mlx_gmvae.training.earlier_states import from_0_2
 from mlx_gmvae.training.schedule import distillation_weight
-from mlx_gmvae.training.trainer import from_0_2
 
 import mlx.core as mx
 import mlx.nn as nn

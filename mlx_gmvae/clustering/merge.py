@@ -81,7 +81,7 @@ def agglomerative(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
     chains, the larger of the two clusters counts slightly less the larger it is.
     """
     clusters = np.arange(len(affinity))
-    for first, second, _ in _merges(affinity, num_clusters):
+    for first, second, *_ in _merges(affinity, num_clusters):
         clusters[clusters == second] = first
         clusters[clusters > second] -= 1
     return clusters
@@ -90,30 +90,27 @@ def agglomerative(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
 def conductance_by_number(affinity: np.ndarray) -> dict[int, float]:
     """Return the largest conductance of 2, 3, ... clusters that `agglomerative` makes."""
     merges = _merges(affinity, 1)
-    return {len(affinity) - done: highest for done, (_, _, highest) in enumerate(merges)}
+    return {len(affinity) - done: highest for done, (_, _, highest, _) in enumerate(merges)}
 
 
 def cut_by_number(affinity: np.ndarray) -> dict[int, float]:
-    """Return the share of neighbours in different ones of 2, 3, ... clusters, likewise."""
-    clusters, cuts = np.eye(len(affinity)), {}
-    cuts[len(affinity)] = 1 - float(np.trace(affinity))
-    for first, second, _ in _merges(affinity, 2):
-        clusters[:, first] += clusters[:, second]
-        clusters = np.delete(clusters, second, axis=1)
-        within = np.einsum("ak,ab,bk->", clusters, affinity, clusters)
-        cuts[clusters.shape[1]] = 1 - float(within)
-    return cuts
+    """Return the share of neighbours in different ones of those 2, 3, ... clusters."""
+    merges = _merges(affinity, 1)
+    return {len(affinity) - done: cut for done, (_, _, _, cut) in enumerate(merges)}
 
 
-def _merges(affinity: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, float]]:
-    """Yield the numbers of two clusters to merge, among those that are left, and their value."""
+def _merges(affinity: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, float, float]]:
+    """Yield the numbers of two clusters to merge, their conductance, and the share that is cut.
+
+    The numbers are those among the clusters that are left.
+    """
     joint = affinity.copy()
     while len(joint) > num_clusters:
         sizes = joint.sum(axis=1)
         between = conductance(joint)
         most = (between / np.maximum.outer(sizes, sizes) ** SIZE_POWER).argmax()
         first, second = sorted(int(number) for number in np.unravel_index(most, between.shape))
-        yield first, second, float(between[first, second])
+        yield first, second, float(between[first, second]), 1 - float(np.trace(joint))
         joint[first] += joint[second]
         joint[:, first] += joint[:, second]
         joint = np.delete(np.delete(joint, second, axis=0), second, axis=1)

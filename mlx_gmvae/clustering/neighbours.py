@@ -22,14 +22,14 @@ STAY = 0.3
 SMOOTHING_ROUNDS, SMOOTHED_OVER = 2, 10  # neighbours
 COMPARED = 2000  # images, by which distances are measured
 FAR_APART = 0.52  # of the distance of any two images
-FEW_IMAGES = 20_000  # the neighbours of more are right as they are
+FEW_IMAGES = 20_000  # neighbours of more images are not recomputed
 
 
 def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> np.ndarray:
     """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
 
-    By features of a frozen encoder where the images have them, otherwise by a descriptor, smoothed
-    where neighbours are far apart.
+    By features of a frozen encoder where the images have them, otherwise by a descriptor, which is
+    smoothed where neighbours are far apart. Smoothing was not tried on "patches".
 
     >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
     >>> neighbour_graph(images, 1, "pixels").ravel().tolist()
@@ -41,7 +41,7 @@ def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> n
     assert not isinstance(images, Featured)
     described = describe(images, descriptor)
     graph = nearest(described, max(num_neighbours, SMOOTHED_OVER))
-    if relative_distance(described, graph) > FAR_APART:
+    if descriptor != "patches" and relative_distance(described, graph) > FAR_APART:
         return nearest(smoothed(described), num_neighbours)
     return graph[:, :num_neighbours]
 
@@ -66,11 +66,11 @@ def relative_distance(described: np.ndarray, graph: np.ndarray) -> float:
     return near / any_two if any_two else 0.0
 
 
-def finds_anew(config: TrainConfig, num_images: int) -> bool:
-    """Return whether neighbours of so many images are found anew in what q(y|x) learns of them.
+def recomputes_neighbours(config: TrainConfig, num_images: int) -> bool:
+    """Return whether neighbours of so many images are recomputed in the features of q(y|x).
 
-    Not where features are given, which know better, nor without augmentation, where nothing is
-    learned that a descriptor does not know; nor of photographs, where that has not been tried.
+    They are not where features are given, nor without augmentation, from which the features would
+    learn what a descriptor does not know. Colour images were not tried.
     """
     is_image = not config.features and config.augment != "none" and config.descriptor != "patches"
     return is_image and config.neighbours > 0 and num_images <= FEW_IMAGES

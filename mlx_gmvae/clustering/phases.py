@@ -20,7 +20,7 @@ Phase = Literal["elbo", "pairs", "overcluster", "distil", "refine"]
 MERGE = 0.4  # of the epochs, after which sub-clusters are merged
 DISTILLATION = 0.2  # of the epochs, the window in which their weight falls from 1 to 0
 FREEZE = 0.6  # of the epochs, after which the chosen head stays chosen
-REFRESHES = (MERGE, FREEZE)  # of the epochs, after which neighbours are found anew
+RECOMPUTE = (MERGE, FREEZE)  # of the epochs, after which neighbours are recomputed
 SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
 FREE_BALANCE = 0.8
 OUTCOMES = ("agreed", "distil", "doubted")
@@ -64,9 +64,9 @@ def is_time_to_freeze(config: TrainConfig, epoch: int) -> bool:
     return epoch >= FREEZE * config.epochs
 
 
-def refreshes_due(config: TrainConfig, epoch: int) -> int:
-    """Return how often neighbours are to have been found anew after so many epochs."""
-    return sum(epoch >= share * config.epochs for share in REFRESHES)
+def is_time_to_recompute(config: TrainConfig, epoch: int) -> bool:
+    """Return whether neighbours are to be recomputed after exactly so many epochs."""
+    return epoch in [math.ceil(share * config.epochs) for share in RECOMPUTE]
 
 
 def distillation_window(config: TrainConfig, epoch: int) -> tuple[float, float]:

@@ -75,8 +75,6 @@ def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
             raise ValueError(f"epoch {number} of its history")
     if not (_is_number(progress["seconds"]) and progress["seconds"] >= 0):
         raise ValueError("its time is not a number of seconds")
-    if not _is_count(progress.get("refreshes", 0)):
-        raise ValueError(f"{progress['refreshes']!r} refreshes")
 
 
 def required_graph(saved: mx.array, num_images: int) -> np.ndarray:

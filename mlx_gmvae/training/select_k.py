@@ -18,9 +18,9 @@ from tqdm import tqdm
 from ..clustering.merge import conductance_by_number, cut_by_number
 from ..clustering.neighbours import (
     draw_partners,
-    finds_anew,
     learned_graph,
     neighbour_graph,
+    recomputes_neighbours,
 )
 from ..clustering.pair_objective import PairObjective, Weights
 from ..clustering.phases import half_cosine
@@ -41,8 +41,8 @@ SUB_CLUSTERS = 50
 COPIES = 8  # of the over-clustering head, whose curves are averaged
 IMAGES_PER_SUB_CLUSTER = 20  # at least
 LOW_CONDUCTANCE = 0.085  # of the neighbours of the smaller of two clusters
-# Where neighbours are found anew: 1.1 times the share of neighbours in different clusters, which
-# says how often they are wrong, if that is more, and at most 18 %.
+# Where neighbours are recomputed, the limit is 1.1 times the share of neighbours in different
+# clusters, which estimates how often neighbours are wrong; at least 8.5 % and at most 18 %.
 OF_THE_CUT, HIGHEST_LIMIT = 1.1, 0.18
 STEPS, FEWEST_EPOCHS = 800, 3
 FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
@@ -105,12 +105,12 @@ def select_k(
     prepare_classifier(model, images)
     sub_clusters = SubClusters(model.classifier.out, num, COPIES)
     _train(model, sub_clusters, training, images, graph, say)
-    is_anew = finds_anew(training, len(images))
-    near = learned_graph(model, images, training.neighbours) if is_anew else graph
+    is_recomputed = recomputes_neighbours(training, len(images))
+    near = learned_graph(model, images, training.neighbours) if is_recomputed else graph
     found = affinities(model, sub_clusters, images, near)
     conductances = _mean([conductance_by_number(each) for each in found])
     limits = dict.fromkeys(conductances, LOW_CONDUCTANCE)
-    if is_anew:
+    if is_recomputed:
         limits = limits_by_cut(_mean([cut_by_number(each) for each in found]))
     selected = SelectedK(largest_apart(conductances, limits), conductances, limits)
     say(selected.describe())

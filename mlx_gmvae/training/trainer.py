@@ -21,9 +21,9 @@ from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
 from ..clustering.neighbours import (
     draw_partners,
-    finds_anew,
     learned_graph,
     neighbour_graph,
+    recomputes_neighbours,
 )
 from ..clustering.pair_objective import Terms, Weights
 from ..clustering.phases import (
@@ -32,8 +32,8 @@ from ..clustering.phases import (
     distillation_window,
     is_time_to_freeze,
     is_time_to_merge,
+    is_time_to_recompute,
     phase_of,
-    refreshes_due,
 )
 from ..clustering.prepare import prepare_classifier
 from ..clustering.sub_clusters import merge_sub_clusters
@@ -59,6 +59,7 @@ from .checks import (
     required_graph,
 )
 from .division import divide, training_part
+from .earlier_states import from_0_2
 from .objective import Objective
 from .optimizer import Adam
 from .schedule import learning_rate, step_weights
@@ -124,8 +125,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.merged: Merged | None = None
-        self.learned_neighbours: np.ndarray | None = None  # once they are found anew
-        self.refreshes = 0
+        self.learned_neighbours: np.ndarray | None = None  # once they are recomputed
         self.compiled: dict[Phase, tuple[Step, list[Any]]] = {}  # traced when a phase begins
         self.history: list[dict[str, float]] = []
         self.has_codebook = False  # of another model, so that none need be learned
@@ -205,8 +205,8 @@ class Trainer:
             if self.objective.clusters_first and not self._cluster_features(should_stop):
                 return
         while not self.is_done:
-            if self.refreshes < refreshes_due(self.config, self.epoch):
-                self._refresh_neighbours()
+            if self.step == 0 and is_time_to_recompute(self.config, self.epoch):
+                self._recompute_neighbours()
             if self.phase == "overcluster" and is_time_to_merge(self.config, self.epoch):
                 self._merge()
             step, captured = self.compiled_step()
@@ -292,13 +292,12 @@ class Trainer:
         """The neighbours (len(rows), k) that partners are drawn from: `neighbours` at first."""
         return self.neighbours if self.learned_neighbours is None else self.learned_neighbours
 
-    def _refresh_neighbours(self) -> None:
-        """Find neighbours anew, in the features that q(y|x) has learned by now."""
-        self.refreshes = refreshes_due(self.config, self.epoch)
+    def _recompute_neighbours(self) -> None:
+        """Find neighbours again, in the features that q(y|x) has learned by now."""
         pairs, config = self.objective.pairs, self.config
         if pairs is None or not pairs.model.has_classifier:
             return
-        if not finds_anew(config, len(self.rows)):
+        if not recomputes_neighbours(config, len(self.rows)):
             return
         self.trained.eval()
         graph = learned_graph(pairs.model, self.training_images, config.neighbours)
@@ -404,7 +403,6 @@ class Trainer:
         arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
         progress: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         progress |= {"has_codebook": self.has_codebook, "merged": self.merged}
-        progress["refreshes"] = self.refreshes
         if self.learned_neighbours is not None:
             arrays[LEARNED_NEIGHBOURS] = mx.array(self.learned_neighbours)
         return arrays, progress | {"history": self.history}
@@ -432,31 +430,12 @@ class Trainer:
         distributed.set_random_keys(arrays["random_key"])
         self.random_keys = distributed.random_keys()
         self.epoch, self.step = progress["epoch"], progress["step"]
-        self.refreshes = progress.get("refreshes", 0)  # 0.2 has none: they are found at once
         self.learned_neighbours = None
         if learned_neighbours is not None:
             self.learned_neighbours = required_graph(learned_neighbours, len(self.rows))
         self.seconds, self.history = progress["seconds"], list(progress["history"])
         self.has_codebook = progress.get("has_codebook") is True  # 0.1 does not say
         self._begin(Merged.from_json(progress.get("merged")))
-
-
-def from_0_2(
-    arrays: dict[str, mx.array], progress: dict[str, Any]
-) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """Return a state as it is saved now, from one that version 0.2 saved or from one of now."""
-    renamed = {".parts.": ".sub_clusters.", ".patches.kinds": ".patches.codebook"}
-    known = {}
-    for name, value in arrays.items():
-        for before, now in renamed.items():
-            name = name.replace(before, now)
-        known[name] = value
-    progress = {"has_codebook": progress.get("has_codebook"), **progress}
-    stage = known.pop("trained.sub_clusters.stage", None)
-    window = known.pop("trained.sub_clusters.lesson", None)
-    if stage is not None and window is not None and 1 <= (number := int(np.array(stage))) <= 3:
-        progress["merged"] = (("agreed", "distil", "doubted")[number - 1], window.tolist())
-    return known, progress
 
 
 def _below(prefix: str, arrays: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
