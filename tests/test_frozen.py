@@ -7,7 +7,7 @@ import mlx_gmvae as mg
 from mlx_gmvae.clustering import frozen
 from mlx_gmvae.clustering.frozen import Voters, head_losses, train_on_features, vote_order
 from mlx_gmvae.clustering.neighbours import nearest, smoothed
-from mlx_gmvae.clustering.pair_scores import Closest, closest, verdict
+from mlx_gmvae.clustering.pair_scores import Closest, closest_pair, verdict
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.metrics import matching_accuracy
@@ -130,10 +130,10 @@ def test_the_closest_clusters_are_those_that_share_most() -> None:
     neighbours = clusters.copy()
     neighbours[100:104] = 4  # of 44 ends in 4, 4 lead to 1
     neighbours[:10] = 1  # of 200 ends in 0, 10 lead to 1
-    found = closest(clusters, neighbours)
+    found = closest_pair(clusters, neighbours)
     assert found is not None and found[:2] == (1, 4)
     assert found.share == pytest.approx(4 / 44)
-    assert closest(np.zeros(9, int), np.zeros(9, int)) is None
+    assert closest_pair(np.zeros(9, int), np.zeros(9, int)) is None
 
 
 def test_an_estimator_clusters_by_an_encoder(

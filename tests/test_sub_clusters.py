@@ -167,7 +167,10 @@ def test_what_became_of_the_sub_clusters_is_said_once(
     (decided,) = (line for line in lines if line.startswith("decided by the images: augment"))
     made_with = json.loads((tmp_path / "run/metrics.json").read_text())["made_with"]
     assert made_with["decided"]["augment"] in decided
-    assert "strokes: " in decided and "% of an image have its two extreme tones" in decided
+    assert (
+        "strokes: " in decided
+        and "% of pixels are near their image's darkest or lightest, strokes need 50%" in decided
+    )
 
 
 def test_the_best_copy_is_merged_by_however_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,8 @@ def suitable(images: Images) -> tuple[str, str]:
     some = images[np.sort(rows)]
     kinds = ["affine"]
     share = two_tone(some)
-    reason = f"{share:.0%} of an image have its two extreme tones, strokes need {TWO_TONE:.0%}"
+    reason = f"{share:.0%} of pixels are near their image's darkest or lightest"
+    reason += f", strokes need {TWO_TONE:.0%}"
     if share >= TWO_TONE:
         kinds.append("strokes")
     elif some.shape[-1] == 3:

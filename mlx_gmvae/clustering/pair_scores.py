@@ -94,13 +94,13 @@ def closest_clusters(
         over_batches(model.log_cluster_probabilities, Rows(images, each)).argmax(axis=1)
         for each in (rows, partners)
     )
-    return closest(own, theirs)
+    return closest_pair(own, theirs)
 
 
-def closest(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | None:
+def closest_pair(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | None:
     """Return the two clusters of the highest conductance, of those of images and of neighbours.
 
-    >>> closest(np.array([2, 2, 5, 5]), np.array([2, 5, 2, 5]))
+    >>> closest_pair(np.array([2, 2, 5, 5]), np.array([2, 5, 2, 5]))
     Closest(first=2, second=5, share=0.5)
     """
     present, numbers = np.unique(np.stack([clusters, of_neighbours]), return_inverse=True)

@@ -56,7 +56,7 @@ def for_set_size(
         values["neighbours"] = min(config.neighbours, fitting_neighbours)
         if values["neighbours"] != config.neighbours:
             few = values["neighbours"]
-            reasons["neighbours"] = f"{few}: a third of the root of {num_images:,} images"
+            reasons["neighbours"] = f"{few}: a third of the square root of {num_images:,} images"
     return TrainConfig.from_dict(values), reasons
 
 
