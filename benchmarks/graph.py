@@ -2,14 +2,17 @@
 
     python benchmarks/graph.py
 
-Primitives in the graph of a compiled step, written and fused as for a GPU; how many of them are
-more than another view of an array, and so launch a kernel or more; and how often in an epoch
+Primitives in the graph of a compiled step of 256 images, written as for a GPU, fused (as on Metal)
+and not fused (as on CUDA); the kernels that they launch, counted as one for each primitive that is
+more than another view of an array, and one for each array that is joined to others; the kernels
+among them that are fused and differ, each of which is compiled once; and how often in an epoch
 Python waits for the newest step, with nothing queued behind it. Kept in
 benchmarks/results/graph.json, beside what was counted "before".
 """
 
 import collections
 import json
+import os
 import re
 import sys
 import tempfile
@@ -32,12 +35,15 @@ import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "graph.json"
-WORKLOADS = {
-    "VAE conv": {"model": "vae"},
-    "GMVAE conv": {},
-    "GMVAE mlp": {"arch": "mlp"},
-    "GMVAE conv, bayes": {"posterior": "bayes"},
-    "VaDE conv": {"model": "vade"},
+EQUAL = {"balance": "uniform"}  # sizes of clusters, so that no sub-clusters are needed
+WORKLOADS: dict[str, tuple[dict, dict]] = {  # fields of ModelConfig and of TrainConfig
+    "VAE conv": ({"model": "vae"}, {}),
+    "GMVAE conv": ({}, {}),
+    "GMVAE conv, no sub-clusters": ({}, EQUAL),
+    "GMVAE mlp": ({"arch": "mlp"}, {}),
+    "GMVAE mlp, no sub-clusters": ({"arch": "mlp"}, EQUAL),
+    "GMVAE conv, bayes": ({"posterior": "bayes"}, {}),
+    "VaDE conv": ({"model": "vade"}, {}),
 }
 BATCH = 256
 FEW, STEPS = 8, 16  # images in a step, and steps, to see where Python waits
@@ -46,43 +52,58 @@ VIEWS = {
     *("AsStrided", "Broadcast", "CustomTransforms", "ExpandDims", "Flatten", "Reshape", "Slice"),
     *("Split", "Squeeze", "StopGradient", "Transpose", "Unflatten"),
 }
-NODE = re.compile(r'\{ \d+ \[label ="([^"]+)", shape=rectangle\]')
+NODE = re.compile(r'\{ (\d+) \[label ="([^"]+)", shape=rectangle\]')
+INPUT = re.compile(r'"\w+" -> (\d+)')
 
 
 def main() -> None:
+    counts: dict[str, dict] = {}
     with backend.as_on_gpu():
-        counts = {name: count(fields) for name, fields in WORKLOADS.items()}
-    print(f"{'':<20}{'primitives':>12}{'launched':>10}{'waits a step':>14}")
+        for mode, fuse in [("fused", "1"), ("not fused", "0")]:
+            os.environ[backend.FUSE_VARIABLE] = fuse
+            for name, (fields, options) in WORKLOADS.items():
+                counts.setdefault(name, {})[mode] = count(fields, options)
+    for name, (fields, options) in WORKLOADS.items():
+        tiny = make_trainer(fields | {"arch": "mlp"}, options, FEW, FEW * STEPS)
+        with backend.as_on_gpu():
+            counts[name]["waits"] = waits(tiny)
+    print(f"{'':<30}{'primitives':>12}{'launched':>10}{'distinct fused':>16}")
     for name, each in counts.items():
-        print(f"{name:<20}{each['primitives']:>12}{each['launched']:>10}{each['waits']:>14}")
+        for mode in ("fused", "not fused"):
+            of_mode = each[mode]
+            numbers = f"{of_mode['primitives']:>12}{of_mode['launched']:>10}"
+            print(f"{name + ', ' + mode:<40}{numbers}{of_mode['distinct']:>12}")
+        print(f"{'':<40}waits a step {each['waits']}")
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     content |= {"command": "python benchmarks/graph.py", "batch": BATCH, "now": counts}
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def count(fields: dict) -> dict:
-    nodes = collections.Counter(primitives(make_trainer(fields, BATCH, 2 * BATCH)))
+def count(fields: dict, options: dict) -> dict[str, int]:
+    names, inputs = primitives(make_trainer(fields, options, BATCH, 2 * BATCH))
+    fused = [name for name in names.values() if name.startswith("Compiled")]
+    launched = [1 for name in names.values() if name not in VIEWS and name != "Concatenate"]
+    joined = [inputs[node] for node, name in names.items() if name == "Concatenate"]
     return {
-        "primitives": sum(nodes.values()),
-        "launched": sum(num for name, num in nodes.items() if name not in VIEWS),
-        "waits": waits(make_trainer(fields | {"arch": "mlp"}, FEW, FEW * STEPS)),
-        "most": dict(nodes.most_common(12)),
+        "primitives": len(names),
+        "launched": len(launched) + sum(joined),
+        "distinct": len(set(fused)),
     }
 
 
-def make_trainer(fields: dict, batchsize: int, num: int) -> Trainer:
+def make_trainer(fields: dict, options: dict, batchsize: int, num: int) -> Trainer:
     config = ModelConfig(**fields)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num, *config.image_shape), np.uint8)
-    training = for_model(
-        TrainConfig(batchsize=batchsize, epochs=2, augment="affine,strokes"), config, set()
-    )
+    augment = "affine,strokes"
+    asked = TrainConfig(batchsize=batchsize, epochs=2, augment=augment, **options)
+    training = for_model(asked, config, set())
     neighbours = rng.integers(0, num, (num, 5)).astype(np.int32)
     return new_trainer(build_model(config), images, training, neighbours)
 
 
-def primitives(trainer: Trainer) -> list[str]:
-    """The names in the graph of one step; what was fused counts as one, "Compiled"."""
+def primitives(trainer: Trainer) -> tuple[dict[str, str], collections.Counter[str]]:
+    """The name of each node in the graph of one step, and how many arrays it takes."""
     trainer.trained.train()
     step, captured = trainer.compiled_step()
     mx.eval(captured)
@@ -93,7 +114,8 @@ def primitives(trainer: Trainer) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.dot"
         mx.export_to_dot(str(path), *arrays)
-        return [re.sub("^Compiled.+", "Compiled", name) for name in NODE.findall(path.read_text())]
+        text = path.read_text()
+    return dict(NODE.findall(text)), collections.Counter(INPUT.findall(text))
 
 
 def waits(trainer: Trainer) -> float:

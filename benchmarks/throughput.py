@@ -52,6 +52,7 @@ WORKLOADS: dict[str, tuple[dict, int]] = {  # fields of ModelConfig, batch size
 }
 # Of a GMVAE, as it is in the last three fifths of a training: without parts, strokes or flips.
 OBJECTIVE = {"balance": "uniform", "augment": "affine"}
+TORCH_MODES = {"CUDA graphs": "reduce-overhead", "compile": "default"}  # of torch.compile
 PHASES = "phases"
 NUM_IMAGES = 1024  # the speed of a step does not depend on how many there are
 WARM_UP_STEPS, SECONDS, FEWEST_STEPS = 3, 3.0, 4
@@ -219,9 +220,8 @@ def torch_step(fields: dict, batchsize: int, row: str):
         hidden=config.hidden_dims, arch=config.arch, K=config.K, w_dims=config.w_dims,
         heads=TrainConfig().heads,
     )  # fmt: skip
-    step = torch_networks.make_step(
-        model, images, partners, batchsize, "channels" in row, "compile" in row
-    )
+    mode = next((mode for name, mode in TORCH_MODES.items() if name in row), None)
+    step = torch_networks.make_step(model, images, partners, batchsize, "channels" in row, mode)
     return step, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 

@@ -213,14 +213,19 @@ def distorted(x):
     return F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
 
 
-def make_step(model, images, partners_of, batchsize, channels_last, compiled):
-    """A function that trains on the batch of a number; images (N, H, W, C) uint8."""
-    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    partners_of = torch.from_numpy(partners_of)
+def make_step(model, images, partners_of, batchsize, channels_last, mode=None):
+    """A function that trains on the batch of a number; images (N, H, W, C) uint8.
+
+    On PyTorch's default device, compiled in the given mode of torch.compile, if any. On a GPU the
+    answer, the loss, may still be on its way.
+    """
+    device = torch.get_default_device()
+    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
+    partners_of = torch.from_numpy(partners_of).to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loss_of = torch.compile(model.loss) if compiled else model.loss
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=device.type == "cuda")
+    loss_of = torch.compile(model.loss, mode=mode) if mode else model.loss
 
     def batch(rows):
         x = data[rows].float() / 255
@@ -233,6 +238,6 @@ def make_step(model, images, partners_of, batchsize, channels_last, compiled):
         loss = loss_of(batch(rows), batch(partners_of[rows]))
         loss.backward()
         optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
     return step

@@ -22,6 +22,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         _cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {_cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(_cores)]})
 
+# On CUDA products round to ten bits otherwise, and tests are about formulas.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
 import train
 from mlx_gmvae.cli import reconstruct
 from mlx_gmvae.data.datasets import load_dataset
@@ -31,6 +34,7 @@ from mlx_gmvae.report import assignments, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -52,6 +56,16 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     return backend.describe()
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The machine's own device, but the CPU for what is marked `on_cpu`."""
+    before = mx.default_device()
+    if request.node.get_closest_marker("on_cpu"):
+        mx.set_default_device(mx.Device(mx.cpu))
+    yield
+    mx.set_default_device(before)
 
 
 @pytest.fixture(scope="session")

@@ -106,17 +106,24 @@ def test_steps_are_fused_on_metal_alone_unless_asked_for(monkeypatch: pytest.Mon
         backend.select_device()
 
 
-def test_compiled_kernels_outlast_a_restart(
+def test_cuda_keeps_kernels_beyond_a_restart_and_makes_large_graphs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(backend.KERNELS_VARIABLE, raising=False)
+    for name in (backend.KERNELS_VARIABLE, *backend.CUDA_SETTINGS):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)
-    backend.keep_kernels()
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
+    backend.set_up_cuda()
     assert backend.KERNELS_VARIABLE not in os.environ  # the CPU has none
     with backend.as_on_gpu():
-        backend.keep_kernels()
+        monkeypatch.setenv("MLX_MAX_OPS_PER_BUFFER", "7")
+        backend.set_up_cuda()
         assert os.environ[backend.KERNELS_VARIABLE].startswith(f"{tmp_path}/mlx_gmvae/kernels/")
+        assert os.environ["MLX_MAX_OPS_PER_BUFFER"] == "7"  # as somebody wanted it
+        assert int(os.environ["MLX_CUDA_GRAPH_CACHE_SIZE"]) > 400
         monkeypatch.setenv(backend.KERNELS_VARIABLE, "elsewhere")
-        backend.keep_kernels()
+        backend.set_up_cuda()
     assert os.environ[backend.KERNELS_VARIABLE] == "elsewhere"
+    for name in backend.CUDA_SETTINGS:
+        monkeypatch.delenv(name, raising=False)

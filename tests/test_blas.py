@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlx_gmvae.device import blas
+from mlx_gmvae.device import backend, blas
 from mlx_gmvae.system.processors import available_processors
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate"),
+    pytest.mark.skipif(backend.has_gpu(), reason="the device line is of the GPU here"),
+]
 SHOW = "from mlx_gmvae.device import backend; print(backend.describe())"
 
 

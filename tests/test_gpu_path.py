@@ -5,7 +5,9 @@ import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from mlx_gmvae.clustering.affine import affine
 from mlx_gmvae.clustering.neighbours import nearest
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data import batches
@@ -19,6 +21,7 @@ from mlx_gmvae.models.distributions import Bernoulli, Logistic
 from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.training import trainer as training
 from mlx_gmvae.training.api import new_trainer
+from mlx_gmvae.training.optimizer import Adam
 from mlx_gmvae.training.schedule import step_weights
 from mlx_gmvae.training.trainer import Trainer
 
@@ -68,6 +71,7 @@ def test_images_wait_where_there_is_room(tmp_path: Path, monkeypatch: pytest.Mon
     assert best_residency(images) == Residency.PREFETCH
 
 
+@pytest.mark.on_cpu("which leaves no step unfinished")
 def test_a_step_in_flight_is_waited_for_when_the_next_has_started() -> None:
     flight, results = AsyncEvaluation(1), [mx.array(number) + 0 for number in range(3)]
     assert flight.start(results[0]) is None
@@ -164,6 +168,7 @@ def test_a_function_over_batches_draws_anew_in_each(monkeypatch: pytest.MonkeyPa
     assert len(set(found - images.mean(axis=(1, 2, 3)) / 255)) == 7
 
 
+@pytest.mark.on_cpu("which alone has streams")
 def test_the_number_of_streams_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backend.STREAMS_VARIABLE, "3")
     assert backend.cores() == len(parallel.streams_to_use()) == 3
@@ -200,3 +205,43 @@ def test_bounds_of_a_loaded_model_are_those_of_the_cpu(small_images: np.ndarray)
         np.testing.assert_allclose(model.elbo(images), elbo, rtol=1e-4)
         np.testing.assert_allclose(model.log_likelihood(images, draws=3), likelihood, rtol=1e-4)
     np.testing.assert_array_equal(np.array(mx.random.state[0]), before)  # type: ignore[index]
+
+
+def test_adam_of_one_vector_is_that_of_each_parameter() -> None:
+    """To float32's rounding, and with the same state, so that a run may move between devices."""
+    rng = np.random.default_rng(0)
+    shapes: dict[str, dict[str, Any]] = {"a": {"weight": (4, 3), "bias": (4,)}, "b": {"scale": ()}}
+    names = [(one, other) for one, inner in shapes.items() for other in inner]
+
+    def draw() -> dict[str, Any]:
+        return {
+            one: {other: mx.array(rng.normal(size=shape)) for other, shape in inner.items()}
+            for one, inner in shapes.items()
+        }
+
+    start, gradients = draw(), [draw() for _ in range(4)]
+    found: list[tuple[Any, Any]] = []
+    for path in (lambda: parallel.on_streams(1), backend.as_on_gpu):
+        optimizer, parameters = Adam(0.1), start
+        optimizer.init(start)
+        with path():
+            for each in gradients:
+                parameters = optimizer.apply_gradients(each, parameters)
+        found.append((parameters, optimizer.state))
+    (expected, expected_state), (parameters, state) = found
+    assert int(state["step"]) == len(gradients)
+    for one, other in names:
+        np.testing.assert_allclose(parameters[one][other], expected[one][other], rtol=1e-6)
+        assert parameters[one][other].shape == shapes[one][other]
+        for moment in ("m", "v"):
+            np.testing.assert_allclose(
+                state[one][other][moment], expected_state[one][other][moment], rtol=1e-6
+            )
+
+
+def test_pixels_gathered_at_once_are_those_taken_one_by_one() -> None:
+    for shape in [(5, 28, 28, 1), (3, 9, 6, 3), (2, 1, 5, 1), (2, 4, 1, 2)]:
+        x, maps = mx.random.uniform(shape=shape), mx.random.uniform(-1, 1, (6, shape[0]))
+        expected = affine(x, maps)
+        with backend.as_on_gpu():
+            np.testing.assert_allclose(affine(x, maps), expected, atol=1e-6)

@@ -49,7 +49,16 @@ def test_a_dense_layer_is_mlxs_own_and_its_gradient_lies_as_the_weights_do(
     assert np.array(ours["weight"], copy=False).flags.c_contiguous
 
 
-@pytest.mark.parametrize("form", ["windows", "blocks", "for a GPU"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            pytest.param(form, marks=pytest.mark.on_cpu("how products are made there"))
+            for form in ("windows", "blocks")
+        ),
+        "for a GPU",
+    ],
+)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("make", "plain"),

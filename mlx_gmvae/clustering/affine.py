@@ -3,8 +3,9 @@
 import math
 
 import mlx.core as mx
+import numpy as np
 
-from ..device.parallel import over_batch
+from ..device.parallel import on_cpu, over_batch
 
 ROTATION = math.radians(15)
 SCALE = 0.15
@@ -29,13 +30,39 @@ def affine(x: mx.array, maps: mx.array) -> mx.array:
         scale_y * (cos - sin * tan), -scale_y * sin, middle_y + SHIFT * height * shift_y,
         scale_x * (sin + cos * tan), scale_x * cos, middle_x + SHIFT * width * shift_x,
     ]).reshape(2, 3, batch).transpose(0, 2, 1)  # fmt: skip
-    rows, columns = mx.meshgrid(
-        mx.arange(height) - middle_y, mx.arange(width) - middle_x, indexing="ij"
-    )
-    grid = mx.stack([rows, columns, mx.ones_like(rows)]).reshape(3, -1)
     # One product, which is faster than sums that broadcast.
-    sources = (matrices.reshape(-1, 3) @ grid).reshape(2, batch, height, width)
+    sources = matrices.reshape(-1, 3) @ mx.array(_grid(height, width))
+    sources = sources.reshape(2, batch, height, width)
+    if not on_cpu():
+        return _gathered(x, sources)
     return over_batch(bilinear, x, sources[0], sources[1])
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    """The row and the column of each pixel, from the middle, and 1: (3, H * W)."""
+    rows = np.arange(height, dtype=np.float32) - (height - 1) / 2
+    columns = np.arange(width, dtype=np.float32) - (width - 1) / 2
+    rows, columns = np.meshgrid(rows, columns, indexing="ij")
+    return np.stack([rows, columns, np.ones_like(rows)]).reshape(3, -1)
+
+
+def _gathered(x: mx.array, sources: mx.array) -> mx.array:
+    """`bilinear` at rows and columns (2, B, h, w), with few kernels, as suits a GPU."""
+    batch, height, width, channels = x.shape
+    last = np.array([height - 1, width - 1], np.float32).reshape(2, 1, 1, 1)
+    last_but_one = np.maximum(last - 1, 0).astype(np.int32)
+    sources = mx.minimum(mx.maximum(sources, 0), mx.array(last))
+    first = mx.minimum(sources.astype(mx.int32), mx.array(last_but_one))
+    down, right = (sources - first)[..., None]
+    # Where the four neighbours are among all pixels of the batch.
+    below, beside = width * (height > 1), 1 * (width > 1)
+    of_image = np.arange(batch, dtype=np.int32).reshape(batch, 1, 1) * (height * width)
+    row, column = first
+    index = row * width + column + mx.array(of_image)
+    offsets = np.array([0, beside, below, below + beside], np.int32).reshape(4, 1, 1, 1)
+    taken = x.reshape(-1, channels)[index + mx.array(offsets)].reshape(2, 2, *index.shape, channels)
+    upper, lower = taken[:, 0] + right * (taken[:, 1] - taken[:, 0])
+    return upper + down * (lower - upper)
 
 
 def bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:

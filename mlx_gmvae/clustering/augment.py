@@ -72,7 +72,8 @@ def without_strokes(kinds: Sequence[str]) -> list[str]:
 
 def flip(x: mx.array, numbers: mx.array) -> mx.array:
     """Every other image, on average, in a mirror."""
-    return mx.where(_each(numbers[0]) > 0, x, x[:, :, ::-1])
+    (side,) = numbers
+    return mx.where(_each(side) > 0, x, x[:, :, ::-1])
 
 
 def colour(x: mx.array, numbers: mx.array) -> mx.array:
@@ -92,7 +93,8 @@ def strokes(x: mx.array, numbers: mx.array) -> mx.array:
 
     Grey dilation and erosion over the four nearest pixels. The ground, dark or bright, stays.
     """
-    thickness, outline, blur = _each(numbers[0]), numbers[1], numbers[2]
+    thickness, outline, blur = numbers
+    thickness = _each(thickness)
     around = _shifted(x)
     upper, lower = x, x
     for each in around:

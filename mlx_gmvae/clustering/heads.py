@@ -52,7 +52,7 @@ class Heads(nn.Module):
     def choose(self) -> None:
         """Change to the best head if it is better by `margin`."""
         best = self.running_loss.argmin()
-        gain = self.running_loss[self.chosen] - self.running_loss[best]
+        gain = self.running_loss[self.chosen] - self.running_loss.min()
         self.chosen = mx.where(gain > self.margin, best.astype(self.chosen.dtype), self.chosen)
 
     def freeze_choice(self) -> None:

@@ -27,6 +27,8 @@ MOST_STREAMS = 4  # unless asked for
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 FUSE_VARIABLE = "MLX_GMVAE_FUSE"
 KERNELS_VARIABLE = "MLX_PTX_CACHE_DIR"  # where MLX keeps compiled kernels on CUDA
+# MLX's own: 100 kernels to a CUDA graph on large GPUs, and 400 graphs, an error beyond twice that.
+CUDA_SETTINGS = {"MLX_MAX_OPS_PER_BUFFER": "500", "MLX_CUDA_GRAPH_CACHE_SIZE": "4000"}
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
@@ -128,7 +130,7 @@ def select_device(cpu: bool = False) -> None:
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
     fuses()  # complains
-    keep_kernels()
+    set_up_cuda()
     if not on_gpu():
         if STREAMS_VARIABLE in os.environ:  # threads that no stream takes are for the products
             _loaded.use_threads(max(1, _loaded.threads // cores()))
@@ -163,7 +165,7 @@ def choose_fusing() -> None:
 
     if not compiles():
         return  # as somebody wanted it
-    keep_kernels()
+    set_up_cuda()
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
     if set_mode:
@@ -189,15 +191,19 @@ def fuses() -> bool:
     return wanted == "1"
 
 
-def keep_kernels() -> None:
-    """Let MLX keep the kernels that it compiles on CUDA beside what else is kept.
+def set_up_cuda() -> None:
+    """Set what MLX reads of the environment when it first uses an NVIDIA GPU, unless it is set.
 
-    By itself it keeps them among the temporary files, where they are lost with a restart.
+    Compiled kernels are kept beside what else is kept: by itself MLX keeps them among the temporary
+    files, where they are lost with a restart. CUDA graphs are larger, as a step has hundreds of
+    small kernels, and more of them are kept, since every set of images brings shapes of its own.
     """
     import mlx.core as mx
 
-    if on_gpu() and not mx.metal.is_available() and KERNELS_VARIABLE not in os.environ:
-        os.environ[KERNELS_VARIABLE] = str(cache_dir() / "kernels" / version("mlx"))
+    if on_gpu() and not mx.metal.is_available():
+        kernels = str(cache_dir() / "kernels" / version("mlx"))
+        for name, value in {KERNELS_VARIABLE: kernels, **CUDA_SETTINGS}.items():
+            os.environ.setdefault(name, value)
 
 
 def has_gpu() -> bool:

@@ -96,7 +96,7 @@ class GMVAE(MixtureModel):
         """
         with held_constant(self.classifier):
             log_q = log_responsibilities(self.classifier(images))
-        return -mx.take_along_axis(log_q, y[:, None], axis=-1).mean()
+        return -mx.where(self._one_hot(y), log_q, 0).sum(axis=-1).mean()
 
     def encode(self, x: Inputs) -> Normal:
         return Normal.from_network(self.z_head(self.features(x)))
@@ -142,8 +142,16 @@ class GMVAE(MixtureModel):
     def latent_of(self, y: mx.array) -> mx.array:
         """z ~ p(z|w,y), (B, D), for components y (B,) and w from its prior."""
         components = self.prior(mx.random.normal((len(y), self.config.w_dims)))
-        rows = mx.arange(len(y))
-        return Normal(components.mean[rows, y], components.log_var[rows, y]).sample()
+        is_y = self._one_hot(y)[..., None]
+        return Normal(*(mx.where(is_y, each, 0).sum(axis=1) for each in components)).sample()
+
+    def _one_hot(self, y: mx.array) -> mx.array:
+        """Whether a component is y: (B,) -> (B, K), booleans.
+
+        To choose by, in place of an index: on CUDA each kind of indexing, and of its gradient, is
+        a kernel to be compiled, for seconds.
+        """
+        return y[:, None] == mx.arange(self.config.K)
 
     def component_latents(self) -> mx.array:
         return self.prior(mx.zeros((1, self.config.w_dims))).mean[0]
