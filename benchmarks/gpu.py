@@ -143,7 +143,8 @@ class Row:
         self.answer: dict | None = None
         fuse = {"MLX_GMVAE_FUSE": "1"} if row == "ours, fused" else {}
         fuse |= {READY: str(ready)} if ready else {}
-        self.errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up
+        # A pipe that nobody reads would fill up.
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--one", workload, row],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
