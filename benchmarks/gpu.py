@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py --data_dir DIR
 
-One command of about ten minutes on a machine that does nothing else, with MNIST in DIR; rows of
-PyTorch are left out where torch sees no GPU. First, alone: the default command with nothing kept
-from before, and what needs no compiling, row by row. Then all that compiles does so side by side
-(our fused steps, torch.compile), while the default command runs with other seeds and batch sizes,
-and the tests run; at last what has compiled is timed, row by row. Speeds are images a second of
+About fifteen minutes on a machine that does nothing else, with MNIST in DIR; where a machine is
+lent for less, ask for some of the parts. Rows of PyTorch are left out where torch sees no GPU.
+"command" is the default command alone, first with nothing kept from before, then again; "rows" is
+what needs no compiling, row by row; in "compiled" our fused steps and torch.compile compile side by
+side, for as long as --patience says, while "seeds" runs the default command with other seeds and
+batch sizes and "tests" the tests, and are then timed, row by row. Speeds are images a second of
 training steps with random images on the GPU, waited for at the end, the faster of
 two runs of 1.5 seconds. Kept, after every part, in benchmarks/results/gpu.json.
 """
@@ -26,15 +27,14 @@ import numpy as np
 import throughput
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ["command", "rows", "compiled", "seeds", "tests"]
 COMMAND = ["train.py", "--latent_dims", "8", "--K", "10", "--overwrite"]
 QUICK_ROWS = ["ours", "PyTorch", "PyTorch, channels last"]
 COMPILED_ROWS = ["ours, fused", "PyTorch, torch.compile", "PyTorch, CUDA graphs"]
-# MLX's settings of CUDA beside ours: smaller and larger graphs, and none.
+# CUDA graphs, of which we make none; MLX by itself makes them of 100 kernels here.
 SETTINGS = {
-    "100 kernels a graph": {"MLX_MAX_OPS_PER_BUFFER": "100"},
-    "250 kernels a graph": {"MLX_MAX_OPS_PER_BUFFER": "250"},
-    "1,000 kernels a graph": {"MLX_MAX_OPS_PER_BUFFER": "1000"},
-    "no graphs": {"MLX_USE_CUDA_GRAPHS": "0"},
+    f"{number} kernels a graph": {"MLX_USE_CUDA_GRAPHS": "1", "MLX_MAX_OPS_PER_BUFFER": number}
+    for number in ("100", "250", "1000")
 }
 ACCURACY = [  # options of the default command, to be run side by side
     ["--seed", "1"],
@@ -53,8 +53,9 @@ READY = "GPU_BENCHMARK_READY"  # names the file that a process makes when it has
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_dir", help="folder with mnist/ (default: no default command)")
-    parser.add_argument("--patience", type=float, default=200, help="seconds that rows may compile")
-    parser.add_argument("--workers", default="8", help="of the tests; 0: no tests")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--patience", type=float, default=400, help="seconds that rows may compile")
+    parser.add_argument("--workers", default="8", help="of the tests")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="workloads that contain TEXT")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/gpu.json")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # workload, row
@@ -80,11 +81,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"XDG_CACHE_HOME": folder, "PYTHONUNBUFFERED": "1"}
         place = Path(folder)
-        if args.data_dir:
-            training = Training(["--seed", "0"], args.data_dir, place, environment)
-            keep(alone=training.finish())
-            print({k: v for k, v in results["alone"].items() if k != "output"}, flush=True)
-        for workload in workloads:
+        if args.data_dir and "command" in args.parts:
+            for name in ("first", "again"):
+                training = Training(["--seed", "0"], args.data_dir, place, environment)
+                keep(**{name: training.finish()})
+                print({k: v for k, v in results[name].items() if k != "output"}, flush=True)
+        for workload in workloads if "rows" in args.parts else []:
             speeds = results["speed"].setdefault(workload, {})
             for row in rows:
                 if row in QUICK_ROWS:
@@ -97,6 +99,7 @@ def main() -> None:
                 print(workload, name, speeds[name], flush=True)
                 keep()
         asked = [(w, row) for w in workloads for row in rows if row in COMPILED_ROWS]
+        asked = asked if "compiled" in args.parts else []
         waiting = [
             Row(workload, row, environment | apart(place, number), place / f"ready{number}")
             for number, (workload, row) in enumerate(asked)
@@ -105,9 +108,9 @@ def main() -> None:
         trainings = [
             Training(options, args.data_dir, place, environment)
             for options in ACCURACY
-            if args.data_dir
+            if args.data_dir and "seeds" in args.parts
         ]
-        if args.workers != "0":
+        if "tests" in args.parts:
             keep(tests=run_tests(args, environment))
             print({k: results["tests"][k] for k in ("seconds", "last_line", "so_far")}, flush=True)
         keep(accuracy=[training.finish() for training in trainings])
@@ -119,7 +122,8 @@ def main() -> None:
             if not compiled.is_ready():
                 compiled.process.kill()
         for compiled in waiting:
-            results["speed"][compiled.workload][compiled.row] = compiled.finish(60)
+            speeds = results["speed"].setdefault(compiled.workload, {})
+            speeds[compiled.row] = compiled.finish(60)
             print(compiled.workload, compiled.row, compiled.answer, flush=True)
             keep()
 

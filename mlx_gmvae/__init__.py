@@ -12,7 +12,12 @@ from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from .device import backend  # noqa: E402
+from .device.installed import backend_problem  # noqa: E402
 
+if problem := backend_problem():
+    if is_script:
+        sys.exit(startup_signals.refuse(problem))
+    raise ImportError(problem)
 backend.load_fast_blas()  # before anything imports mlx.core
 if sys.platform == "linux":  # on a Mac only where the CPU is asked for
     backend.interleave_streams()

@@ -106,24 +106,23 @@ def test_steps_are_fused_on_metal_alone_unless_asked_for(monkeypatch: pytest.Mon
         backend.select_device()
 
 
-def test_cuda_keeps_kernels_beyond_a_restart_and_makes_large_graphs(
+def test_cuda_keeps_kernels_beyond_a_restart_and_makes_no_graphs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in (backend.KERNELS_VARIABLE, *backend.CUDA_SETTINGS):
-        monkeypatch.delenv(name, raising=False)
+    for name in (backend.KERNELS_VARIABLE, backend.GRAPHS_VARIABLE):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
     backend.set_up_cuda()
     assert backend.KERNELS_VARIABLE not in os.environ  # the CPU has none
     with backend.as_on_gpu():
-        monkeypatch.setenv("MLX_MAX_OPS_PER_BUFFER", "7")
         backend.set_up_cuda()
         assert os.environ[backend.KERNELS_VARIABLE].startswith(f"{tmp_path}/mlx_gmvae/kernels/")
-        assert os.environ["MLX_MAX_OPS_PER_BUFFER"] == "7"  # as somebody wanted it
-        assert int(os.environ["MLX_CUDA_GRAPH_CACHE_SIZE"]) > 400
-        monkeypatch.setenv(backend.KERNELS_VARIABLE, "elsewhere")
+        assert os.environ[backend.GRAPHS_VARIABLE] == "0"
+        monkeypatch.setenv(backend.KERNELS_VARIABLE, "elsewhere")  # as somebody wants it
+        monkeypatch.setenv(backend.GRAPHS_VARIABLE, "1")
         backend.set_up_cuda()
     assert os.environ[backend.KERNELS_VARIABLE] == "elsewhere"
-    for name in backend.CUDA_SETTINGS:
-        monkeypatch.delenv(name, raising=False)
+    assert os.environ[backend.GRAPHS_VARIABLE] == "1"

@@ -4,7 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.machinery import ModuleSpec
+from importlib.metadata import distributions
 from pathlib import Path
+
+from mlx_gmvae.device import installed
+from mlx_gmvae.device.installed import BACKENDS
 
 import pytest
 from conftest import ROOT
@@ -40,7 +45,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == files
     assert "License-Expression: MIT" in lines and "Requires-Python: >=3.10" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")}
-    assert extras == {"summary", "heic", "hub", "completion", "cuda12", "cuda13", "dev"}
+    assert extras == {"summary", "heic", "hub", "completion", "cpu", "cuda12", "cuda13", "dev"}
 
 
 def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> None:
@@ -90,8 +95,59 @@ def test_a_shell_is_told_what_may_come_next(line: str, expected: set[str], tmp_p
     assert set((tmp_path / "answer").read_text().split()) == expected
 
 
-def test_what_development_needs_is_said_once_more_where_pip_looks() -> None:
+def test_requirements_are_said_twice_alike_and_name_one_backend() -> None:
     tomllib = pytest.importorskip("tomllib", reason="came with Python 3.11")
     written = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = written["optional-dependencies"]
+    needed = (ROOT / "requirements.txt").read_text().splitlines()
+    # An extra that a person adds must be the only one to bring a backend.
+    assert [line.replace("mlx[cpu]", "mlx") for line in needed] == written["dependencies"]
+    assert [line for line in needed if line.startswith("mlx[")] == extras["cpu"]
+    assert {name for name, lines in extras.items() if any("mlx[" in line for line in lines)} == set(
+        BACKENDS.values()
+    )
     lines = (ROOT / "requirements-dev.txt").read_text().split("\n")
-    assert written["optional-dependencies"]["dev"] == [line for line in lines[1:] if line]
+    assert extras["dev"] == [line for line in lines[1:] if line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has one backend")
+def test_two_backends_are_refused_in_one_line(tmp_path: Path) -> None:
+    other = next(name for name in BACKENDS if name not in installed_packages())
+    folder = tmp_path / f"{other.replace('-', '_')}-0.32.4.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {other}\nVersion: 0.32.4\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def called(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words], cwd=ROOT, env=environment,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    script = called("train.py", "--help")
+    assert script.returncode == 2 and script.stdout == "" and script.stderr.count("\n") == 1
+    assert script.stderr.startswith("train.py: ") and other in script.stderr
+    assert "pip uninstall -y mlx " in script.stderr
+    imported = called("-c", "import mlx_gmvae")
+    assert imported.returncode == 1 and "ImportError: " in imported.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has one backend")
+def test_no_backend_is_said_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlx").mkdir()
+    monkeypatch.setattr(installed, "_is_installed", lambda package: False)
+    spec = ModuleSpec("mlx", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path / "mlx")]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert installed.backend_problem() == (
+        "MLX is installed without a backend; run: pip install 'mlx[cpu]' (or 'mlx[cuda13]')"
+    )
+    (tmp_path / "mlx" / "lib").mkdir()
+    (tmp_path / "mlx" / "lib" / "libmlx.so").touch()  # as where somebody has built it
+    assert installed.backend_problem() is None
+
+
+def installed_packages() -> set[str]:
+    return {name.lower() for each in distributions() if (name := each.metadata["Name"])}

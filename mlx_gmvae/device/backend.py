@@ -27,8 +27,7 @@ MOST_STREAMS = 4  # unless asked for
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 FUSE_VARIABLE = "MLX_GMVAE_FUSE"
 KERNELS_VARIABLE = "MLX_PTX_CACHE_DIR"  # where MLX keeps compiled kernels on CUDA
-# MLX's own: 100 kernels to a CUDA graph on large GPUs, and 400 graphs, an error beyond twice that.
-CUDA_SETTINGS = {"MLX_MAX_OPS_PER_BUFFER": "500", "MLX_CUDA_GRAPH_CACHE_SIZE": "4000"}
+GRAPHS_VARIABLE = "MLX_USE_CUDA_GRAPHS"
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # of glibc's mallopt
 SET_COMPILE_MODE = "_ZN3mlx4core16set_compile_modeENS0_11CompileModeE"  # of MLX's C++ interface
 NO_FUSE, FUSE = 2, 3
@@ -195,15 +194,15 @@ def set_up_cuda() -> None:
     """Set what MLX reads of the environment when it first uses an NVIDIA GPU, unless it is set.
 
     Compiled kernels are kept beside what else is kept: by itself MLX keeps them among the temporary
-    files, where they are lost with a restart. CUDA graphs are larger, as a step has hundreds of
-    small kernels, and more of them are kept, since every set of images brings shapes of its own.
+    files, where they are lost with a restart. No CUDA graphs: finding, comparing and updating one
+    for each hundred kernels costs more here than to launch them (`benchmarks/gpu.py`).
     """
     import mlx.core as mx
 
     if on_gpu() and not mx.metal.is_available():
         kernels = str(cache_dir() / "kernels" / version("mlx"))
-        for name, value in {KERNELS_VARIABLE: kernels, **CUDA_SETTINGS}.items():
-            os.environ.setdefault(name, value)
+        os.environ.setdefault(KERNELS_VARIABLE, kernels)
+        os.environ.setdefault(GRAPHS_VARIABLE, "0")
 
 
 def has_gpu() -> bool:

@@ -8,6 +8,7 @@ import os
 import sys
 
 STATUS = 130
+REFUSED = 2
 COMMAND = "mlx-gmvae"
 SCRIPTS = ("train.py", "reconstruct.py", "generate.py", "cluster.py")
 NOTHING_YET = "nothing was written yet; run the same command again"
@@ -40,6 +41,12 @@ def guard_imports() -> bool:
 def line() -> str:
     """The line for an interrupt that happens now."""
     return f"interrupted; {to_say}"
+
+
+def refuse(problem: str) -> int:
+    """Say in one line why the program cannot begin; returns its exit status."""
+    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {problem}\n")
+    return REFUSED
 
 
 def leave(signum: int, frame: object) -> None:
