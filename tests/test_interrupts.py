@@ -202,3 +202,38 @@ def test_where_python_cannot_raise_the_interrupt_comes_a_moment_later() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts.as_exceptions():
         Destroyed()
         time.sleep(10)
+
+
+def test_while_something_other_than_python_runs_for_long() -> None:
+    """As kernels are compiled: Python would come to the signal only after that."""
+    code = (
+        "import numpy as np\n"
+        "from mlx_gmvae.system import interrupts\n"
+        "large = np.random.default_rng(0).normal(size=(6000, 6000))\n"
+        "with interrupts.as_exceptions(), interrupts.not_held_up(0.2):\n"
+        "    print('begun', flush=True)\n"
+        "    np.linalg.svd(large)\n"
+        "print('done')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        wait_for_line(process, "begun")
+        time.sleep(0.3)
+        signalled = time.monotonic()
+        line, _ = interrupted(process, signal.SIGTERM)
+    assert time.monotonic() - signalled < 5  # the decomposition takes a minute
+    assert line == f"interrupted; {interrupts.NOTHING_YET}"
+
+
+def test_a_signal_that_python_handles_is_left_to_it() -> None:
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    for _ in range(2):
+        with interrupts.noticed() as stopped, interrupts.not_held_up(0.2):
+            assert not stopped()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+            assert stopped()
+    assert signal.set_wakeup_fd(before) == before

@@ -28,6 +28,7 @@ EXAMPLES = (
     "%(prog)s --dataset digits --model vae --arch mlp   a plain VAE with dense networks",
     "%(prog)s --resume results/gmvae_mnist_K10_dims_0008",
 )
+SECONDS_TO_COMPILE = 2.0  # after which Ctrl-C no longer waits for the step under way
 RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
@@ -92,9 +93,12 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
     Raises KeyboardInterrupt after Ctrl-C, when all is saved.
     """
     trainer = run.trainer
-    if not trainer.is_done:
-        print_estimate(trainer)
-    with interrupts.noticed() as stopped:
+    with ExitStack() as held:
+        if backend.compiles_for_minutes():
+            held.enter_context(interrupts.not_held_up(SECONDS_TO_COMPILE))
+        if not trainer.is_done:
+            print_estimate(trainer)
+        stopped = held.enter_context(interrupts.noticed())
         fit(trainer, callbacks_of(run, save_every, log_every), stopped)
         interrupted = stopped() or not trainer.is_done
     if interrupted:

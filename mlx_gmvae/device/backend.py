@@ -190,6 +190,13 @@ def fuses() -> bool:
     return wanted == "1"
 
 
+def compiles_for_minutes() -> bool:
+    """Return whether a step is fused on an NVIDIA GPU, as somebody wanted it."""
+    import mlx.core as mx
+
+    return on_gpu() and fuses() and not mx.metal.is_available()
+
+
 def set_up_cuda() -> None:
     """Set what MLX reads of the environment when it first uses an NVIDIA GPU, unless it is set.
 

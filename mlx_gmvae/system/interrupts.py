@@ -4,6 +4,7 @@ While a script imports its modules, `at_once` ends it; then `as_exceptions` make
 KeyboardInterrupt of the signal, and in training `noticed` only takes note of it.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from .startup_signals import line as line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_WAIT = 0.02
+_handled = threading.Event()  # set whenever Python has come to handle a signal
 
 
 def say(how_to_go_on: str | None) -> None:
@@ -47,6 +49,7 @@ def as_exceptions() -> Iterator[None]:
     """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        _handled.set()
         raise KeyboardInterrupt
 
     def hook(raised: Any) -> None:
@@ -82,12 +85,45 @@ def noticed() -> Iterator[Callable[[], bool]]:
 
     def request(signum: int, frame: FrameType | None) -> None:
         nonlocal stop
+        _handled.set()
         if stop:
             raise KeyboardInterrupt
         stop = True
 
     with _handled_by(request):
         yield lambda: stop
+
+
+@contextmanager
+def not_held_up(seconds: float) -> Iterator[None]:
+    """Within, a signal that Python has not handled after `seconds` ends the program in one line.
+
+    Python handles signals between two of its own instructions. Compiling the kernels of a step can
+    be one of them, for minutes; what was saved before is kept.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while os.read(reader, 1):
+            if not _handled.wait(seconds):
+                startup_signals.leave(signal.SIGINT, None)
+            _handled.clear()
+
+    _handled.clear()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # which ends the watcher
+        watcher.join()
+        os.close(reader)
 
 
 @contextmanager
