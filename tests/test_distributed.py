@@ -172,6 +172,8 @@ def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
     done = train("--cpu", "--resume", str(folder), launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"Epoch {epochs:>4} |") == 1  # only the first process prints
+    if launcher[0] == LAUNCH:  # the way they exchange changes no figures
+        return
     assert main([*options, str(alone)]) == 0
     assert len(history(folder)) == len(history(alone)) == epochs
     # Not equal: each draws noise of its own, and parts say more of half a batch.

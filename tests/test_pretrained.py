@@ -65,7 +65,7 @@ def test_every_script_runs_on_it(path: Path, tmp_path: Path) -> None:
     if loaded.model.config.channels == 3:
         pytest.skip("digits are grey")
     height, width = loaded.model.config.image_size
-    data = f"--dataset digits --image_size {height} {width}"
+    data = f"--dataset digits --classes 3 8 --image_size {height} {width}"
     out = f"--outdir {tmp_path}"
     assert generate.main(f"--model {path} --outfile {tmp_path}/s.png".split()) == 0
     assert reconstruct.main(f"--model {path} --rec_testdata {data} {out}".split()) == 0

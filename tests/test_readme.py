@@ -60,7 +60,8 @@ def test_python_runs_as_written(
     blocks = re.findall(r"```python\n(.*?)```", TEXTS[ROOT / page], flags=re.DOTALL)
     few = Splits(digits.train.take(np.arange(100)), digits.test.take(np.arange(20)))
     monkeypatch.setattr(mg, "load_dataset", lambda name: few)
-    monkeypatch.setattr(defaults, "FEWEST_STEPS", 1)
+    for name in ("FEWEST_STEPS", "FEWEST_SMALL_STEPS"):
+        monkeypatch.setattr(defaults, name, 1)
     monkeypatch.chdir(tmp_path)
     Path("pretrained").symlink_to(ROOT / "pretrained")
     names: dict[str, Any] = {}

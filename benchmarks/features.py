@@ -1,0 +1,88 @@
+"""Every command of docs/FEATURES.md as it is typed, one after the other; minutes.
+
+    python benchmarks/features.py --data_dir DIR
+
+Beside a folder `photos` of two classes of photographs, a folder `encoder` and a file of features,
+as the page says; with MNIST and other published sets in DIR. A command that fails, or writes
+nothing where it was told to, ends the program.
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+ROOT = Path(__file__).resolve().parent.parent
+ROW = re.compile(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$", re.MULTILINE)
+# What a command is for, and is there only once it has worked.
+WRITTEN = {
+    "runs/vae": "model.npz",
+    "runs/tree": "progress.gif",
+    "runs/photos": "reconstructions/large_comparisons/epoch_0001.png",
+    "runs/auto": "select_k.png",
+    "runs/own": "neighbours.npz",
+    "runs/early": "best.npz",
+    "runs/mutual": "latent_tsne.png",
+    "rec": "test_worst.png",
+    "clusters": "../sorted/cluster_09",
+    "more": "cluster_03_00019.png",
+    "strange": "anomalies.png",
+    "fitted": "summary.html",
+    "latents": "latents.npy",
+    "tsne": "latent_tsne.png",
+    "named": "confusion.png",
+    "page": "explorer.html",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_dir", required=True, help="folder with mnist/ and frey/")
+    args = parser.parse_args()
+    rows = ROW.findall((ROOT / "docs" / "FEATURES.md").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        prepare(place)
+        for what, script, options, _ in rows:
+            words = shlex.split(options.replace("DIR", str(Path(args.data_dir).resolve())))
+            started = time.monotonic()
+            command = [sys.executable, str(ROOT / f"{script}.py"), *words]
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+            print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
+            if done.returncode or not (place / written(words)).exists():
+                sys.exit(f"python {script}.py {options}\n{done.stdout}{done.stderr}")
+
+
+def written(words: list[str]) -> str:
+    """What a command must have written, as a path."""
+    named = [words[words.index(flag) + 1] for flag in ("--outfile", "--outdir") if flag in words]
+    return f"{named[0]}/{WRITTEN[named[0]]}" if named and named[0] in WRITTEN else (named or [""])[0]
+
+
+def prepare(folder: Path) -> None:
+    """The pretrained models, two classes of photographs, features of the digits, an encoder."""
+    (folder / "pretrained").symlink_to(ROOT / "pretrained")
+    (folder / "encoder").symlink_to(ROOT / "tests" / "encoders" / "dinov2")
+    np.save(folder / "features.npy", load_digits().data)
+    rng = np.random.default_rng(0)
+    for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            top, left = rng.integers(0, 300), rng.integers(0, 500)
+            piece = Image.fromarray(photo[top : top + 48, left : left + 64])
+            piece.save(folder / "photos" / name / f"{number}.png")
+    (folder / "snapshots").mkdir()
+    for number, size in enumerate([(90, 40), (30, 70), (64, 48)]):
+        piece.resize(size).save(folder / "snapshots" / f"{number}.jpg")
+
+
+if __name__ == "__main__":
+    main()
