@@ -64,7 +64,9 @@ def main() -> None:
 def written(words: list[str]) -> str:
     """What a command must have written, as a path."""
     named = [words[words.index(flag) + 1] for flag in ("--outfile", "--outdir") if flag in words]
-    return f"{named[0]}/{WRITTEN[named[0]]}" if named and named[0] in WRITTEN else (named or [""])[0]
+    return (
+        f"{named[0]}/{WRITTEN[named[0]]}" if named and named[0] in WRITTEN else (named or [""])[0]
+    )
 
 
 def prepare(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..clustering import curation
 from ..clustering.pair_scores import pair_scores
 from ..config import TrainConfig
 from ..data.images import Rows
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     backend.select_device(args.cpu)
     loaded = options.load_checked_model(args)
     require_something_to_do(args, loaded.model)
+    decided = curation.read(Path(args.curation), loaded.model.config.K) if args.curation else None
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
     if args.features or loaded.model.config.classifier == "features":
         from .seen import as_trained  # which other models need not load
@@ -79,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, data.splits, dataset)
+    if decided is not None:
+        found = found.curated(decided)
+        print(curation_line(args.curation, decided, found))
     if args.split == "all":
         found.parts = data.parts_of(dataset)
     scores = save_results(args, loaded, found, gaussians)
@@ -132,6 +137,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--hard_links", action="store_true", help="with --sort_into, hard links instead of copies"
     )
     group.add_argument(
+        "--curation", metavar="FILE",
+        help="names of clusters, merges and moved images, as the explorer's Download button writes "
+        "them (curation.json); for these images, or new ones of the same model",
+    )  # fmt: skip
+    group.add_argument(
         "--anomalies", type=int, metavar="N",
         help="score every image (a column of assignments.csv) and show the N strangest in "
         "anomalies.png; for models without components too",
@@ -157,6 +167,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("labelled", "anomalies"):
         require_at_least(name, getattr(args, name), 1)
+    if args.curation and args.labelled:
+        raise InputError("--curation and --labelled both name the clusters; give one of them")
     if args.hard_links and not args.sort_into:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
@@ -165,9 +177,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
+    """What a curation changes, in one line."""
+    images = {found.dataset.relative_name(row) for row in range(len(found.dataset))}
+    here = sum(image in images for image in decided.moved)
+    kept = sum(group.number is not None for group in decided.groups())
+    return (
+        f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into {kept}, "
+        f"{here} of {len(decided.moved)} moved images are among these"
+    )
+
+
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
     """Raise InputError for a model without components, of which nothing else is asked either."""
     others = args.labelled or args.anomalies or args.save_latents or args.tsne or args.explorer
+    if args.curation and not isinstance(model, MixtureModel):
+        raise InputError(f"--curation needs a model with components, not a {model.config.model}")
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
             f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "

@@ -1,6 +1,7 @@
 """Which image belongs to which cluster: a table, contact sheets, scores."""
 
 import csv
+import dataclasses
 import os
 import re
 import unicodedata
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..clustering.curation import NONE, Curation, Group
 from ..data.splits import Dataset
 from ..device.randomness import random_rows
 from ..evaluation.metrics import (
@@ -28,6 +30,7 @@ from .written_files import files_named
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
+LONGEST_IN_FILE = 40  # characters of a cluster's name
 TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
 NOT_ALWAYS_WRITTEN = (
@@ -41,7 +44,9 @@ class Assignments:
     """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
 
     With `class_names` the columns of `responsibilities` are classes, named from a few labels.
-    `parts` (N,) says which are "train" and which "test" images, if both are among them.
+    `parts` (N,) says which are "train" and which "test" images, if both are among them. After
+    `curated` the columns are the groups of a curation, and `assigned` (N,) are the model's own
+    clusters.
     """
 
     dataset: Dataset
@@ -49,6 +54,24 @@ class Assignments:
     class_names: tuple[str, ...] = ()
     anomaly: np.ndarray | None = None
     parts: np.ndarray | None = None
+    curation: Curation | None = None
+    assigned: np.ndarray | None = None
+
+    def curated(self, curation: Curation) -> "Assignments":
+        """Return what becomes of them by a person's names, merges and moves."""
+        images = [self.dataset.relative_name(row) for row in range(len(self.dataset))]
+        return dataclasses.replace(
+            self,
+            responsibilities=curation.applied(self.responsibilities, images),
+            curation=curation,
+            assigned=self.clusters,
+        )
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The columns of `responsibilities`: the model's clusters, or what became of them."""
+        curation = self.curation or Curation(self.responsibilities.shape[1])
+        return curation.groups()
 
     @property
     def clusters(self) -> np.ndarray:
@@ -74,15 +97,25 @@ class Assignments:
         """Those of the images at `rows`."""
         parts = None if self.parts is None else self.parts[rows]
         few = self.dataset.take(rows)
-        return Assignments(few, self.responsibilities[rows], self.class_names, parts=parts)
+        assigned = None if self.assigned is None else self.assigned[rows]
+        return dataclasses.replace(
+            self, dataset=few, responsibilities=self.responsibilities[rows],
+            anomaly=None, parts=parts, assigned=assigned,
+        )  # fmt: skip
 
     def name(self, cluster: int) -> str:
         """What files and folders of a cluster are called."""
-        return self._names[cluster] if self.class_names else f"cluster_{cluster:02d}"
+        return self._names[cluster]
+
+    def label(self, cluster: int) -> str:
+        """What a person calls a cluster."""
+        return (not self.class_names and self.groups[cluster].name) or self.name(cluster)
 
     @cached_property
     def _names(self) -> list[str]:
-        """What files of each class are called; numbered where names would share a file."""
+        """What files of each cluster are called; numbered where names would share a file."""
+        if not self.class_names:
+            return [_name_of(group) for group in self.groups]
         names = [f"class_{_as_file_name(name)}" for name in self.class_names]
         same = Counter(map(_compared, names))
         taken = {key for key, num in same.items() if num == 1}
@@ -100,7 +133,10 @@ class Assignments:
         columns = self.dataset.columns()
         if self.parts is not None:
             columns["split"] = self.parts
-        columns["cluster"] = self.clusters
+        numbers = [NONE if each.number is None else each.number for each in self.groups]
+        columns["cluster"] = [numbers[cluster] for cluster in self.clusters]
+        if self.curation is not None:
+            columns["name"] = [self.groups[cluster].name for cluster in self.clusters]
         columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
         if self.class_names:
             columns["predicted"] = self.predicted
@@ -133,7 +169,7 @@ class Assignments:
 
     def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
         """What the explorer says of the images at `rows`, whose anomaly scores are given."""
-        found: dict[str, list] = {"cluster": [self.name(each) for each in self.clusters[rows]]}
+        found: dict[str, list] = {"cluster": [self.label(each) for each in self.clusters[rows]]}
         if self.dataset.labels is not None:
             found["label"] = [str(name) for name in self.dataset.label_names[rows]]
         if self.parts is not None:
@@ -150,7 +186,7 @@ class Assignments:
     def title(self, cluster: int) -> str:
         """A cluster in words: its name, how many images are in it, how surely."""
         members = self.clusters == cluster
-        line = f"{self.name(cluster).replace('_', ' ')}: {members.sum():,} images"
+        line = f"{self.label(cluster).replace('_', ' ')}: {members.sum():,} images"
         return f"{line}, mean confidence {self.confidence[members].mean():.3f}"
 
     def save_contact_sheets(self, outdir: Path) -> list[Path]:
@@ -242,14 +278,27 @@ def earlier_results(folder: Path) -> list[Path]:
             columns = set(reader.fieldnames or ())
             if not columns >= EVERY_TABLE_HAS:
                 return []
-            named = "predicted" in columns
-            classes = {(row["cluster"] or "", row["predicted"] or "") for row in reader if named}
+            rows = list(reader)
     except (OSError, csv.Error):
         return []
     patterns = [r"cluster_(\d\d|[1-9]\d\d+)\.png", *map(re.escape, NOT_ALWAYS_WRITTEN)]
-    for number, name in classes:
-        patterns.append(rf"class_{re.escape(_as_file_name(name))}(_{re.escape(number)}_*)?\.png")
+    for number, name in {(row["cluster"] or "", row.get("predicted") or "") for row in rows}:
+        if name:
+            class_name = re.escape(_as_file_name(name))
+            patterns.append(rf"class_{class_name}(_{re.escape(number)}_*)?\.png")
+    for number, name in {(row["cluster"] or "", row.get("name") or "") for row in rows}:
+        if number.isdecimal() or number == NONE:
+            group = Group(int(number) if number != NONE else None, name, ())
+            patterns.append(re.escape(f"{_name_of(group)}.png"))
     return files_named(folder, "|".join(patterns))
+
+
+def _name_of(group: Group) -> str:
+    """What files and folders of a cluster are called: by number, and by name if it has one."""
+    if group.number is None:
+        return f"cluster_{NONE}"
+    name = _as_file_name(group.name)[:LONGEST_IN_FILE]
+    return f"cluster_{group.number:02d}" + f"_{name}" * bool(name)
 
 
 def _as_file_name(name: str) -> str:

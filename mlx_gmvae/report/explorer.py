@@ -46,12 +46,14 @@ def write_explorer(
     columns: dict[str, list],
     reconstructions: np.ndarray | None = None,
     units: dict[str, str] | None = None,
+    curation: dict | None = None,
 ) -> None:
     """Write a page that needs no network and no other file.
 
     `images` and `reconstructions` are (N, H, W, C), `names` (N,) what each image is called, and
     `columns` lists (N,) to colour by: texts are kinds, numbers a scale, of which `units` says "what
-    it is, its unit".
+    it is, its unit". With `curation` clusters can be named, merged and corrected on the page: how
+    many "clusters" there are, the number "assigned" to each image (N,), and where to "start".
     """
     side = math.isqrt(MOST_VALUES // (len(images) * images.shape[-1]))
     thumbnails = figures.shrunk(images, max(8, min(LARGEST_THUMBNAIL, side)))
@@ -67,6 +69,7 @@ def write_explorer(
         "decoded": None,
         "across": across,
         "cell": thumbnails.shape[1:3],
+        "curation": curation,
     }
     if reconstructions is not None:
         small = figures.shrunk(reconstructions, max(thumbnails.shape[1:3]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..clustering.curation import Curation
 from ..data.images import Rows
 from ..evaluation.scores import anomaly_scores, component_gaussians, latents, reconstruct
 from ..models import LatentVariableModel, MixtureModel
@@ -43,8 +44,18 @@ def save_explorer(
     write_explorer(
         path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
         [found.dataset.relative_name(row) for row in rows], found.properties(rows, anomaly),
-        reconstruct(model, images), UNITS,
+        reconstruct(model, images), UNITS, _curation(model, found, rows),
     )  # fmt: skip
+
+
+def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) -> dict | None:
+    """What the page needs to curate: nothing where the model has no clusters of its own."""
+    if not isinstance(model, MixtureModel) or found.class_names:
+        return None
+    decided = found.curation or Curation(model.config.K)
+    assigned = found.clusters if found.assigned is None else found.assigned
+    clusters, start = model.config.K, decided.to_json()
+    return {"clusters": clusters, "assigned": assigned[rows].tolist(), "start": start}
 
 
 def rows_shown(found: Assignments) -> np.ndarray:
@@ -90,8 +101,11 @@ def _ellipses(
     if gaussians is None:
         return []
     centres, covariances = (gaussians.means - centre) @ axes, axes.T @ gaussians.covariances @ axes
+    group_of = {
+        member: column for column, group in enumerate(found.groups) for member in group.members
+    }
     return [
-        Ellipse(label, found.name(number), place, covariance)
+        Ellipse(label, found.label(group_of[number]), place, covariance)
         for number, (label, place, covariance) in enumerate(
             zip(gaussians.names, centres, covariances, strict=True)
         )

@@ -53,13 +53,16 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
     per_component = isinstance(model, MixtureModel) and not found.class_names
     if per_component:
         rows = sample_rows(model, SHOWN, seed=0)
-        drawn = rows.reshape(-1, SHOWN, *rows.shape[1:])
+        drawn = rows.reshape(-1, SHOWN, *rows.shape[1:])  # (K, SHOWN, H, W, C)
     pictures = []
     for cluster in np.unique(found.clusters):
         images = found.dataset.images[found.most_typical(cluster)[:SHOWN]]
-        if per_component:
+        members = list(found.groups[cluster].members) if per_component else []
+        if members:
             blank = np.full((SHOWN - len(images), *images.shape[1:]), 255, np.uint8)
-            both = interleave(np.concatenate([images, blank]), drawn[cluster], SHOWN)
+            # Of merged components in turns.
+            samples = drawn[members].swapaxes(0, 1).reshape(-1, *rows.shape[1:])[:SHOWN]
+            both = interleave(np.concatenate([images, blank]), samples, SHOWN)
         else:
             both = images
         pictures.append(Picture(found.title(cluster), both, SHOWN))
