@@ -42,7 +42,7 @@ def test_merged_clusters_are_added_and_moved_images_are_where_they_were_put() ->
         Group(None, "none", ()),
     ]
     q = np.array([[0.1, 0.2, 0.3, 0.4]] * 3)
-    expected = [[0, 1, 0, 0], [0, 0, 0, 1], [0.1, 0.6, 0.3, 0]]
+    expected = np.array([[0, 1, 0, 0], [0, 0, 0, 1], [0.1, 0.6, 0.3, 0]])
     np.testing.assert_allclose(decided.applied(q, ["a", "b", "c"]), expected)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..clustering import curation
+from ..clustering.duplicates import near_copies
 from ..clustering.pair_scores import pair_scores
 from ..config import TrainConfig
 from ..data.images import Rows
@@ -30,6 +31,7 @@ from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from ..report import model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
+from ..report.copies import save_copies
 from ..report.model_explorer import rows_shown, save_explorer
 from ..report.summary import write_summary
 from ..report.written_files import alike, remove_outdated, saved_line
@@ -42,6 +44,7 @@ from .script import Parser, log_json, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
+MANY_COPIES = 0.2  # of the images
 FAR = 0.25  # more than of a model's own test images, in parts of what those need
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
@@ -96,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
+    if args.duplicates:
+        save_duplicates(args, dataset, scores)
     by_tsne = save_tsne(args, loaded, found) if args.tsne else None
     if args.explorer:
         page = Path(args.outdir) / "explorer.html"
@@ -156,6 +161,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--save_latents", action="store_true",
         help="also write the mean of q(z|x) of each image to latents.npy and latents.csv",
     )  # fmt: skip
+    group.add_argument(
+        "--duplicates", action="store_true",
+        help="also find images that are the same but for size, compression, a small crop or "
+        "brightness: duplicates.csv and duplicates.png, the best image of each group first; for "
+        "models without components too",
+    )  # fmt: skip
     group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
     group.add_argument(
         "--explorer", action="store_true",
@@ -190,13 +201,14 @@ def curation_line(path: str, decided: curation.Curation, found: Assignments) -> 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
     """Raise InputError for a model without components, of which nothing else is asked either."""
-    others = args.labelled or args.anomalies or args.save_latents or args.tsne or args.explorer
+    wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates")
+    others = any(getattr(args, name) for name in wanted)
     if args.curation and not isinstance(model, MixtureModel):
         raise InputError(f"--curation needs a model with components, not a {model.config.model}")
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
             f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
-            "classes, --anomalies N, --save_latents, --tsne or --explorer; "
+            "classes, --anomalies N, --save_latents, --tsne, --explorer or --duplicates; "
             f"{args.model} is a {model.config.model}"
         )
 
@@ -324,6 +336,19 @@ def save_anomalies(
     tables.write_json(outdir / "metrics.json", scores)
     found.save_anomalies(outdir / "anomalies.png", args.anomalies)
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
+
+
+def save_duplicates(args: argparse.Namespace, dataset: Dataset, scores: dict[str, Any]) -> None:
+    """duplicates.csv and duplicates.png, and how many there are in metrics.json."""
+    outdir = Path(args.outdir)
+    groups = near_copies(dataset.images)
+    found = {"groups": len(groups), "images": sum(map(len, groups))}
+    print(f"near-copies: {found['images']:,} of {len(dataset):,} images, in {len(groups):,} groups")
+    if found["images"] > MANY_COPIES * len(dataset):
+        print("that many images of one set are seldom copies: simple drawings are just alike")
+    scores["near_copies"] = found
+    tables.write_json(outdir / "metrics.json", scores)
+    print(saved_line(outdir, ["metrics.json", *save_copies(outdir, dataset, groups)]))
 
 
 def described(found: Assignments, split: str, name: str) -> str:

@@ -56,9 +56,11 @@ def _described(
     num = len(images)
     if num <= MOST_FITTED:
         grey = reduced(images, grey=True)
-        return np.concatenate([_principal(part(grey), dims)[0] for part, dims in parts], axis=1)
+        return np.concatenate(
+            [principal_components(part(grey), dims)[0] for part, dims in parts], axis=1
+        )
     some = reduced(images[np.sort(random_rows(num, MOST_FITTED))], grey=True)
-    projections = [(part, _principal(part(some), dims)[1]) for part, dims in parts]
+    projections = [(part, principal_components(part(some), dims)[1]) for part, dims in parts]
     del some
     blocks = []
     for start in range(0, num, BLOCK):
@@ -139,7 +141,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)
 
 
-def _principal(
+def principal_components(
     values: np.ndarray, dims: int
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """The first principal components, scaled to a total variance of 1; and those of others."""

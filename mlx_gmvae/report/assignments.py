@@ -35,7 +35,7 @@ TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
 NOT_ALWAYS_WRITTEN = (
     "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
-    "latents.csv", "summary.html",
+    "latents.csv", "summary.html", "duplicates.csv", "duplicates.png",
 )  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+"""Groups of near-copies as a table and a sheet, the best image of each group first."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.splits import Dataset
+from . import tables
+from .sheets import Section, save_sheet
+
+TABLE, SHEET = "duplicates.csv", "duplicates.png"
+GROUPS_SHOWN, IMAGES_SHOWN = 40, 6
+
+
+def save_copies(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
+    """Write duplicates.csv and, unless there are none, duplicates.png; return their names."""
+    ordered = [best_first(dataset, rows) for rows in groups]
+    rows = np.concatenate(ordered) if ordered else np.zeros(0, int)
+    columns: dict[str, Any] = {
+        "group": [number for number, each in enumerate(ordered) for _ in each],
+        "is_best": [int(place == 0) for each in ordered for place in range(len(each))],
+        **dataset.view(rows).columns(),
+    }
+    if dataset.files:
+        sizes = [_size(dataset, row) for row in rows]
+        columns |= {"pixels": [pixels for pixels, _ in sizes], "bytes": [size for _, size in sizes]}
+    tables.write_columns(outdir / TABLE, columns)
+    if not ordered:
+        return [TABLE]
+    largest = sorted(ordered, key=len, reverse=True)[:GROUPS_SHOWN]
+    sections = [
+        Section(
+            f"{len(each)} images, the best first" + ", some of them" * (len(each) > IMAGES_SHOWN),
+            dataset.images[each[:IMAGES_SHOWN]],
+            [[dataset.short_name(row)] for row in each[:IMAGES_SHOWN]],
+            IMAGES_SHOWN,
+        )
+        for each in largest
+    ]
+    title = f"{len(ordered):,} groups of near-copies, {len(rows):,} images"
+    title += f"; the {GROUPS_SHOWN} largest" * (len(ordered) > GROUPS_SHOWN)
+    save_sheet(outdir / SHEET, title, sections)
+    return [TABLE, SHEET]
+
+
+def best_first(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Sort copies: files by their pixels and then their bytes, other images by their sharpness."""
+    if dataset.files:
+        return np.array(sorted(rows, key=lambda row: _size(dataset, row), reverse=True))
+    images = dataset.images[rows].astype(np.float32)
+    sharpness = sum(np.abs(np.diff(images, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+    return rows[np.argsort(-sharpness, kind="stable")]
+
+
+def _size(dataset: Dataset, row: int) -> tuple[int, int]:
+    """How many pixels and bytes an image's file has; nothing where it is gone by now."""
+    path = Path(dataset.files[dataset.index[row]])
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height, path.stat().st_size
+    except OSError:
+        return 0, 0
