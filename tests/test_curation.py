@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cluster
-from mlx_gmvae.clustering import curation
-from mlx_gmvae.clustering.curation import Curation, Group
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.report import curation
+from mlx_gmvae.report.curation import Curation, Group
 
 import numpy as np
 import pytest

@@ -68,7 +68,8 @@ def test_copies_are_found_and_the_best_comes_first(
     assert list(groups.values()) == expected
     best = {Path(row["file"]).name for row in rows if row["is_best"] == "1"}
     assert {"00.png", "01.png"} <= best  # larger than the small one, more bytes than the JPEG
-    assert Image.open(tmp_path / "out/duplicates.png").width > 100
+    with Image.open(tmp_path / "out/duplicates.png") as sheet:
+        assert sheet.width > 100
     # Without it again, what it wrote is gone.
     assert cluster.main(options.replace("--duplicates ", "").split()) == 0
     assert not list((tmp_path / "out").glob("duplicates.*"))

@@ -20,6 +20,7 @@ from mlx_gmvae.runs.checkpoint import load_model
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
+from conftest import ROOT
 from PIL import Image
 from sklearn.metrics import silhouette_score
 
@@ -224,3 +225,31 @@ def test_the_page_fits_any_screen(page: Browser, width: int, height: int) -> Non
             break
         time.sleep(0.1)
     assert right[0] - left[0] == pytest.approx(left[1] - upper[1], abs=1)
+
+
+def test_photographs_are_shown_as_large_as_the_page_allows(tmp_path: Path) -> None:
+    """From their files, whole; without the files the images that the model saw."""
+    rng, folder = np.random.default_rng(0), tmp_path / "photos"
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.full((200, 300, 3), rng.integers(0, 256, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    model = ROOT / "pretrained/gmvae_photos_K10_dims_0032.npz"
+    options = f"--model {model} --dataset {folder} --fit crop --explorer --outdir {tmp_path}/out"
+    assert cluster.main(options.split()) == 0
+    data = data_of(tmp_path / "out/explorer.html")
+    assert data["cell"] == [160, 160] and data["decoded_cell"] == [32, 32]
+    assert data["sprite"].startswith("data:image/jpeg")
+    sheet = sheet_of(data)
+    for number, name in enumerate(data["names"]):
+        top, left = number // data["across"] * 160, number % data["across"] * 160
+        with Image.open(folder / name) as original:
+            expected = np.asarray(original)[0, 0]
+        np.testing.assert_allclose(sheet[top + 80, left + 80].astype(int), expected, atol=6)
+        assert np.ptp(sheet[top + 5, left : left + 160].astype(int)) <= 12  # grey above the image
+    small = [Image.open(path) for path in sorted(folder.iterdir())]
+    for image, path in zip(small, sorted(folder.iterdir()), strict=True):
+        with image:
+            image.resize((20, 20)).save(path)
+    assert cluster.main(f"{options}2".split()) == 0
+    assert data_of(tmp_path / "out2/explorer.html")["cell"] == [32, 32]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..clustering import curation
 from ..clustering.duplicates import near_copies
 from ..clustering.pair_scores import pair_scores
 from ..config import TrainConfig
@@ -29,7 +28,7 @@ from ..evaluation.scores import (
 )
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
-from ..report import model_summary, plots, sorted_folders, tables
+from ..report import curation, model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
 from ..report.copies import save_copies
 from ..report.model_explorer import rows_shown, save_explorer

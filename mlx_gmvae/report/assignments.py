@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..clustering.curation import NONE, Curation, Group
 from ..data.splits import Dataset
 from ..device.randomness import random_rows
 from ..evaluation.metrics import (
@@ -25,6 +24,7 @@ from ..evaluation.metrics import (
     exemplar_accuracy,
 )
 from . import tables
+from .curation import NONE, Curation, Group
 from .sheets import Section, save_sheet
 from .written_files import files_named
 

@@ -17,6 +17,9 @@ PLACE_OF_DATA, PLACE_OF_HASH = "/*DATA*/", "/*HASH*/"
 START = "<script>"
 LARGEST_THUMBNAIL = 64
 MOST_VALUES = 1 << 24  # pixels times channels of all thumbnails together
+LARGEST_PHOTOGRAPH = 160  # pixels a side, of thumbnails that are made of files
+MOST_PHOTOGRAPH_PIXELS = 1 << 26  # of all of them together
+JPEG_QUALITY = 80
 
 
 class Ellipse(NamedTuple):
@@ -47,17 +50,20 @@ def write_explorer(
     reconstructions: np.ndarray | None = None,
     units: dict[str, str] | None = None,
     curation: dict | None = None,
+    photographs: np.ndarray | None = None,
 ) -> None:
     """Write a page that needs no network and no other file.
 
     `images` and `reconstructions` are (N, H, W, C), `names` (N,) what each image is called, and
     `columns` lists (N,) to colour by: texts are kinds, numbers a scale, of which `units` says "what
     it is, its unit". With `curation` clusters can be named, merged and corrected on the page: how
-    many "clusters" there are, the number "assigned" to each image (N,), and where to "start".
+    many "clusters" there are, the number "assigned" to each image (N,), and where to "start". The
+    page shows `photographs`, (N, h, w, 3), in place of the images if they are given.
     """
     side = math.isqrt(MOST_VALUES // (len(images) * images.shape[-1]))
     thumbnails = figures.shrunk(images, max(8, min(LARGEST_THUMBNAIL, side)))
     across = math.ceil(math.sqrt(len(images)))
+    shown = thumbnails if photographs is None else photographs
     data = {
         "title": title,
         "subtitle": subtitle,
@@ -65,10 +71,11 @@ def write_explorer(
         "names": names,
         "columns": columns,
         "units": units or {},
-        "sprite": _sheet(thumbnails, across),
+        "sprite": _sheet(shown, across, is_photograph=photographs is not None),
         "decoded": None,
         "across": across,
-        "cell": thumbnails.shape[1:3],
+        "cell": shown.shape[1:3],
+        "decoded_cell": thumbnails.shape[1:3],
         "curation": curation,
     }
     if reconstructions is not None:
@@ -84,10 +91,19 @@ def write_explorer(
         written.write_text(page.replace(PLACE_OF_HASH, digest, 1), encoding="utf-8")
 
 
-def _sheet(images: np.ndarray, across: int) -> str:
-    """All images as one PNG that a page can hold."""
-    picture = figures.as_png(figures.tile(images, across, margin=0))
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
+def photograph_side(num: int) -> int:
+    """How many pixels a side thumbnails of so many photographs may have."""
+    return max(8, min(LARGEST_PHOTOGRAPH, math.isqrt(MOST_PHOTOGRAPH_PIXELS // num)))
+
+
+def _sheet(images: np.ndarray, across: int, is_photograph: bool = False) -> str:
+    """All images as one PNG, or JPEG of photographs, that a page can hold."""
+    tiled = figures.tile(images, across, margin=0)
+    if is_photograph:
+        picture, kind = figures.as_jpeg(tiled, JPEG_QUALITY), "jpeg"
+    else:
+        picture, kind = figures.as_png(tiled), "png"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def _described(each: LatentMap) -> dict:

@@ -103,6 +103,13 @@ def as_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def as_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """One (H, W, C) image as the content of a JPEG file."""
+    file = io.BytesIO()
+    as_pillow(image).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) -> None:
     """Pictures side by side under a caption: one frame of `save_animation`."""
     parts = [as_pillow(picture).convert("RGB") for picture in pictures]

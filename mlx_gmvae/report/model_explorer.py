@@ -3,18 +3,22 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from ..clustering.curation import Curation
+from ..data.decode import in_threads, picture
 from ..data.images import Rows
+from ..data.splits import Dataset
 from ..evaluation.scores import anomaly_scores, component_gaussians, latents, reconstruct
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from .assignments import Assignments
-from .explorer import Ellipse, LatentMap, write_explorer
+from .curation import Curation
+from .explorer import Ellipse, LatentMap, photograph_side, write_explorer
 from .plots import plane_of, tsne
 
 MOST_POINTS = 20_000
 QUICK_BY_TSNE = 2_000  # images take five seconds, 10,000 most of a minute
+PADDING = (128, 128, 128)
 UNITS = {"anomaly": "anomaly score, nats"}
 
 
@@ -45,7 +49,28 @@ def save_explorer(
         path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
         [found.dataset.relative_name(row) for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS, _curation(model, found, rows),
+        _photographs(found.dataset, rows),
     )  # fmt: skip
+
+
+def _photographs(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
+    """Square thumbnails of the files that images come from, whole, on grey, if there are files.
+
+    None where they have no more pixels than the images have, or some cannot be read any more.
+    """
+    side = photograph_side(len(rows))
+    if not dataset.files or side <= max(dataset.images.shape[1:3]):
+        return None
+
+    def thumbnail(path: str) -> np.ndarray:
+        return np.asarray(ImageOps.pad(picture(path, "RGB", side), (side, side), color=PADDING))
+
+    paths = [dataset.files[index] for index in dataset.index[rows]]
+    with Image.open(paths[0]) as first:
+        if max(first.size) <= max(dataset.images.shape[1:3]):
+            return None
+    found = list(in_threads(thumbnail, paths, len(paths), "thumbnails"))
+    return None if any(isinstance(each, str) for each in found) else np.stack(found)  # type: ignore[arg-type]
 
 
 def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) -> dict | None:
