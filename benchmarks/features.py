@@ -8,6 +8,7 @@ nothing where it was told to, ends the program.
 """
 
 import argparse
+import json
 import re
 import shlex
 import subprocess
@@ -40,6 +41,8 @@ WRITTEN = {
     "tsne": "latent_tsne.png",
     "named": "confusion.png",
     "page": "explorer.html",
+    "curated": "cluster_03_threes.png",
+    "copies": "duplicates.csv",
 }
 
 
@@ -81,6 +84,8 @@ def prepare(folder: Path) -> None:
             top, left = rng.integers(0, 300), rng.integers(0, 500)
             piece = Image.fromarray(photo[top : top + 48, left : left + 64])
             piece.save(folder / "photos" / name / f"{number}.png")
+    decided = {"curation": 1, "clusters": 10, "names": {"3": "threes"}, "merged": [[1, 4]]}
+    (folder / "curation.json").write_text(json.dumps(decided))
     (folder / "snapshots").mkdir()
     for number, size in enumerate([(90, 40), (30, 70), (64, 48)]):
         piece.resize(size).save(folder / "snapshots" / f"{number}.jpg")
