@@ -31,6 +31,7 @@ from ..models.mixture import Gaussians
 from ..report import curation, model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
 from ..report.copies import save_copies
+from ..report.exports import EXPORTS, require_exportable
 from ..report.model_explorer import rows_shown, save_explorer
 from ..report.summary import write_summary
 from ..report.written_files import alike, remove_outdated, saved_line
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     args.split = args.split or ("test" if args.labelled else data.usual_split)
     dataset = data.images(args.split)
     require_own_folder(Path(args.outdir), dataset)
+    require_exportable(args.export, bool(dataset.files))
     if args.sort_into:
         sorted_folders.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
@@ -98,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
+    for name in args.export:
+        z = latents(loaded.model, dataset.images)
+        print(saved_line(Path(args.outdir), EXPORTS[name](Path(args.outdir), found, z)))
     if args.duplicates:
         save_duplicates(args, dataset, scores)
     by_tsne = save_tsne(args, loaded, found) if args.tsne else None
@@ -166,6 +171,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "brightness: duplicates.csv and duplicates.png, the best image of each group first; for "
         "models without components too",
     )  # fmt: skip
+    group.add_argument(
+        "--export", nargs="+", choices=list(EXPORTS), default=[], metavar="FORMAT",
+        help="also write assignments for other programs: projector (TensorBoard's Embedding "
+        "Projector: vectors and metadata) or label-studio (tasks with predictions)",
+    )  # fmt: skip
     group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
     group.add_argument(
         "--explorer", action="store_true",
@@ -200,14 +210,15 @@ def curation_line(path: str, decided: curation.Curation, found: Assignments) -> 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
     """Raise InputError for a model without components, of which nothing else is asked either."""
-    wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates")
+    wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates", "export")
     others = any(getattr(args, name) for name in wanted)
     if args.curation and not isinstance(model, MixtureModel):
         raise InputError(f"--curation needs a model with components, not a {model.config.model}")
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
             f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
-            "classes, --anomalies N, --save_latents, --tsne, --explorer or --duplicates; "
+            "classes, --anomalies N, --save_latents, --export FORMAT, --tsne, --explorer or "
+            "--duplicates; "
             f"{args.model} is a {model.config.model}"
         )
 

@@ -35,7 +35,8 @@ TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
 NOT_ALWAYS_WRITTEN = (
     "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
-    "latents.csv", "summary.html", "duplicates.csv", "duplicates.png",
+    "latents.csv", "summary.html", "duplicates.csv", "duplicates.png", "projector_vectors.tsv",
+    "projector_metadata.tsv", "label_studio.json",
 )  # fmt: skip
 
 
@@ -129,7 +130,11 @@ class Assignments:
         return names
 
     def write_csv(self, path: Path) -> None:
-        """One row per image: index in the source, file, split, cluster, confidence, label."""
+        """One row per image, of `columns`."""
+        tables.write_columns(path, self.columns())
+
+    def columns(self) -> dict[str, Any]:
+        """What tables say of each image: index in its source, file, split, cluster, label..."""
         columns = self.dataset.columns()
         if self.parts is not None:
             columns["split"] = self.parts
@@ -144,7 +149,7 @@ class Assignments:
             columns["anomaly"] = [f"{value:.3f}" for value in self.anomaly]
         if self.dataset.labels is not None:
             columns["label"] = self.dataset.label_names
-        tables.write_columns(path, columns)
+        return columns
 
     def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """What diagrams colour `num` random images by, and the images' rows."""

@@ -8,10 +8,11 @@ from ..data.batches import with_progress
 from ..data.splits import Dataset
 from ..errors import InputError
 from ..system.files import atomic_write
-from . import figures
+from . import figures, tables
 from .assignments import Assignments
 
 LONGEST_NAME = 255  # bytes, of file systems
+METADATA = "metadata.csv"
 
 
 def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
@@ -45,25 +46,31 @@ def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
 def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> None:
     """Put every image into a folder of its cluster in `outdir`: a copy of its file, or a hard link.
 
-    Images that do not come from files of their own are written as PNG.
+    Images that do not come from files of their own are written as PNG. The folders are in the
+    layout of torchvision's ImageFolder, and metadata.csv lets Hugging Face's datasets load them:
+    `load_dataset("imagefolder", data_dir=...)`.
     """
     dataset = found.dataset
     for cluster in range(found.responsibilities.shape[1]):
         (outdir / found.name(cluster)).mkdir(parents=True, exist_ok=True)
-    clusters = found.clusters
+    clusters, copies = found.clusters, []
     for row in with_progress(range(len(dataset)), "sorting"):
         index, cluster = dataset.index[row], clusters[row]
         folder = outdir / found.name(cluster)
         if not dataset.files:
-            figures.save_image(folder / f"{index:06d}.png", dataset.images[row], durable=False)
+            copies.append(folder / f"{index:06d}.png")
+            figures.save_image(copies[-1], dataset.images[row], durable=False)
             continue
         original = Path(dataset.files[index])
         # Files of different folders may have the same name: the index keeps them apart.
         copy = folder / f"{index:06d}_{original.name}"
         if len(os.fsencode(copy.name)) > LONGEST_NAME:
             copy = folder / f"{index:06d}{original.suffix}"
+        copies.append(copy)
         if hard_links:
             os.link(original, copy)
         else:
             with atomic_write(copy, durable=False) as written:
                 shutil.copy2(original, written)
+    columns = {"file_name": [copy.relative_to(outdir).as_posix() for copy in copies]}
+    tables.write_columns(outdir / METADATA, columns | found.columns())

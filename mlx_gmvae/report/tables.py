@@ -11,14 +11,14 @@ import numpy as np
 from ..system.files import atomic_write
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows of equal keys as a CSV file with a header.
+def write_csv(path: Path, rows: list[dict[str, Any]], names: list[str] | None = None) -> None:
+    """Rows of equal keys as a CSV file with a header, of `names` where there may be no row.
 
     In UTF-8, which names of other letters than English ones begin with a mark that says so, since
     Excel garbles them without.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, fieldnames=names or list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     encoding = "utf-8" if text.getvalue().isascii() else "utf-8-sig"
@@ -29,7 +29,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 def write_columns(path: Path, columns: dict[str, Any]) -> None:
     """Columns of equal length by name, as a CSV file."""
     rows = zip(*columns.values(), strict=True)
-    write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows])
+    write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows], list(columns))
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

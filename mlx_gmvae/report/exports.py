@@ -1,0 +1,72 @@
+"""Assignments in the formats of other programs.
+
+`projector`: latents and what is known of each image as tab-separated values, which TensorBoard's
+Embedding Projector loads (vectors, metadata). `label-studio`: a JSON list of tasks whose images
+have their cluster as a prediction, to be imported into a project with a Choices control.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..system.files import atomic_write
+from .assignments import Assignments
+
+VECTORS, METADATA, TASKS = "projector_vectors.tsv", "projector_metadata.tsv", "label_studio.json"
+CONTROL, IMAGE = "cluster", "image"  # names in the labelling configuration
+LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names files of its own machine
+
+
+def save_projector(outdir: Path, found: Assignments, latents: np.ndarray) -> list[str]:
+    """Write latents (N, D) and metadata of the Embedding Projector; return the files' names."""
+    with atomic_write(outdir / VECTORS) as written:
+        np.savetxt(written, latents, fmt="%.6g", delimiter="\t")
+    columns = found.columns()
+    rows = [columns, *zip(*columns.values(), strict=True)]
+    lines = ("\t".join(map(_in_one_cell, row)) + "\n" for row in rows)
+    with atomic_write(outdir / METADATA) as written:
+        written.write_text("".join(lines), encoding="utf-8", errors="replace")
+    return [VECTORS, METADATA]
+
+
+def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> list[str]:
+    """Write one task for each image, with its cluster as a prediction; return the file's name.
+
+    Raises InputError if images are not files of their own.
+    """
+    dataset = found.dataset
+    tasks = []
+    for row, cluster in enumerate(found.clusters):
+        path = Path(dataset.files[dataset.index[row]]).resolve()
+        choice = {
+            "from_name": CONTROL,
+            "to_name": IMAGE,
+            "type": "choices",
+            "value": {"choices": [found.label(cluster)]},
+        }
+        score = round(float(found.confidence[row]), 4)
+        prediction = {"model_version": "mlx_gmvae", "score": score, "result": [choice]}
+        place = LOCAL_FILES + path.as_posix().lstrip("/")
+        tasks.append({"data": {IMAGE: place}, "predictions": [prediction]})
+    with atomic_write(outdir / TASKS) as written:
+        written.write_text(json.dumps(tasks, indent=1) + "\n", encoding="utf-8")
+    return [TASKS]
+
+
+EXPORTS: dict[str, Callable[[Path, Assignments, np.ndarray], list[str]]] = {
+    "projector": save_projector,
+    "label-studio": save_label_studio,
+}
+
+
+def require_exportable(names: list[str], has_files: bool) -> None:
+    """Raise InputError if images that are no files of their own are to be labelled elsewhere."""
+    if "label-studio" in names and not has_files:
+        raise InputError("--export label-studio needs images that are files of their own")
+
+
+def _in_one_cell(value: object) -> str:
+    return " ".join(str(value).split())
