@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import cluster
+from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.report import curation
+from mlx_gmvae.report.assignments import Assignments
 from mlx_gmvae.report.curation import Curation, Group
 
 import numpy as np
@@ -112,6 +114,21 @@ def test_tables_sheets_and_folders_have_the_names(
     assert cluster.main(options.split()) == 0
     assert not list((tmp_path / "out").glob("cluster_*_*.png"))
     assert not (tmp_path / "out/cluster_none.png").exists()
+
+
+def test_positions_in_two_arrays_are_told_apart(tmp_path: Path) -> None:
+    """The fifth training image is another one than the fifth test image."""
+    images = np.zeros((6, 4, 4, 1), np.uint8)
+    whole = Dataset("two", images, None, np.tile(np.arange(3), 2))
+    q = np.tile([[1.0, 0.0]], (6, 1))
+    parts = np.repeat(["train", "test"], 3)
+    found = Assignments(whole, q, parts=parts)
+    assert found.image_names == [
+        f"{part}/{number}" for part in ("train", "test") for number in "012"
+    ]
+    assert found.curated(Curation(2, moved={"test/1": 1})).clusters.tolist() == [0, 0, 0, 0, 1, 0]
+    one = Assignments(whole.take(np.arange(3)), q[:3], split="test")
+    assert one.image_names == ["test/0", "test/1", "test/2"]
 
 
 def test_it_is_refused_where_it_means_nothing(

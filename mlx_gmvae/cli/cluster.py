@@ -85,11 +85,12 @@ def main(argv: list[str] | None = None) -> int:
 
     interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
     found, gaussians = assign(args, loaded, data.splits, dataset)
+    found.split = args.split
+    if args.split == "all":
+        found.parts = data.parts_of(dataset)
     if decided is not None:
         found = found.curated(decided)
         print(curation_line(args.curation, decided, found))
-    if args.split == "all":
-        found.parts = data.parts_of(dataset)
     scores = save_results(args, loaded, found, gaussians)
     if not data.is_own:
         say_how_far(loaded, dataset)
@@ -199,8 +200,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
     """What a curation changes, in one line."""
-    images = {found.dataset.relative_name(row) for row in range(len(found.dataset))}
-    here = sum(image in images for image in decided.moved)
+    here = len(decided.moved.keys() & set(found.image_names))
     kept = sum(group.number is not None for group in decided.groups())
     return (
         f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into {kept}, "

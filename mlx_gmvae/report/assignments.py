@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import os
 import re
 import unicodedata
@@ -45,7 +46,8 @@ class Assignments:
     """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
 
     With `class_names` the columns of `responsibilities` are classes, named from a few labels.
-    `parts` (N,) says which are "train" and which "test" images, if both are among them. After
+    `parts` (N,) says which are "train" and which "test" images, if both are among them; if not,
+    `split` does. After
     `curated` the columns are the groups of a curation, and `assigned` (N,) are the model's own
     clusters.
     """
@@ -55,18 +57,33 @@ class Assignments:
     class_names: tuple[str, ...] = ()
     anomaly: np.ndarray | None = None
     parts: np.ndarray | None = None
+    split: str = ""
     curation: Curation | None = None
     assigned: np.ndarray | None = None
 
     def curated(self, curation: Curation) -> "Assignments":
         """Return what becomes of them by a person's names, merges and moves."""
-        images = [self.dataset.relative_name(row) for row in range(len(self.dataset))]
         return dataclasses.replace(
             self,
-            responsibilities=curation.applied(self.responsibilities, images),
+            responsibilities=curation.applied(self.responsibilities, self.image_names),
             curation=curation,
             assigned=self.clusters,
         )
+
+    @cached_property
+    def image_names(self) -> list[str]:
+        """What each image is called in a curation: its file below the folder, or its position.
+
+        A set of arrays with a test split counts positions in each of them anew, and so their names
+        begin with the split.
+        """
+        names = [self.dataset.relative_name(row) for row in range(len(self.dataset))]
+        if self.dataset.files or self.dataset.is_divided:
+            return names
+        parts = itertools.repeat(self.split) if self.parts is None else self.parts
+        return [
+            f"{part}/{name}" if part else name for part, name in zip(parts, names, strict=False)
+        ]
 
     @cached_property
     def groups(self) -> list[Group]:

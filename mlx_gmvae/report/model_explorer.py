@@ -47,7 +47,7 @@ def save_explorer(
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
     write_explorer(
         path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
-        [found.dataset.relative_name(row) for row in rows], found.properties(rows, anomaly),
+        [found.image_names[row] for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS, _curation(model, found, rows),
         _photographs(found.dataset, rows),
     )  # fmt: skip
