@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,15 +12,12 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..clustering.corrections import Corrections
 from ..config import ModelConfig, TrainConfig
 from ..data.dataset_spec import DatasetSpec
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
 from ..models import build_model
-from ..report import curation
-from ..report.assignments import Assignments
 from ..report.plots import save_conductances
 from ..report.tables import write_csv
 from ..report.tensorboard import SummaryWriter, require_tensorboard
@@ -29,7 +25,6 @@ from ..runs import provenance
 from ..runs.checkpoint import ModelFile, load_model
 from ..runs.lock import locked
 from ..runs.run_folder import RunFolder, SavedRun, run_name
-from ..system.files import atomic_write
 from ..training.initial import start_from
 from ..training.resolve import Experiment, Options, resolve, resolve_training
 from ..training.select_k import SelectedK, isotonic
@@ -67,7 +62,6 @@ class Plan(NamedTuple):
     experiment: Experiment
     initial: ModelFile | None = None  # whose weights to start from
     origin: dict[str, str] | None = None  # its file: --overwrite may remove it
-    curation: Path | None = None  # a file whose moved images correct the clusters
 
     def with_training(self, **fields: Any) -> "Plan":
         """The same with other fields of the training."""
@@ -78,12 +72,7 @@ class Plan(NamedTuple):
         """A new model, untrained. Raises InputError if it cannot be trained as planned."""
         experiment, images = self.experiment, self.splits.train.examples
         mx.random.seed(experiment.training.seed)
-        corrections = None
-        if self.curation is not None:
-            corrections = corrections_of(self.curation, self.splits, experiment.model)
-        trainer = Trainer(
-            build_model(experiment.model), images, experiment.training, corrections=corrections
-        )
+        trainer = Trainer(build_model(experiment.model), images, experiment.training)
         if self.initial is not None:
             print(start_from(trainer, self.initial.model))
         return trainer
@@ -120,31 +109,7 @@ def planned(args: argparse.Namespace) -> Plan:
     by_patches = experiment.model.classifier == "patches" and not experiment.training.features
     if splits.train.files and by_patches:
         print(LIGHT_AND_COLOUR, file=sys.stderr)
-    curation = Path(args.curation) if args.curation else None
-    return Plan(splits, source, experiment, initial, origin, curation)
-
-
-def corrections_of(path: Path, splits: Splits, model: ModelConfig) -> Corrections:
-    """Which training images a curation moves to which cluster, said in one line.
-
-    Raises InputError if there are none.
-    """
-    decided, train = curation.read(path, model.K), splits.train
-    if decided.merged:
-        raise InputError(
-            f"{path} merges clusters, which training cannot; cluster.py --curation can"
-        )
-    wanted = Assignments(train, np.zeros((len(train), model.K), np.float32), split="train")
-    found = [
-        (row, to)
-        for row, name in enumerate(wanted.image_names)
-        if (to := decided.moved.get(name)) is not None
-    ]
-    print(f"{path}: {len(found)} of {len(decided.moved)} moved images are trained on")
-    if not found:
-        raise InputError(f"{path} moves none of the training images to a cluster")
-    rows, clusters = np.array(found).T
-    return Corrections(rows, clusters)
+    return Plan(splits, source, experiment, initial, origin)
 
 
 def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
@@ -170,9 +135,6 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
 
 def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trainer) -> Run:
     """A run that can be resumed before its first step."""
-    if plan.curation is not None:  # so that the run can be resumed without the original
-        with atomic_write(folder.curation) as copy:
-            shutil.copyfile(plan.curation, copy)
     reasons = plan.experiment.reasons
     record = provenance.started(plan.splits.train, args.command, plan.origin, reasons)
     folder.save_state(trainer, plan.source, record)
@@ -226,8 +188,7 @@ def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
     examples = splits.train.examples  # by which versions before 0.3 decided later
     train_config, _ = resolve_training(train_config, saved.model, examples)
-    corrected = folder.curation if folder.curation.exists() else None
-    plan = Plan(splits, source, Experiment(saved.model, train_config), curation=corrected)
+    plan = Plan(splits, source, Experiment(saved.model, train_config))
     run = continued(args, folder, saved, plan)
     if source != saved.source and distributed.is_first():
         folder.move(source)

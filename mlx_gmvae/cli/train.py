@@ -159,11 +159,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "the defaults of the flags above",
     )  # fmt: skip
     flags.add_training_flags(parser)
-    parser.add_argument(
-        "--curation", metavar="FILE",
-        help="with --init, images that were moved to other clusters in the explorer "
-        "(curation.json): their clusters are learned, and the clusters keep their numbers",
-    )  # fmt: skip
     group = parser.add_argument_group("output")
     group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
     group.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
@@ -206,8 +201,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
     if args.seeds and args.init:
         raise InputError("--seeds begins anew with each seed; it has no effect with --init")
-    if args.curation and not args.init:
-        raise InputError("--curation needs --init: the model whose clusters were corrected")
     if args.resume and args.init:
         raise InputError("--init has no effect with --resume, which continues the run")
     if args.resume and args.overwrite:

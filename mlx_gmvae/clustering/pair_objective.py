@@ -21,7 +21,6 @@ from ..device import distributed
 from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
 from .augment import Augmentation, kinds_of, without_strokes
-from .corrections import CorrectedImages, correction_loss
 from .heads import Heads
 from .pair_loss import batch_terms, log_balance_prior, of_equal_size, pair_loss
 from .phases import Phase
@@ -132,20 +131,6 @@ class PairObjective:
     def _of_chosen(self, terms: Terms) -> Terms:
         assert self.heads is not None
         return {name: of_heads[self.heads.chosen] for name, of_heads in terms.items()}
-
-    def correction(self, phase: Phase, corrected: CorrectedImages) -> mx.array:
-        """L_correction of q(y|x), or its mean over the heads that compete, in eval mode.
-
-        Batch statistics stay those of the pairs.
-        """
-        images, one_hot = corrected.draw()
-        classifier = self.model.classifier
-        training = classifier.training
-        classifier.eval()
-        features = classifier.features(self.augmented(phase, images))
-        classifier.train(training)
-        head = classifier.out if self.heads is None or phase == "distil" else self.heads
-        return correction_loss(one_hot, log_responsibilities(head(features)))
 
     def draw(self, phase: Phase, num: int) -> mx.array | None:
         """Draw the random numbers that augment `num` images; None where nothing is augmented."""

@@ -30,7 +30,7 @@ WRITTEN = (  # by a run, in its folder; last what it is known by while the rest 
     "best.npz", "metrics.json", "history.csv", "iterations.csv", "select_k.csv",
     "samples.png", "curves.png", "progress.gif", "select_k.png", "elbo.png", "accuracy.png",
     "latent.png", "latent_pca.png", "latent_tsne.png", "summary.html", "README.md",
-    "curation.json", "model.npz",
+    "model.npz",
 )  # fmt: skip
 
 
@@ -62,7 +62,6 @@ class RunFolder:
         self.best = path / "best.npz"
         self.metrics = path / "metrics.json"
         self.seeds = path / "seeds.json"
-        self.curation = path / "curation.json"
 
     @classmethod
     @contextlib.contextmanager

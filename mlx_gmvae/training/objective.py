@@ -2,7 +2,6 @@
 
 recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
     + pair_weight * L + sample_weight * E[-log q(y | E[x|z])],  z ~ p(z|w,y)
-    + L_correction, where a person has said the clusters of some images
 
 L is the clustering objective of the phase (see `clustering.objective`). The sample term, in which
 the classifier judges samples of each component, is new here.
@@ -14,7 +13,6 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..clustering.corrections import CorrectedImages
 from ..clustering.heads import Heads
 from ..clustering.pair_objective import PairObjective, Terms, Weights
 from ..clustering.phases import Phase
@@ -40,19 +38,12 @@ class Objective:
     trained beforehand, on features of a frozen encoder.
     """
 
-    def __init__(
-        self,
-        model: LatentVariableModel,
-        config: TrainConfig,
-        num_images: int,
-        corrected: CorrectedImages | None = None,
-    ):
+    def __init__(self, model: LatentVariableModel, config: TrainConfig, num_images: int):
         self.model = model
         self.config = config
         self.heads: Heads | None = None
         self.sub_clusters: SubClusters | None = None
         self.pairs: PairObjective | None = None
-        self.corrected = corrected
         self.loss: dict[Phase, Loss] = {"elbo": self.bound}
         self.clusters_first = bool(
             config.pair_weight and isinstance(model, MixtureModel) and model.sees_features
@@ -88,11 +79,7 @@ class Objective:
         def clustering() -> tuple[mx.array, Terms]:
             both = mx.concatenate([seen, as_float(partners)])
             loss, terms = pairs.loss[phase](pairs.augmented(phase, both, drawn), weights)
-            loss = self.config.pair_weight * loss
-            if self.corrected is not None:
-                terms = terms | {"correction": pairs.correction(phase, self.corrected)}
-                loss = loss + terms["correction"]
-            return loss, terms
+            return self.config.pair_weight * loss, terms
 
         halves: list[Callable[[], tuple[mx.array, Terms]]]
         halves = [partial(self._bound, x, weights), clustering]

@@ -17,7 +17,6 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..clustering.corrections import CorrectedImages, Corrections
 from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
 from ..clustering.neighbours import (
@@ -77,11 +76,10 @@ class Trainer:
     """Adam on the loss of each phase, of `model` over uint8 images (N, H, W, C).
 
     `config` is one that `resolve` returned: the images have no "auto" to decide. `losses` replace
-    those of some phases; `corrections` are images whose cluster is known. `epoch` counts finished
-    epochs, `step` the steps done in the current one, `merged` says what came of the sub-clusters;
-    `history` has a record per finished epoch: means over its batches in nats per example, images
-    per second, and seconds. All that can be refused is refused at once, before time is spent on
-    neighbours.
+    those of some phases. `epoch` counts finished epochs, `step` the steps done in the current one,
+    `merged` says what came of the sub-clusters; `history` has a record per finished epoch: means
+    over its batches in nats per example, images per second, and seconds. All that can be refused is
+    refused at once, before time is spent on neighbours.
     """
 
     def __init__(
@@ -91,7 +89,6 @@ class Trainer:
         config: TrainConfig,
         neighbours: np.ndarray | None = None,
         losses: Mapping[Phase, OwnLoss] | None = None,
-        corrections: Corrections | None = None,
     ):
         forks.require_usable()
         self.model = model
@@ -113,13 +110,7 @@ class Trainer:
         distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
         # A partial last batch would cost a second trace and a noisier gradient: drop it.
         self.steps_per_epoch = len(self.rows) // self.batchsize
-        corrected = None
-        if corrections is not None:
-            corrected = CorrectedImages(model, images, config, corrections)
-        self.objective = Objective(model, self.config, len(self.rows), corrected)
-        if corrected is not None and self.objective.heads is not None:
-            # The clusters keep their numbers: those of the model that was corrected.
-            self.objective.heads.freeze_choice()
+        self.objective = Objective(model, self.config, len(self.rows))
         for phase, loss in (losses or {}).items():
             require_choice("phase", phase, self.objective.loss)
             if not callable(loss):
