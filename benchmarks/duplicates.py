@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import mlx_gmvae as mg  # noqa: E402
-from mlx_gmvae.clustering.duplicates import near_copies  # noqa: E402
+from mlx_gmvae.clustering.duplicates import near_duplicates  # noqa: E402
 from mlx_gmvae.errors import InputError  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -59,7 +59,7 @@ def measure(images: np.ndarray) -> dict:
     every = np.concatenate([images, *(np.stack(kind) for kind in zip(*made, strict=True))])
     origin = np.concatenate([np.arange(len(images)), np.tile(copied, len(KINDS))])
     started = time.perf_counter()
-    groups = near_copies(every)
+    groups = near_duplicates(every)
     seconds = time.perf_counter() - started
     group_of = np.full(len(every), -1)
     right = pairs = 0

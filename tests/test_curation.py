@@ -37,20 +37,22 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def test_merged_clusters_are_added_and_moved_images_are_where_they_were_put() -> None:
-    decided = Curation(4, {2: "two", 3: "three"}, ((1, 3),), {"a": 3, "b": None})
-    assert decided.groups() == [
-        Group(0, "", (0,)),
-        Group(1, "three", (1, 3)),
-        Group(2, "two", (2,)),
-        Group(None, "none", ()),
-    ]
+    decided = Curation(4, {2: "two", 3: "three"}, ((1, 3),), {"a": 3, "b": None}, {"b": 7})
+    three = (Group(0, "", (0,)), Group(1, "three", (1, 3)), Group(2, "two", (2,)))
+    assert decided.groups() == three
+    moves = decided.moves(["a", "b", "c"], lambda row: 7)
+    assert moves == {0: 3, 1: None}
+    assert decided.moves(["a", "b"], lambda row: 8) == {0: 3}  # other pixels
     q = np.array([[0.1, 0.2, 0.3, 0.4]] * 3)
     expected = np.array([[0, 1, 0, 0], [0, 0, 0, 1], [0.1, 0.6, 0.3, 0]])
-    np.testing.assert_allclose(decided.applied(q, ["a", "b", "c"]), expected)
+    found, groups = decided.applied(q, moves)
+    np.testing.assert_allclose(found, expected)
+    assert groups == (*three, Group(None, "none", ()))
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    decided = Curation(10, {3: "threes"}, ((1, 4), (2, 5, 6)), {"a b.png": 3, "ü": None})
+    moved, checksums = {"a b.png": 3, "ü": None}, {"ü": 2**32 - 1}
+    decided = Curation(10, {3: "threes"}, ((1, 4), (2, 5, 6)), moved, checksums)
     assert curation.read(written(tmp_path, decided.to_json()), 10) == decided
 
 
@@ -65,7 +67,11 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"names": {"10": "x"}}, "names cluster '10'; there are 0 to 9"),
         ({"names": {"1": 5}}, "the name of cluster 1 must be a text of at most 80 characters"),
         ({"names": {"1": "x" * 81}}, "at most 80 characters"),
-        ({"names": []}, "names must be a dict"),
+        ({"names": []}, "names must be an object"),
+        ({"names": {"9" * 5000: "x"}}, "there are 0 to 9"),
+        ({"merged": [[1, 1]]}, "merged must hold lists of two clusters or more"),
+        ({"merged": [5]}, "merged must hold lists of two clusters or more"),
+        ({"moved": [{"image": "5", "to": 1, "crc32": "x"}]}, "the crc32 of '5' must be a number"),
         ({"merged": [[1]]}, "merged must hold lists of two clusters or more"),
         ({"merged": [[1, 2], [2, 3]]}, "a cluster can be merged only once"),
         ({"merged": [[1, True]]}, "names cluster True"),
@@ -132,6 +138,28 @@ def test_positions_in_two_arrays_are_told_apart(tmp_path: Path) -> None:
     assert found.curated(Curation(2, moved={"test/1": 1})).clusters.tolist() == [0, 0, 0, 0, 1, 0]
     one = Assignments(whole.take(np.arange(3)), q[:3], split="test")
     assert one.image_names == ["test/0", "test/1", "test/2"]
+
+
+def test_an_image_of_the_same_name_in_another_set_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one", "other"):
+        np.save(tmp_path / f"{name}.npy", rng.integers(0, 256, (12, 8, 8), np.uint8))
+    found = f"{MODEL} --image_size 28 28 --outdir {tmp_path}/out --dataset {tmp_path}"
+    assert cluster.main(f"{found}/one.npy --explorer".split()) == 0
+    page = (tmp_path / "out/explorer.html").read_text()
+    (content,) = re.findall(r"^const data = (.*);$", page, flags=re.MULTILINE)
+    checksum = json.loads(content)["curation"]["checksums"][3]
+    path = written(tmp_path, Curation(10, moved={"3": None}, checksums={"3": checksum}).to_json())
+    for name, here in (("one", 1), ("other", 0)):
+        capsys.readouterr()
+        assert cluster.main(f"{found}/{name}.npy --curation {path}".split()) == 0
+        out = capsys.readouterr().out
+        assert f"{here} of 1 moved images are among these" in out
+        assert ("1 more share the name, but not the pixels" in out) == (not here)
+        rows = rows_of(tmp_path / "out/assignments.csv")
+        assert [row["index"] for row in rows if row["cluster"] == "none"] == ["3"] * here
 
 
 def test_it_is_refused_where_it_means_nothing(
@@ -240,11 +268,17 @@ def test_the_page_curates(page: Browser, tmp_path: Path) -> None:
         time.sleep(0.05)
     decided = curation.read(path, 10)
     name = page.ask(f"data.names[{shown[1]}]")
-    assert decided == Curation(10, {3: "<b>threes</b>"}, (), {name: None})
+    assert decided == Curation(10, {3: "<b>threes</b>"}, (), {name: None}, decided.checksums)
+    assert decided.checksums == {name: page.ask(f"data.curation.checksums[{shown[1]}]")}
     options = f"{MODEL} --split test --outdir {tmp_path}/out --curation {path}"
     assert cluster.main(options.split()) == 0
     assert rows_of(tmp_path / "out/assignments.csv")[shown[1]]["cluster"] == "none"
     assert page.errors == []
+    # Another model of the same set has a page of its own, where nothing is decided.
+    other = f"--model {ROOT}/pretrained/gmvae_mnist_K10_dims_0008.npz --dataset digits --image_size 28 28"
+    assert cluster.main(f"{other} --split test --explorer --outdir {tmp_path}/other".split()) == 0
+    page.open(tmp_path / "other/explorer.html")
+    assert page.ask("state") == {"names": {}, "merged": [], "moved": {}}
 
 
 def test_a_phone_shows_it_and_every_control_has_a_name(page: Browser) -> None:

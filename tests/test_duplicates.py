@@ -1,11 +1,11 @@
-"""Near-copies: made ones are found, other images are not, and the best comes first."""
+"""Near-duplicates: made ones are found, other images are not, and the best comes first."""
 
 import csv
 from pathlib import Path
 
 import cluster
 from mlx_gmvae.clustering.descriptors import reduced
-from mlx_gmvae.clustering.duplicates import correlations, near_copies
+from mlx_gmvae.clustering.duplicates import correlations, near_duplicates
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_copies_are_found_and_the_best_comes_first(
     )
     assert cluster.main(options.split()) == 0
     out = capsys.readouterr().out
-    assert "near-copies: 8 of 44 images, in 4 groups" in out, out
+    assert "near-duplicates: 8 of 44 images, in 4 groups" in out, out
     with (tmp_path / "out/duplicates.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     groups: dict[str, set[str]] = {}
@@ -79,9 +79,9 @@ def test_neither_noise_nor_plain_images_are_copies() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (40, 20, 24, 3), np.uint8)
     plain = np.full((5, 20, 24, 3), 90, np.uint8)
-    assert near_copies(np.concatenate([noise, plain])) == []
-    assert near_copies(noise[:1]) == [] and near_copies(plain) == []
-    (group,) = near_copies(np.concatenate([noise, noise[7:8] // 2 + 60]))
+    assert near_duplicates(np.concatenate([noise, plain])) == []
+    assert near_duplicates(noise[:1]) == [] and near_duplicates(plain) == []
+    (group,) = near_duplicates(np.concatenate([noise, noise[7:8] // 2 + 60]))
     assert group.tolist() == [7, 40]
 
 

@@ -210,7 +210,7 @@ def test_while_something_other_than_python_runs_for_long() -> None:
         "import numpy as np\n"
         "from mlx_gmvae.system import interrupts\n"
         "large = np.random.default_rng(0).normal(size=(6000, 6000))\n"
-        "with interrupts.as_exceptions(), interrupts.not_held_up(0.2):\n"
+        "with interrupts.as_exceptions(), interrupts.ends_if_blocked(0.2):\n"
         "    print('begun', flush=True)\n"
         "    np.linalg.svd(large)\n"
         "print('done')\n"
@@ -231,7 +231,7 @@ def test_a_signal_that_python_handles_is_left_to_it() -> None:
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     for _ in range(2):
-        with interrupts.noticed() as stopped, interrupts.not_held_up(0.2):
+        with interrupts.noticed() as stopped, interrupts.ends_if_blocked(0.2):
             assert not stopped()
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..clustering.duplicates import near_copies
+from ..clustering.duplicates import near_duplicates
 from ..clustering.pair_scores import pair_scores
 from ..config import TrainConfig
 from ..data.images import Rows
@@ -30,7 +30,7 @@ from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from ..report import curation, model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
-from ..report.copies import save_copies
+from ..report.duplicates import save_duplicates as write_duplicates
 from ..report.exports import EXPORTS, require_exportable
 from ..report.model_explorer import rows_shown, save_explorer
 from ..report.summary import write_summary
@@ -44,7 +44,7 @@ from .script import Parser, log_json, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
-MANY_COPIES = 0.2  # of the images
+MANY_DUPLICATES = 0.2  # of the images
 FAR = 0.25  # more than of a model's own test images, in parts of what those need
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
@@ -200,12 +200,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
     """What a curation changes, in one line."""
-    here = len(decided.moved.keys() & set(found.image_names))
-    kept = sum(group.number is not None for group in decided.groups())
-    return (
-        f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into {kept}, "
-        f"{here} of {len(decided.moved)} moved images are among these"
+    here, same_name = len(found.moves(decided)), sum(n in decided.moved for n in found.image_names)
+    line = (
+        f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into "
+        f"{len(decided.groups())}, {here} of {len(decided.moved)} moved images are among these"
     )
+    if others := same_name - here:
+        line += f" ({others} more share the name, but not the pixels)"
+    return line
 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
@@ -351,14 +353,15 @@ def save_anomalies(
 def save_duplicates(args: argparse.Namespace, dataset: Dataset, scores: dict[str, Any]) -> None:
     """duplicates.csv and duplicates.png, and how many there are in metrics.json."""
     outdir = Path(args.outdir)
-    groups = near_copies(dataset.images)
+    groups = near_duplicates(dataset.images)
     found = {"groups": len(groups), "images": sum(map(len, groups))}
-    print(f"near-copies: {found['images']:,} of {len(dataset):,} images, in {len(groups):,} groups")
-    if found["images"] > MANY_COPIES * len(dataset):
+    of = f"{found['images']:,} of {len(dataset):,} images, in {len(groups):,} groups"
+    print(f"near-duplicates: {of}")
+    if found["images"] > MANY_DUPLICATES * len(dataset):
         print("that many images of one set are seldom copies: simple drawings are just alike")
-    scores["near_copies"] = found
+    scores["near_duplicates"] = found
     tables.write_json(outdir / "metrics.json", scores)
-    print(saved_line(outdir, ["metrics.json", *save_copies(outdir, dataset, groups)]))
+    print(saved_line(outdir, ["metrics.json", *write_duplicates(outdir, dataset, groups)]))
 
 
 def described(found: Assignments, split: str, name: str) -> str:

@@ -28,7 +28,7 @@ EXAMPLES = (
     "%(prog)s --dataset digits --model vae --arch mlp   a plain VAE with dense networks",
     "%(prog)s --resume results/gmvae_mnist_K10_dims_0008",
 )
-SECONDS_TO_COMPILE = 2.0  # after which Ctrl-C no longer waits for the step under way
+SECONDS_TO_STOP = 2.0  # after Ctrl-C while kernels compile
 RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
@@ -95,7 +95,7 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
     trainer = run.trainer
     with ExitStack() as held:
         if backend.compiles_for_minutes():
-            held.enter_context(interrupts.not_held_up(SECONDS_TO_COMPILE))
+            held.enter_context(interrupts.ends_if_blocked(SECONDS_TO_STOP))
         if not trainer.is_done:
             print_estimate(trainer)
         stopped = held.enter_context(interrupts.noticed())

@@ -34,7 +34,7 @@ def affine(x: mx.array, maps: mx.array) -> mx.array:
     sources = matrices.reshape(-1, 3) @ mx.array(_grid(height, width))
     sources = sources.reshape(2, batch, height, width)
     if not on_cpu():
-        return _gathered(x, sources)
+        return _bilinear_by_gather(x, sources)
     return over_batch(bilinear, x, sources[0], sources[1])
 
 
@@ -46,7 +46,7 @@ def _grid(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, np.ones_like(rows)]).reshape(3, -1)
 
 
-def _gathered(x: mx.array, sources: mx.array) -> mx.array:
+def _bilinear_by_gather(x: mx.array, sources: mx.array) -> mx.array:
     """`bilinear` at rows and columns (2, B, h, w), with few kernels, as suits a GPU."""
     batch, height, width, channels = x.shape
     last = np.array([height - 1, width - 1], np.float32).reshape(2, 1, 1, 1)

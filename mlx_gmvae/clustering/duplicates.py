@@ -1,4 +1,4 @@
-"""Near-copies: images that are the same but for size, compression, a small crop or brightness.
+"""Near-duplicates: images that are the same but for size, compression, a small crop or brightness.
 
 Candidates are nearest neighbours by oriented gradients. A pair is a copy where the normalised
 cross-correlation of the two, reduced and one of them cropped a little, is high; it does not depend
@@ -22,7 +22,7 @@ BLOCK = 4096  # pairs
 FLATTEST = 0.02  # standard deviation of an image, below which nothing can be told
 
 
-def near_copies(images: Images) -> list[np.ndarray]:
+def near_duplicates(images: Images) -> list[np.ndarray]:
     """Return groups of rows of uint8 images (N, H, W, C) that are copies of each other.
 
     Images that have almost one colour are in no group. Groups are ordered by their first rows.

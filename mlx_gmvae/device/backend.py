@@ -191,7 +191,7 @@ def fuses() -> bool:
 
 
 def compiles_for_minutes() -> bool:
-    """Return whether a step is fused on an NVIDIA GPU, as somebody wanted it."""
+    """Return whether steps are fused on an NVIDIA GPU, which only MLX_GMVAE_FUSE=1 asks for."""
     import mlx.core as mx
 
     return on_gpu() and fuses() and not mx.metal.is_available()

@@ -19,10 +19,10 @@ def backend_problem() -> str | None:
     installed = [package for package in BACKENDS if _is_installed(package)]
     if len(installed) > 1:
         packages = " ".join(["mlx", *installed])
-        choices = " or ".join(f"'mlx[{BACKENDS[package]}]'" for package in installed)
+        choices = " or ".join(f"pip install 'mlx[{BACKENDS[package]}]'" for package in installed)
         return (
             f"{' and '.join(installed)} are both installed, and replace each other's files; run: "
-            f"pip uninstall -y {packages} && pip install {choices}"
+            f"pip uninstall -y {packages}, then {choices}"
         )
     if not installed and not _has_library():
         return "MLX is installed without a backend; run: pip install 'mlx[cpu]' (or 'mlx[cuda13]')"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.images import crc32
 from ..data.splits import Dataset
 from ..device.randomness import random_rows
 from ..evaluation.metrics import (
@@ -47,9 +48,8 @@ class Assignments:
 
     With `class_names` the columns of `responsibilities` are classes, named from a few labels.
     `parts` (N,) says which are "train" and which "test" images, if both are among them; if not,
-    `split` does. After
-    `curated` the columns are the groups of a curation, and `assigned` (N,) are the model's own
-    clusters.
+    `split` does. After `curated` the columns are the groups of a curation, and `assigned` (N,) are
+    the model's own clusters.
     """
 
     dataset: Dataset
@@ -59,16 +59,24 @@ class Assignments:
     parts: np.ndarray | None = None
     split: str = ""
     curation: Curation | None = None
+    curated_groups: tuple[Group, ...] = ()
     assigned: np.ndarray | None = None
 
     def curated(self, curation: Curation) -> "Assignments":
         """Return what becomes of them by a person's names, merges and moves."""
+        found, groups = curation.applied(self.responsibilities, self.moves(curation))
         return dataclasses.replace(
-            self,
-            responsibilities=curation.applied(self.responsibilities, self.image_names),
-            curation=curation,
+            self, responsibilities=found, curation=curation, curated_groups=groups,
             assigned=self.clusters,
-        )
+        )  # fmt: skip
+
+    def moves(self, curation: Curation) -> dict[int, int | None]:
+        """Return the rows that a curation moves, and the cluster of each, or None."""
+        return curation.moves(self.image_names, self.checksum)
+
+    def checksum(self, row: int) -> int:
+        """The CRC-32 of an image as the model sees it."""
+        return crc32(self.dataset.images[row])
 
     @cached_property
     def image_names(self) -> list[str]:
@@ -86,10 +94,9 @@ class Assignments:
         ]
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> tuple[Group, ...]:
         """The columns of `responsibilities`: the model's clusters, or what became of them."""
-        curation = self.curation or Curation(self.responsibilities.shape[1])
-        return curation.groups()
+        return self.curated_groups or Curation(self.responsibilities.shape[1]).groups()
 
     @property
     def clusters(self) -> np.ndarray:

@@ -3,14 +3,16 @@
 A curation is a JSON file, as the explorer downloads it:
 
     {"curation": 1, "clusters": 10, "names": {"3": "sevens"}, "merged": [[1, 4]],
-     "moved": [{"image": "IMG_0012.png", "to": 3}, {"image": "IMG_0099.png", "to": null}]}
+     "moved": [{"image": "IMG_0012.png", "crc32": 3421780262, "to": 3},
+               {"image": "IMG_0099.png", "to": null}]}
 
 Clusters are the model's own, by number. A merged cluster keeps the lowest number of its parts, and
-an image that was moved to null belongs to none.
+an image that was moved to null belongs to none. A checksum, of the pixels that the model sees,
+tells an image from another one of the same name in another set; it may be left out.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ from ..errors import InputError
 
 FORMAT = 1
 MOST_BYTES = 64 << 20
-LONGEST_NAME = 80  # characters
+LONGEST_NAME, LONGEST_NUMBER = 80, 9  # characters
 NONE = "none"  # what images that belong to no cluster are called
 
 
@@ -38,15 +40,19 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Curation:
-    """Names by cluster, groups of clusters that are one, and by image where it belongs."""
+    """Names by cluster, groups of clusters that are one, and by image where it belongs.
+
+    `checksums` has those of moved images that are known.
+    """
 
     num_clusters: int
     names: dict[int, str] = field(default_factory=dict)
     merged: tuple[tuple[int, ...], ...] = ()
     moved: dict[str, int | None] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
 
-    def groups(self) -> list[Group]:
-        """The clusters after curation, by number; at the end "none" if an image was moved there."""
+    def groups(self, with_none: bool = False) -> tuple[Group, ...]:
+        """The clusters after curation, by number; at the end, if asked for, that of no cluster."""
         lowest = {cluster: cluster for cluster in range(self.num_clusters)}
         for parts in self.merged:
             lowest |= dict.fromkeys(parts, min(parts))
@@ -55,32 +61,48 @@ class Curation:
             members = tuple(cluster for cluster, first in lowest.items() if first == number)
             named = [self.names[member] for member in members if member in self.names]
             groups.append(Group(number, named[0] if named else "", members))
-        if None in self.moved.values():
+        if with_none:
             groups.append(Group(None, NONE, ()))
-        return groups
+        return tuple(groups)
 
-    def applied(self, responsibilities: np.ndarray, images: Sequence[str]) -> np.ndarray:
-        """Return what becomes of responsibilities (N, K) of named images: (N, groups).
+    def moves(
+        self, names: Sequence[str], checksum_of: Callable[[int], int]
+    ) -> dict[int, int | None]:
+        """Return where the rows of a set belong that are among the moved images."""
+        return {
+            row: self.moved[name]
+            for row, name in enumerate(names)
+            if name in self.moved
+            and (name not in self.checksums or self.checksums[name] == checksum_of(row))
+        }
 
-        Those of merged clusters are added; an image that was moved belongs where it was moved to.
+    def applied(
+        self, responsibilities: np.ndarray, moves: Mapping[int, int | None]
+    ) -> tuple[np.ndarray, tuple[Group, ...]]:
+        """Return what becomes of responsibilities (N, K): (N, groups), and the groups.
+
+        Those of merged clusters are added; a row that was moved belongs where it was moved to.
         """
-        groups = self.groups()
+        groups = self.groups(with_none=None in moves.values())
         found = np.zeros((len(responsibilities), len(groups)), responsibilities.dtype)
         for column, group in enumerate(groups):
             found[:, column] = responsibilities[:, list(group.members)].sum(axis=1)
         column_of = {
             member: column for column, each in enumerate(groups) for member in each.members
         }
-        for row, image in enumerate(images):
-            if image in self.moved:
-                to = self.moved[image]
-                found[row] = 0
-                found[row, len(groups) - 1 if to is None else column_of[to]] = 1
-        return found
+        for row, to in moves.items():
+            found[row] = 0
+            found[row, len(groups) - 1 if to is None else column_of[to]] = 1
+        return found, groups
 
     def to_json(self) -> dict[str, Any]:
         """The content of a file that `read` reads."""
-        moved = [{"image": image, "to": to} for image, to in self.moved.items()]
+        moved: list[dict[str, Any]] = [
+            {"image": image}
+            | ({"crc32": self.checksums[image]} if image in self.checksums else {})
+            | {"to": to}
+            for image, to in self.moved.items()
+        ]
         return {
             "curation": FORMAT,
             "clusters": self.num_clusters,
@@ -115,7 +137,8 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
         )
 
     def cluster(value: Any) -> int:
-        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        is_text = isinstance(value, str) and value.isdecimal() and len(value) <= LONGEST_NUMBER
+        number = int(value) if is_text else value
         if (
             isinstance(number, bool)
             or not isinstance(number, int)
@@ -127,7 +150,7 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
     def entries(name: str, kind: type) -> Any:
         value = content.get(name, kind())
         if not isinstance(value, kind):
-            raise InputError(f"{where}: {name} must be a {kind.__name__}")
+            raise InputError(f"{where}: {name} must be {'a list' if kind is list else 'an object'}")
         return value
 
     names = {}
@@ -141,15 +164,21 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
         names[cluster(key)] = " ".join("".join(letters).split()) or f"cluster {key}"
     merged = []
     for parts in entries("merged", list):
-        if not isinstance(parts, list) or len(parts) < 2:
+        together = sorted(set(map(cluster, parts))) if isinstance(parts, list) else []
+        if len(together) < 2:
             raise InputError(f"{where}: merged must hold lists of two clusters or more")
-        merged.append(tuple(sorted(set(map(cluster, parts)))))
+        merged.append(tuple(together))
     if sum(map(len, merged)) != len({each for parts in merged for each in parts}):
         raise InputError(f"{where}: a cluster can be merged only once")
     moved: dict[str, int | None] = {}
+    checksums: dict[str, int] = {}
     for each in entries("moved", list):
         if not isinstance(each, dict) or not isinstance(each.get("image"), str):
             raise InputError(f"{where}: moved must hold objects with image and to")
         to = each.get("to")
         moved[each["image"]] = None if to is None else cluster(to)
-    return Curation(num_clusters, names, tuple(merged), moved)
+        if (checksum := each.get("crc32")) is not None:
+            if isinstance(checksum, bool) or not isinstance(checksum, int):
+                raise InputError(f"{where}: the crc32 of {each['image']!r} must be a number")
+            checksums[each["image"]] = checksum
+    return Curation(num_clusters, names, tuple(merged), moved, checksums)

@@ -57,8 +57,9 @@ def write_explorer(
     `images` and `reconstructions` are (N, H, W, C), `names` (N,) what each image is called, and
     `columns` lists (N,) to colour by: texts are kinds, numbers a scale, of which `units` says "what
     it is, its unit". With `curation` clusters can be named, merged and corrected on the page: how
-    many "clusters" there are, the number "assigned" to each image (N,), and where to "start". The
-    page shows `photographs`, (N, h, w, 3), in place of the images if they are given.
+    many "clusters" there are, the number "assigned" to each image (N,), the "checksums" of the
+    images, and where to "start". The page shows `photographs`, (N, h, w, 3), in place of the images
+    if they are given.
     """
     side = math.isqrt(MOST_VALUES // (len(images) * images.shape[-1]))
     thumbnails = figures.shrunk(images, max(8, min(LARGEST_THUMBNAIL, side)))
@@ -81,6 +82,9 @@ def write_explorer(
     if reconstructions is not None:
         small = figures.shrunk(reconstructions, max(thumbnails.shape[1:3]))
         data["decoded"] = _sheet(small, across)
+    # By which a browser keeps what is curated: another model or set is another page.
+    known = json.dumps([names, curation], sort_keys=True)
+    data["key"] = hashlib.sha256(known.encode()).hexdigest()[:16]
     # A name with "</script>" in it must not end the script.
     content = json.dumps(data).replace("<", "\\u003c")
     page = TEMPLATE.read_text(encoding="utf-8").replace(PLACE_OF_DATA, content)

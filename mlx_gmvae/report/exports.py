@@ -37,7 +37,8 @@ def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> 
 
     Raises InputError if images are not files of their own.
     """
-    dataset = found.dataset
+    dataset, num = found.dataset, found.responsibilities.shape[1]
+    names = found.class_names or [found.label(cluster) for cluster in range(num)]
     tasks = []
     for row, cluster in enumerate(found.clusters):
         path = Path(dataset.files[dataset.index[row]]).resolve()
@@ -45,7 +46,7 @@ def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> 
             "from_name": CONTROL,
             "to_name": IMAGE,
             "type": "choices",
-            "value": {"choices": [found.label(cluster)]},
+            "value": {"choices": [names[cluster]]},
         }
         score = round(float(found.confidence[row]), 4)
         prediction = {"model_version": "mlx_gmvae", "score": score, "result": [choice]}

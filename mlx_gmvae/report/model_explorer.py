@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from ..data.decode import in_threads, picture
+from ..data.decode import in_threads, picture, read_header
 from ..data.images import Rows
 from ..data.splits import Dataset
 from ..evaluation.scores import anomaly_scores, component_gaussians, latents, reconstruct
@@ -63,24 +63,32 @@ def _photographs(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
         return None
 
     def thumbnail(path: str) -> np.ndarray:
-        return np.asarray(ImageOps.pad(picture(path, "RGB", side), (side, side), color=PADDING))
+        image = picture(path, "RGB", side, dataset.bits or 16)
+        return np.asarray(ImageOps.pad(image, (side, side), color=PADDING))
 
     paths = [dataset.files[index] for index in dataset.index[rows]]
-    with Image.open(paths[0]) as first:
-        if max(first.size) <= max(dataset.images.shape[1:3]):
-            return None
+    try:
+        first = read_header(paths[0])
+    except Exception:  # damaged or missing images raise a dozen unrelated types
+        return None
+    if max(first.height, first.width) <= max(dataset.images.shape[1:3]):
+        return None
     found = list(in_threads(thumbnail, paths, len(paths), "thumbnails"))
     return None if any(isinstance(each, str) for each in found) else np.stack(found)  # type: ignore[arg-type]
 
 
 def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) -> dict | None:
-    """What the page needs to curate: nothing where the model has no clusters of its own."""
+    """What the page needs to curate; None where the model has no clusters of its own."""
     if not isinstance(model, MixtureModel) or found.class_names:
         return None
     decided = found.curation or Curation(model.config.K)
     assigned = found.clusters if found.assigned is None else found.assigned
-    clusters, start = model.config.K, decided.to_json()
-    return {"clusters": clusters, "assigned": assigned[rows].tolist(), "start": start}
+    return {
+        "clusters": model.config.K,
+        "assigned": assigned[rows].tolist(),
+        "checksums": [found.checksum(row) for row in rows],
+        "start": decided.to_json(),
+    }
 
 
 def rows_shown(found: Assignments) -> np.ndarray:

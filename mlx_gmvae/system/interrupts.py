@@ -95,7 +95,7 @@ def noticed() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def not_held_up(seconds: float) -> Iterator[None]:
+def ends_if_blocked(seconds: float) -> Iterator[None]:
     """Within, a signal that Python has not handled after `seconds` ends the program in one line.
 
     Python handles signals between two of its own instructions. Compiling the kernels of a step can

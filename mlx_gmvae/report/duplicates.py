@@ -1,11 +1,11 @@
-"""Groups of near-copies as a table and a sheet, the best image of each group first."""
+"""Groups of near-duplicates as a table and a sheet, the best image of each group first."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from ..data.decode import read_header
 from ..data.splits import Dataset
 from . import tables
 from .sheets import Section, save_sheet
@@ -14,7 +14,7 @@ TABLE, SHEET = "duplicates.csv", "duplicates.png"
 GROUPS_SHOWN, IMAGES_SHOWN = 40, 6
 
 
-def save_copies(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
+def save_duplicates(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
     """Write duplicates.csv and, unless there are none, duplicates.png; return their names."""
     ordered = [best_first(dataset, rows) for rows in groups]
     rows = np.concatenate(ordered) if ordered else np.zeros(0, int)
@@ -39,7 +39,7 @@ def save_copies(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> lis
         )
         for each in largest
     ]
-    title = f"{len(ordered):,} groups of near-copies, {len(rows):,} images"
+    title = f"{len(ordered):,} groups of near-duplicates, {len(rows):,} images"
     title += f"; the {GROUPS_SHOWN} largest" * (len(ordered) > GROUPS_SHOWN)
     save_sheet(outdir / SHEET, title, sections)
     return [TABLE, SHEET]
@@ -58,7 +58,7 @@ def _size(dataset: Dataset, row: int) -> tuple[int, int]:
     """How many pixels and bytes an image's file has; nothing where it is gone by now."""
     path = Path(dataset.files[dataset.index[row]])
     try:
-        with Image.open(path) as image:
-            return image.width * image.height, path.stat().st_size
-    except OSError:
+        header = read_header(str(path))
+        return header.height * header.width, path.stat().st_size
+    except Exception:  # damaged or missing images raise a dozen unrelated types
         return 0, 0
