@@ -30,7 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "duplicates.json"
 SETS = {"photographs": "photos", "letters": "letters/letters.npz", "MNIST": "mnist"}
 MOST, COPIED = 10_000, 250
 KINDS = ("reduced to 0.6", "JPEG of quality 40", "cropped by 3 to 14 %", "brightness 0.65 to 1.35",
-         "the last three")  # fmt: skip
+         "JPEG, crop and brightness")  # fmt: skip
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ WRITTEN = {
     "page": "explorer.html",
     "curated": "cluster_03_threes.png",
     "copies": "duplicates.csv",
+    "exported": "label_studio.json",
 }
 
 

@@ -275,7 +275,8 @@ def test_the_page_curates(page: Browser, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "out/assignments.csv")[shown[1]]["cluster"] == "none"
     assert page.errors == []
     # Another model of the same set has a page of its own, where nothing is decided.
-    other = f"--model {ROOT}/pretrained/gmvae_mnist_K10_dims_0008.npz --dataset digits --image_size 28 28"
+    other = f"--model {ROOT}/pretrained/gmvae_mnist_K10_dims_0008.npz --dataset digits"
+    other += " --image_size 28 28"
     assert cluster.main(f"{other} --split test --explorer --outdir {tmp_path}/other".split()) == 0
     page.open(tmp_path / "other/explorer.html")
     assert page.ask("state") == {"names": {}, "merged": [], "moved": {}}

@@ -30,7 +30,7 @@ from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
 from ..report import curation, model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
-from ..report.duplicates import save_duplicates as write_duplicates
+from ..report.duplicate_groups import save_groups
 from ..report.exports import EXPORTS, require_exportable
 from ..report.model_explorer import rows_shown, save_explorer
 from ..report.summary import write_summary
@@ -361,7 +361,7 @@ def save_duplicates(args: argparse.Namespace, dataset: Dataset, scores: dict[str
         print("that many images of one set are seldom copies: simple drawings are just alike")
     scores["near_duplicates"] = found
     tables.write_json(outdir / "metrics.json", scores)
-    print(saved_line(outdir, ["metrics.json", *write_duplicates(outdir, dataset, groups)]))
+    print(saved_line(outdir, ["metrics.json", *save_groups(outdir, dataset, groups)]))
 
 
 def described(found: Assignments, split: str, name: str) -> str:

@@ -14,7 +14,7 @@ TABLE, SHEET = "duplicates.csv", "duplicates.png"
 GROUPS_SHOWN, IMAGES_SHOWN = 40, 6
 
 
-def save_duplicates(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
+def save_groups(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
     """Write duplicates.csv and, unless there are none, duplicates.png; return their names."""
     ordered = [best_first(dataset, rows) for rows in groups]
     rows = np.concatenate(ordered) if ordered else np.zeros(0, int)
