@@ -47,7 +47,10 @@ def main() -> int:
     elif command == "cluster":
         from .cli.cluster import main as run
     elif command in ("-h", "--help", "--version"):
-        print(f"mlx_gmvae {__version__}" if command == "--version" else USAGE)
+        try:
+            print(f"mlx_gmvae {__version__}" if command == "--version" else USAGE, flush=True)
+        except BrokenPipeError:  # as by `| head`: nothing is left to flush at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     else:
         meant = did_you_mean(command, COMMANDS)

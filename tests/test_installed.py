@@ -77,6 +77,17 @@ def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> No
     assert called().stdout.startswith("usage: mlx-gmvae COMMAND")
 
 
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_gmvae", "--help"], cwd=ROOT, stdout=writer,
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
