@@ -4,6 +4,7 @@ Descriptors see a reduced copy, so any image size and number of channels will do
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..config.record import require_choice
 from ..data.images import Images
 from ..device.randomness import random_rows
 from ..models.enlarge import bicubic
+from ..system.processors import available_processors
 from .codebook import patch_descriptor
 
 LONGEST_SIDE = 32
@@ -18,6 +20,7 @@ PIXEL_DIMS, GRADIENT_DIMS = 50, 80
 ORIENTATIONS = 8
 CELL_PIXELS = 4
 BLOCK = 4096
+GRADIENT_BLOCK = 1024  # images, whose arrays stay in a processor's cache
 BLOCK_PIXELS = 1 << 22
 MOST_FITTED = 200_000  # images, whose own principal components are taken
 
@@ -113,8 +116,9 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     rows, columns = (max(1, round(side / CELL_PIXELS)) for side in (height, width))
     to_rows, to_columns = _cells(height, rows), _cells(width, columns)
     histogram = np.empty((num, ORIENTATIONS, rows, columns), np.float32)
-    for start in range(0, num, BLOCK):
-        block = grey[start : start + BLOCK]
+
+    def fill(start: int) -> None:
+        block = grey[start : start + GRADIENT_BLOCK]
         dy, dx = (
             np.gradient(block, axis=axis) if block.shape[axis] > 1 else np.zeros_like(block)
             for axis in (1, 2)
@@ -125,7 +129,12 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
             distance = np.abs(position - orientation)
             distance = np.minimum(distance, ORIENTATIONS - distance)
             share = magnitude * np.clip(1 - distance, 0, None)
-            histogram[start : start + BLOCK, orientation] = to_rows @ share @ to_columns.T
+            of_block = histogram[start : start + GRADIENT_BLOCK, orientation]
+            np.matmul(to_rows @ share, to_columns.T, out=of_block)
+
+    with ThreadPoolExecutor(available_processors()) as pool:
+        for _ in pool.map(fill, range(0, num, GRADIENT_BLOCK)):
+            pass
     histogram = histogram.reshape(num, -1)
     total = histogram.sum(axis=1, keepdims=True)
     return np.sqrt(histogram / np.maximum(total, 1e-8))

@@ -174,8 +174,8 @@ def random_keys() -> mx.array:
 
 def set_random_keys(keys: mx.array) -> None:
     """Continue from `random_keys`' answer, in as many processes or another number."""
-    keys = keys.reshape(-1, 2)
-    own = rank() < len(keys)
-    set_random_key(keys[rank() if own else 0])
+    each = list(keys.reshape(-1, 2))  # indexing would be compiled for seconds on CUDA
+    own = rank() < len(each)
+    set_random_key(each[rank() if own else 0])
     if not own:
         separate_noise()
