@@ -168,7 +168,7 @@ def test_products_of_split_values_are_right_where_factors_are_rounded_to_ten_bit
         np.abs(as_tf32(a) @ as_tf32(b).T - x.astype(np.float64) @ y.T).max()
         for a, b in ((x, y), (rows, columns))
     ]
-    assert errors[0] > 1e-3 and errors[1] < 2e-5
+    assert errors[0] > 1e-2 and errors[1] < 1e-4
 
 
 def test_a_function_over_batches_draws_anew_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
