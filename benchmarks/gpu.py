@@ -92,7 +92,7 @@ def main() -> None:
                     speeds[row] = Row(workload, row, environment).finish(600)
                     print(workload, row, speeds[row], flush=True)
                     keep()
-            settings = SETTINGS if workload.startswith(SETTINGS_FOR) else {}
+            settings = SETTINGS if not args.rows and workload.startswith(SETTINGS_FOR) else {}
             for name, variables in settings.items():
                 speeds[name] = Row(workload, "ours", environment | variables).finish(60)
                 print(workload, name, speeds[name], flush=True)
