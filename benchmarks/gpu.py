@@ -192,7 +192,7 @@ class Training:
         for line in self.process.stdout:
             lines.append(line)
             times.append([round(time.monotonic() - self.started, 1), line.strip()[:80]])
-            if first_epoch is None and re.match(r"epoch +1/", line):
+            if first_epoch is None and re.match(r"Epoch +1 ", line):
                 first_epoch = round(time.monotonic() - self.started, 1)
         if self.process.wait():
             return {"options": self.options, "error": "".join(lines[-3:])}

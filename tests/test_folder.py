@@ -400,6 +400,7 @@ def test_default_batches_fit_the_image_size() -> None:
     assert for_set_size(TrainConfig(batchsize=64), dataset, {"batchsize"})[0].batchsize == 64
 
 
+@pytest.mark.on_cpu("on CUDA convolutions take memory of their own")
 @pytest.mark.parametrize(
     ("side", "model", "classifier"),
     [(64, "gmvae", "conv"), (40, "gmvae", "patches"), (96, "vae", "conv")],

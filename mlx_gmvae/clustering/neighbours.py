@@ -190,7 +190,7 @@ def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
     distances[:, is_small] = np.inf
     cells = distances.argmin(axis=1)
     parts = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-    return [half for part in parts for half in np.arraysplit(part, 1 + len(part) // EXACT_LIMIT)]
+    return [half for part in parts for half in np.array_split(part, 1 + len(part) // EXACT_LIMIT)]
 
 
 def _without_self(found: np.ndarray, start: int) -> np.ndarray:
