@@ -1,10 +1,10 @@
-"""Write the tables of README.md and docs/ from what is kept in benchmarks/results.
+"""Write the tables of README.md and docs/ from the results in benchmarks/results.
 
-    python benchmarks/pages.py            # bring them up to date
-    python benchmarks/pages.py --check    # only say whether they are
+    python benchmarks/pages.py            # update the tables
+    python benchmarks/pages.py --check    # only report whether they are up to date
 
-A table stands between two comments, `<!-- NAME -->` and `<!-- /NAME -->`, and is written by the
-function in TABLES of that name.
+A table stands between the comments `<!-- NAME -->` and `<!-- /NAME -->`. The function of that name
+in TABLES writes it.
 """
 
 import argparse
@@ -13,55 +13,69 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-# Titles of the clustering benchmark's experiments, in the order of the table.
-EXPERIMENTS = {
-    "MNIST, K=10": "MNIST, K = 10",
-    "MNIST, K=10, uniform": "the same, `--balance uniform --augment affine`",
-    "MNIST, K=10, plain ELBO": "the same, plain ELBO (`--pair_weight 0`)",
-    "MNIST, K auto": "MNIST, `--K auto`",
-    "MNIST, K=16": "MNIST, K = 16, 5 epochs (*)",
-    "MNIST, K=16, free balance": "MNIST, K = 16, `--balance free` (*)",
-    "MNIST, K=30": "MNIST, K = 30, 5 epochs (*)",
-    "MNIST, K=30, free balance": "MNIST, K = 30, `--balance free` (*)",
-    "MNIST 1/4/8, K=3, uniform": "MNIST, digits 1, 4 and 8, K = 3, 10 epochs (*)",
-    "MNIST 1/4/8, K auto": "MNIST, digits 1, 4 and 8, `--K auto`, 10 epochs",
-    "MNIST, K=10, neighbours by pixels": "MNIST, K = 10, 5 epochs, `--descriptor pixels` (*)",
-    "MNIST, K=10, no neighbours": "MNIST, K = 10, 5 epochs, `--neighbours 0` (*)",
-    "MNIST, K=10, no distortion": "MNIST, K = 10, 5 epochs, `--augment none` (*)",
-    "MNIST long-tailed, K=10": "MNIST, class c cut to 0.1^(c/9) of its images, K = 10, 8 epochs",
-    "letters, K=10": "letters K to T of 2,001 typefaces, K = 10, `--latent_dims 16`",
-    "letters, K auto": "letters, `--K auto`",
-    "letters in their frame": "letters cropped and stretched to the frame, a tenth inverted",
-    "MNIST 2,000": "2,000 images of MNIST, a draw a seed",
-    "MNIST 2,000, 16x16": "2,000 images of MNIST at 16x16, a draw a seed",
-    "MNIST 300": "300 images of MNIST, a draw a seed",
-    "digits 300": "300 digits (8x8)",
-    "digits, K=10": "digits (8x8), K = 10",
-    "digits, K=10, one head": "digits, one last layer (`--heads 1`) (*)",
-    "digits, K=10, plain ELBO": "digits, plain ELBO",
-    "digits, K auto": "digits, `--K auto`",
-    "digits, K=16": "digits, K = 16 (*)",
-    "digits, K=16, free balance": "digits, K = 16, `--balance free` (*)",
-    "photos, K=10": "12,000 photographs (10 kinds), K = 10, `--latent_dims 32` (44 epochs)",
-    "photos, K=10, 12 epochs": "photographs, 12 epochs",
-    "photos, K=10, 105 epochs": "photographs, 105 epochs",
-    "photos, K=10, 190 epochs": "photographs, 190 epochs",
-    "photos, K=10, 12 epochs, own features": (
-        "photographs, 12 epochs, the built-in patches given as `--features`"
-    ),
-    "photos, K=10, EfficientNet-Lite0": ("12,000 photographs, `--features` of EfficientNet-Lite0"),
-    "1,000 photos, K=10, EfficientNet-Lite0": (
-        "1,000 photographs, `--features` of EfficientNet-Lite0, a draw a seed"
-    ),
-    "photos, K=10, uniform": "photographs, `--classifier conv --descriptor hog` (*)",
+# Tables of the clustering benchmark: rows by the experiment's name, in order.
+CLUSTERING = {
+    "main": {
+        "MNIST, K=10": "MNIST, K = 10",
+        "MNIST 1/4/8, K=3, uniform": "MNIST, classes 1, 4 and 8 only, K = 3, 10 epochs (*)",
+        "MNIST long-tailed, K=10": (
+            "long-tailed MNIST (class c keeps 0.1^(c/9) of its images), K = 10, 8 epochs"
+        ),
+        "MNIST 2,000": "MNIST, 2,000 images, K = 10, a draw for each seed",
+        "MNIST 2,000, 16x16": "MNIST, 2,000 images of 16x16, K = 10, a draw for each seed",
+        "MNIST 300": "MNIST, 300 images, K = 10, a draw for each seed",
+        "digits, K=10": "digits (8x8), K = 10",
+        "digits 300": "300 digits (8x8), K = 10",
+        "letters, K=10": "letters K to T of 2,001 typefaces, K = 10, `--latent_dims 16`",
+        "letters in their frame": "letters, cropped and stretched to the frame, a tenth inverted",
+        "photos, K=10": "12,000 photographs (10 classes), K = 10, `--latent_dims 32` (44 epochs)",
+        "photos, K=10, EfficientNet-Lite0": (
+            "12,000 photographs, `--features` of EfficientNet-Lite0"
+        ),
+        "1,000 photos, K=10, EfficientNet-Lite0": (
+            "1,000 photographs, K = 10, `--features` of EfficientNet-Lite0, a draw for each seed"
+        ),
+    },
+    "number": {
+        "MNIST, K auto": "MNIST, `--K auto`",
+        "MNIST 1/4/8, K auto": "MNIST, classes 1, 4 and 8 only, `--K auto`, 10 epochs",
+        "digits, K auto": "digits, `--K auto`",
+        "letters, K auto": "letters, `--K auto`",
+        "MNIST, K=16": "MNIST, K = 16, 5 epochs (*)",
+        "MNIST, K=16, free balance": "MNIST, K = 16, `--balance free` (*)",
+        "MNIST, K=30": "MNIST, K = 30, 5 epochs (*)",
+        "MNIST, K=30, free balance": "MNIST, K = 30, `--balance free` (*)",
+        "digits, K=16": "digits, K = 16 (*)",
+        "digits, K=16, free balance": "digits, K = 16, `--balance free` (*)",
+    },
+    "ablations": {
+        "MNIST, K=10, uniform": "MNIST, no over-clustering (`--balance uniform`), affine only (*)",
+        "MNIST, K=10, plain ELBO": "MNIST, ELBO alone (`--pair_weight 0`)",
+        "MNIST, K=10, neighbours by pixels": (
+            "MNIST, 5 epochs, neighbours by pixels (`--descriptor pixels`) (*)"
+        ),
+        "MNIST, K=10, no neighbours": "MNIST, 5 epochs, no neighbours (`--neighbours 0`) (*)",
+        "MNIST, K=10, no distortion": "MNIST, 5 epochs, no augmentation (`--augment none`) (*)",
+        "digits, K=10, one head": "digits, one head (`--heads 1`) (*)",
+        "digits, K=10, plain ELBO": "digits, ELBO alone (`--pair_weight 0`)",
+        "photos, K=10, 12 epochs": "photographs, 12 epochs",
+        "photos, K=10, 105 epochs": "photographs, 105 epochs",
+        "photos, K=10, 190 epochs": "photographs, 190 epochs",
+        "photos, K=10, 12 epochs, own features": (
+            "photographs, 12 epochs, the built-in patch features given as `--features`"
+        ),
+        "photos, K=10, uniform": "photographs, `--classifier conv --descriptor hog` (*)",
+    },
 }
-BASELINES = {  # sets by the experiment that they stand beside
+EXPERIMENTS = {name: title for rows in CLUSTERING.values() for name, title in rows.items()}
+BASELINES = {  # data sets, and the experiment that each is compared with
     "MNIST": "MNIST, K=10",
     "MNIST long-tailed": "MNIST long-tailed, K=10",
     "letters": "letters, K=10",
@@ -72,7 +86,12 @@ ANOMALY_SCORES = (
     "deviance", "importance", "elbo", "MSE", "1 - SSIM", "likelihood ratio", "typicality",
     "typicality of the deviance", "input complexity",
 )  # fmt: skip
-MAIN_SCORES = 5  # the first ones
+MAIN_SCORES = 5  # the first of them
+NAMES = {
+    "MNIST long-tailed": "long-tailed MNIST",
+    "photos": "photographs",
+    "digits, as a table": "digits (64 columns)",
+}
 METHODS = ("k-means", "Gaussian mixture", "spectral")
 WORKLOADS = {
     "VAE conv, 64x64x1, batch 128": "VAE 64x64",
@@ -81,13 +100,65 @@ WORKLOADS = {
     "VAE conv, 256x256x3, batch 16": "VAE 256x256, colour",
 }
 ROWS = {
-    "ours": "ours",
-    "plain MLX, OpenBLAS": "strided conv, nearest + conv in MLX, OpenBLAS",
-    "plain MLX, wheel BLAS": "the same, the BLAS in MLX's Linux wheel",
+    "ours": "mlx_gmvae",
+    "plain MLX, OpenBLAS": "plain MLX (strided and upsampling convolutions), OpenBLAS",
+    "plain MLX, wheel BLAS": "plain MLX, the BLAS of MLX's Linux wheel",
     "PyTorch": "PyTorch",
     "PyTorch, channels last": "PyTorch, channels last",
     "PyTorch, torch.compile": "PyTorch, `torch.compile`",
-    "PyTorch, OpenBLAS": "PyTorch, OpenBLAS loaded before it",
+    "PyTorch, OpenBLAS": "PyTorch, OpenBLAS preloaded",
+}
+PEERS = {
+    "ours, as many layers": "mlx_gmvae, one hidden layer, constant learning rate",
+    "ours, two layers": "mlx_gmvae, two hidden layers, constant learning rate",
+    "ours, default": "mlx_gmvae, two hidden layers, cosine schedule (default)",
+}
+DECODED = {"frey": "Frey faces", "photos": "photographs (32x32)", "crops": "crops (128x128)"}
+ANOMALY_CASES = {
+    "digits among letters": "trained on letters, anomalies: digits",
+    "letters among digits": "trained on digits, anomalies: letters",
+    "photographs": "trained on one class of photographs, anomalies: the other nine",
+}
+SERVER_FAULTS = {
+    "cut": "closes the connection early",
+    "cut without a length": "closes early, no Content-Length",
+    "stalls at once": "stalls before it answers",
+    "stalls half way": "stalls in mid-transfer",
+    "trickles": "sends one byte at a time",
+    "resets at once": "resets the connection at once",
+    "resets half way": "resets in mid-transfer",
+    "redirects to a file": "redirects to a file:// address",
+    "a page of HTML": "sends an HTML page",
+    "404": "answers with status 404",
+    "500": "answers with status 500",
+    "nothing": "sends an empty body",
+    "one byte wrong": "sends one wrong byte",
+    "more than there is": "sends one byte too many",
+    "endless": "sends an endless body",
+    "a length that is none": "sends a Content-Length that is not a number",
+    "a negative length": "sends a negative Content-Length",
+    "no HTTP": "does not speak HTTP",
+    "headers without end": "sends thousands of headers",
+}
+# Words of the soak test and what stands for them, in the order in which they are replaced.
+FAULTS: dict[str, str | Callable[[re.Match[str]], str]] = {
+    r"^a server: (.*)": lambda found: "server " + SERVER_FAULTS.get(found[1], found[1]),
+    "^two processes that download at once": "two processes download the same file",
+    "^names that want to be markup, in pages": "file and class names with HTML or scripts in them",
+    "^(mutated|fuzzed) sets": r"\1 data sets",
+    "^(mutated|fuzzed) pictures, in a folder": r"\1 images, in a folder",
+    "^(mutated|fuzzed) pictures": r"\1 images",
+    "^rates at": "learning rates at",
+    "^odd sets, trained on and looked at": "degenerate data sets: training and evaluation",
+    "^killed: one of two, or (.*)": r"one of two processes, or `\1`, killed",
+    "^killed: photographs": "killed and resumed: a folder of photographs",
+    "^killed: ": "killed and resumed: ",
+    "^the same seed twice": "two trainings with the same seed: identical weights",
+    "^full disk: photographs": "full disk: a folder of photographs",
+    "megabytes": "MB of memory",
+    "descriptors": "open files",
+    "^leaks over ([0-9,]+) steps": r"leaks over \1 training steps",
+    "^memory of ": "announced memory within 30 %: ",
 }
 
 
@@ -105,7 +176,7 @@ def pages() -> list[Path]:
 
 
 def update(path: Path, write: bool = True) -> bool:
-    """Bring a page up to date; whether it was not."""
+    """Update a page; return whether it was out of date."""
     text = path.read_text()
     fresh = updated(text)
     if write and fresh != text:
@@ -114,7 +185,7 @@ def update(path: Path, write: bool = True) -> bool:
 
 
 def updated(text: str, tables: dict[str, Callable[[], str]] | None = None) -> str:
-    """A page with each of its tables as the results have it."""
+    """Return a page with each of its tables written from the results."""
     tables = tables or TABLES
 
     def table(found: re.Match[str]) -> str:
@@ -135,20 +206,21 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean and sample standard deviation."""
+    """Return the mean and the sample standard deviation."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def clustering() -> str:
+def clustering(table: str | None = None) -> str:
+    """Return one table of the clustering benchmark, or all rows in one."""
     results = kept("clustering")
     header = (
-        "", "seeds", "ACC %", "worst", "many-to-one: most frequent", "most confident", "NMI", "ARI",
-        "calibration error", "purity", "ELBO", "minutes",
+        "data and options", "seeds", "ACC", "worst seed", "majority ACC", "exemplar ACC", "NMI",
+        "ARI", "calibration error", "sample purity", "ELBO", "minutes",
     )  # fmt: skip
     rows = [
         clustering_row(title, list(results[name].values()))
-        for name, title in EXPERIMENTS.items()
+        for name, title in (CLUSTERING[table] if table else EXPERIMENTS).items()
         if name in results
     ]
     return markdown(header, rows)
@@ -161,8 +233,8 @@ def clustering_row(title: str, runs: list[dict[str, Any]]) -> list[str]:
     if "K auto" in title:
         found = [str(len(run["cluster_sizes"])) for run in runs]
         several = ", ".join(found[:-1]) + " and " + found[-1]
-        every = f"{found[0]} clusters each time" if len(set(found)) == 1 else f"{several} clusters"
-        title += f" ({every})"
+        every = f"{found[0]} in every run" if len(set(found)) == 1 else several
+        title += f" (found {every})"
     accuracies = [100 * run["clustering"]["accuracy"] for run in runs]
     purities = [run["sample_purity"] for run in runs if run.get("sample_purity") is not None]
     seconds = [run["seconds"] for run in runs if run["seconds"] is not None]
@@ -190,8 +262,8 @@ def baselines() -> str:
         ours = [run["clustering"]["accuracy"] for run in results[experiment].values()]
         scores = [*(found.get(method, []) for method in METHODS), ours]
         row = [f"{100 * statistics.mean(some):.1f}" if some else "" for some in scores]
-        rows.append([name.replace("photos", "photographs"), *row])
-    return markdown(["", *METHODS, "`train.py`"], rows)
+        rows.append([NAMES.get(name, name), *row])
+    return markdown(["data", *METHODS, "`train.py`"], rows)
 
 
 def headline() -> str:
@@ -204,22 +276,26 @@ def headline() -> str:
         others = f"{100 * best[0]:.1f} ({best[1]})" if best else ""
         title = EXPERIMENTS[experiment]
         rows.append([title, str(len(runs)), spread(runs, 1), f"{min(runs):.1f}", others])
-    return markdown(["", "seeds", "`train.py`", "worst", "scikit-learn"], rows)
+    header = ["data", "seeds", "`train.py`", "worst seed", "best of scikit-learn"]
+    return markdown(header, rows)
 
 
 def published() -> str:
     rows = [
         [each[name] for name in ("method", "accuracy", "protocol")] for each in kept("published")
     ]
-    return markdown(["MNIST", "ACC %", "protocol"], rows)
+    return markdown(["method", "ACC on MNIST (%)", "protocol"], rows)
 
 
 def peers() -> str:
     rows = [
-        [name, f"{found['parameters']:,}", f"{found['elbo']:.1f}", f"{found['seconds'] / 60:.1f}"]
+        [
+            PEERS.get(name, f"{name}, one hidden layer, constant learning rate"),
+            f"{found['parameters']:,}", f"{found['elbo']:.1f}", f"{found['seconds'] / 60:.1f}",
+        ]
         for name, found in kept("peers")["models"].items()
-    ]
-    return markdown(["", "parameters", "ELBO", "minutes"], rows)
+    ]  # fmt: skip
+    return markdown(["model", "parameters", "ELBO", "minutes"], rows)
 
 
 def mutual_learning() -> str:
@@ -229,7 +305,7 @@ def mutual_learning() -> str:
     def row(title: str, name: str, factor: float) -> list[str]:
         return [title, *(spread([factor * s[i][name] for s in seeds], 1) for i in iterations)]
 
-    rows = [row("ACC %", "accuracy", 100), row("ELBO", "elbo", 1)]
+    rows = [row("ACC (%)", "accuracy", 100), row("ELBO", "elbo", 1)]
     return markdown(["iteration", *map(str, iterations)], rows)
 
 
@@ -239,8 +315,9 @@ def tables() -> str:
     rows = []
     for name, found in results.items():
         scores = [found[method]["ari"] for method in methods]
-        rows.append([name, *(f"{statistics.mean(s):.2f}, {min(s):.2f}" for s in scores)])
-    return markdown(["", *methods], rows)
+        figures = (f"{statistics.mean(s):.2f} ({min(s):.2f})" for s in scores)
+        rows.append([NAMES.get(name, name), *figures])
+    return markdown(["data", *methods], rows)
 
 
 def throughput() -> str:
@@ -254,60 +331,69 @@ def throughput() -> str:
             is_other = found is not None and name != "ours"
             row.append(f"{shown} ({found['ours_over_row_clock']:.2f})" if is_other else shown)
         rows.append(row)
-    return markdown(["", *WORKLOADS.values()], rows)
+    return markdown(["images per second", *WORKLOADS.values()], rows)
 
 
 def decoders() -> str:
     names = {"bits_per_dim": "bits per dimension", "mse": "MSE", "ssim": "SSIM"}
     rows = [
-        [data, decoder, str(found["epochs"]), *(f"{found[name]:.4g}" for name in names)]
+        [DECODED[data], decoder, str(found["epochs"]), *(f"{found[name]:.4g}" for name in names)]
         for data, decoders in kept("decoders").items()
         for decoder, found in decoders.items()
     ]
-    return markdown(["", "likelihood", "epochs", *names.values()], rows)
+    return markdown(["data", "likelihood", "epochs", *names.values()], rows)
 
 
 def anomalies() -> str:
-    """AUCs by score and set: all scores of the default likelihood, the main ones of the others."""
+    """Return AUCs by score and data set; all scores for the default likelihood only."""
     results = kept("anomalies")
     cases = list(results["bernoulli"])
     rows = []
     for likelihood, found in results.items():
         for score in ANOMALY_SCORES[: None if likelihood == "bernoulli" else MAIN_SCORES]:
-            row = [likelihood, score]
+            row = [likelihood.capitalize(), score.replace("elbo", "ELBO")]
             for case in cases:
                 values = [run[score] for run in found.get(case, {}).values()]
                 row.append(spread(values, 3) if values else "")
             rows.append(row)
-    return markdown(["model", "score", *cases], rows)
+    return markdown(["model", "score", *(ANOMALY_CASES[case] for case in cases)], rows)
 
 
 def frechet() -> str:
     titles = {
-        "distance": ("distance", 1, 2), "sample_purity": ("purity %", 100, 1),
-        "elbo": ("ELBO", 1, 1), "importance_bound": ("bound, 100 samples", 1, 1),
-        "ssim": ("SSIM", 1, 3), "accuracy": ("ACC %", 100, 2),
+        "distance": ("Fréchet distance", 1, 2), "sample_purity": ("sample purity (%)", 100, 1),
+        "elbo": ("ELBO", 1, 1), "importance_bound": ("importance-weighted bound", 1, 1),
+        "ssim": ("SSIM", 1, 3), "accuracy": ("ACC (%)", 100, 2),
     }  # fmt: skip
     rows = [
         [name, *(f"{factor * found[key]:.{digits}f}" if key in found else ""
                  for key, (_, factor, digits) in titles.items())]
         for name, found in kept("frechet").items()
     ]  # fmt: skip
-    return markdown(["", *(title for title, _, _ in titles.values())], rows)
+    return markdown(["model", *(title for title, _, _ in titles.values())], rows)
 
 
 def soak() -> str:
     rows = [
-        [row["fault"], f"{row['tried']:,}", f"{row['survived']:,}", f"`{part['command']}`"]
+        [fault(row["fault"]), f"{row['tried']:,}", f"{row['survived']:,}", f"`{part['command']}`"]
         for part in kept("soak").values()
         for row in part["rows"]
     ]
-    return markdown(["fault", "tried", "survived", "command"], rows)
+    return markdown(["fault", "cases", "passed", "command"], rows)
+
+
+def fault(name: str) -> str:
+    """Return the row label of a fault of the soak test."""
+    for pattern, words in FAULTS.items():
+        name = re.sub(pattern, words, name)
+    return name
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
-    "clustering": clustering,
+    "clustering": partial(clustering, "main"),
+    "number_of_clusters": partial(clustering, "number"),
+    "ablations": partial(clustering, "ablations"),
     "baselines": baselines,
     "published": published,
     "peers": peers,

@@ -4,11 +4,11 @@
     python benchmarks/pretrained.py --data_dir DIR     all of them
     python benchmarks/pretrained.py --card             pretrained/README.md from the files alone
 
-Each is a run of `python train.py` with the options below, in results/pretrained/NAME; one that was
-stopped goes on where it was. Its weights are then rounded to 16 bits, which halves the file;
-everything reads them back as 32. What is measured, is measured of the rounded weights, and beside
-it of those before. The figures, the command and the machine are written into the file, and the
-card is made of them.
+Each model is a run of `python train.py` with the options below, in results/pretrained/NAME. A run
+that was stopped is resumed. The weights are then rounded to 16 bits, which halves the file; they
+are read back as 32 bits. Metrics are computed with the rounded weights and, for comparison, with
+the original ones. The file stores the metrics, the command and the machine, and the card is
+written from them.
 
 DIR holds mnist/, frey/, letters.npz and a zip of class folders of photographs (*jpg*.zip), anywhere
 below it.
@@ -65,9 +65,9 @@ MODELS = {
     ),
 }
 FIGURES = {
-    "elbo": ("ELBO", 1), "importance_bound": ("bound", 1),
-    "mse": ("MSE", 4), "ssim": ("SSIM", 3),
-    "accuracy": ("ACC", 3), "nmi": ("NMI", 3), "ari": ("ARI", 3), "purity": ("purity", 3),
+    "elbo": ("ELBO", 1), "importance_bound": ("importance-weighted bound", 1),
+    "mse": ("MSE", 4), "ssim": ("SSIM", 3), "accuracy": ("ACC", 3),
+    "nmi": ("NMI", 3), "ari": ("ARI", 3), "purity": ("sample purity", 3),
 }  # fmt: skip
 MANY_TO_ONE = "majority_accuracy"  # which counts where there are more clusters than classes
 
