@@ -32,7 +32,7 @@ LONGEST = 10  # seconds for any download
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve the fault named in the first part of the path, as often as the second part says."""
+    """Serve the fault named in the first part of the path, as often as the second part tells."""
 
     times: dict[str, int] = {}  # noqa: RUF012 (shared on purpose)
 
