@@ -1,10 +1,10 @@
-"""The pictures in assets/, each by the command that a reader would type; `make assets`.
+"""Pictures in assets/, each drawn by the command that a reader would type (`make assets`).
 
     python benchmarks/assets.py --data_dir DIR [--only NAME ...]
 
-With the pretrained models a few minutes; the plane and the animation train small models first.
-Screenshots need Chromium. accuracy.png, mutual_learning.png and numbers.png are drawn by benchmarks
-(epochs.py, mutual_learning.py, decoders.py --numbers), of runs that take hours.
+It takes a few minutes with the pretrained models; the plane and the animation train small models
+first. Screenshots need Chromium. accuracy.png, mutual_learning.png and numbers.png are drawn by
+other benchmarks (epochs.py, mutual_learning.py, decoders.py --numbers), from runs that take hours.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LAST_MAP = """(() => {
     map.dispatchEvent(new Event("input"));
     map.dispatchEvent(new Event("change"));
 })()"""  # of the explorer: t-SNE
-# What makes each picture: commands, whose last writes into {out}, and the file that is taken.
+# For each picture its commands, the last of which writes into {out}, and the file to copy.
 MADE = {
     "samples.png": ([f"generate.py --model {FLAGSHIP} --outfile {{out}}/samples.png"], "samples"),
     "interpolation.png": (
@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     wanted = args.only or [*MADE, *PAGES]
     with tempfile.TemporaryDirectory() as work:
-        done: dict[str, Path] = {}  # folders by commands: one call for all that it writes
+        done: dict[str, Path] = {}  # folders by commands: each runs once
         for name in wanted:
             commands, stem = MADE.get(name, ([f"{CLUSTERS} --outdir {{out}}"], ""))
             folder = done.setdefault(" ".join(commands), Path(work) / str(len(done)))
@@ -104,7 +104,7 @@ def run(command: str, data_dir: str | None) -> None:
 
 
 def halve(path: Path) -> None:
-    """An animation at half its width and height."""
+    """Reduce an animation to half its width and height."""
     with Image.open(path) as animation:
         frames, durations = [], []
         for frame in ImageSequence.Iterator(animation):
@@ -115,7 +115,7 @@ def halve(path: Path) -> None:
 
 
 def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
-    """Of a page in Chromium, in few colours, as people with a light or a dark screen see it."""
+    """Save a screenshot of a page in Chromium, in few colours, in light or dark mode."""
     if CHROMIUM is None:
         sys.exit("screenshots need Chromium; install it, or choose others with --only")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

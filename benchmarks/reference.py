@@ -1,4 +1,4 @@
-"""The reference of all public names, made of their docstrings by pdoc.
+"""API reference of all public names, made from their docstrings by pdoc.
 
 python benchmarks/reference.py FOLDER
 """
@@ -13,7 +13,7 @@ import mlx_gmvae
 from pdoc import pdoc, render
 
 if __name__ == "__main__":
-    for name in mlx_gmvae.__all__:  # pdoc does not ask for what is imported on first use
+    for name in mlx_gmvae.__all__:  # pdoc does not find names that are imported on first use
         vars(mlx_gmvae)[name] = getattr(mlx_gmvae, name)
     folder = Path(sys.argv[1])
     render.configure(docformat="numpy", show_source=False)
