@@ -95,7 +95,8 @@ def test_large_jpegs_are_read_at_a_fraction_of_their_size(encoder: Encoder, tmp_
     with Image.open(tmp_path / "large.jpg") as large:
         wanted = seen(encoder, large)
     (found,) = encode_images(tmp_path / "large.jpg", encoder, tmp_path)
-    assert 0 < apart(found, wanted) < 0.05  # 61 of 1204 pixels: a quarter of the file's size is enough
+    # 61 of 1204 pixels: a quarter of the file is enough.
+    assert 0 < apart(found, wanted) < 0.05
 
 
 def test_a_second_run_costs_nothing_and_changes_are_followed(

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlx_gmvae import GMVAEClusterer, estimator
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.device.backend import on_gpu
 from mlx_gmvae.models.gmvae import GMVAE
 from mlx_gmvae.training import defaults
 
