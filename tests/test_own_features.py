@@ -79,7 +79,7 @@ def test_names_may_be_absolute_or_base_names_and_need_no_order(tmp_path: Path) -
         np.testing.assert_array_equal(found([str(place / name) for name in names]), expected)
     np.testing.assert_array_equal(found([Path(name).name for name in names]), expected)
     wrong = r"80 images, the first of them '00.png'; its files have names like '/data/00.png'; .*"
-    with pytest.raises(InputError, match=wrong + f"give names below {photos}"):
+    with pytest.raises(InputError, match=wrong + f"give names relative to {photos}"):
         found([f"/data/{name}" for name in names])
     Image.fromarray(noise[0]).save(photos / "sub/00.png")  # two of one name
     splits = load_dataset(str(photos), data_dir=tmp_path / "kept")
