@@ -97,7 +97,7 @@ def test_names_may_be_absolute_or_base_names_and_need_no_order(tmp_path: Path) -
             lambda f: np.where(np.arange(len(f))[:, None] == 3, np.nan, f),
             "NaN, infinite or huge features for 1 images, first in row 3",
         ),
-        (lambda f: rng.permutation(f), "images' order"),
+        (lambda f: rng.permutation(f), "the order of the images"),
     ],
 )
 def test_features_of_other_images_are_refused(  # type: ignore[no-untyped-def]
