@@ -20,7 +20,7 @@ Function = Callable[[LatentVariableModel, mx.array], mx.array]
 def precisely(
     model: LatentVariableModel, function: Function, images: np.ndarray, copies: int = 1
 ) -> np.ndarray:
-    """Return `function(model, x)` over batches, as float32; float64 exists on the CPU only."""
+    """Return `function(model, x)` over batches, as float32; on the CPU, which alone has float64."""
     before = mx.default_device()
     mx.set_default_device(mx.cpu)
     try:

@@ -34,9 +34,9 @@ class Elbo(NamedTuple):
 class LatentVariableModel(nn.Module):
     """An encoder, a decoder and a likelihood; subclasses add the prior and the bound.
 
-    Class attributes tell the rest of the package about a kind of model: `options` are the fields of
-    ModelConfig that not all kinds have, `refit_option` is the field of TrainConfig that says when
-    its mixture is refitted, and `trained_by_pairs` says whether pairs of neighbours train q(y|x).
+    Class attributes are what the rest of the package must know of a kind of model: the fields of
+    ModelConfig that not all kinds have, the field of TrainConfig that says when its mixture is
+    refitted, and whether neighbour pairs train its q(y|x).
     """
 
     options: ClassVar[tuple[str, ...]] = ()

@@ -1,4 +1,4 @@
-"""Training from Python: `train` trains a model in place and returns its history."""
+"""Training in Python: images in, the model trained in place, its history out."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from .trainer import OwnLoss, Trainer
 
 
 class History(list[dict[str, float]]):
-    """The records of the epochs of a training, in order."""
+    """The records of a training's epochs, in order."""
 
     def __repr__(self) -> str:
         if not self:
@@ -35,13 +35,13 @@ def new_trainer(
     neighbours: np.ndarray | None = None,
     losses: Mapping[Phase, OwnLoss] | None = None,
 ) -> Trainer:
-    """Resolve `config` for uint8 images (N, H, W, C), and return a Trainer over them."""
+    """Return a Trainer over uint8 images (N, H, W, C), by whom `config` is resolved first."""
     resolved, _ = resolve_training(config, model.config, images)
     return Trainer(model, images, resolved, neighbours, losses)
 
 
 class Checked(Protocol):
-    """A model that checks its inputs: a network, and the record of how it was trained."""
+    """A checked model: a network, and what is known of how it was trained."""
 
     network: LatentVariableModel
     data: dict[str, Any]
@@ -103,7 +103,7 @@ def train(
     with naming({}), silence(not verbose):
         training = _resolved(config, fields, images, network.config)
         trainer = Trainer(network, images, training, losses=losses)
-        if not isinstance(model, LatentVariableModel):  # its record is about other weights
+        if not isinstance(model, LatentVariableModel):  # what is known is of other weights
             model.data, model.metrics, model.training = {}, {}, trainer.config.to_dict()
         try:
             fit(trainer, callbacks)
@@ -115,7 +115,7 @@ def train(
 def _resolved(
     config: TrainConfig | None, fields: dict[str, Any], images: np.ndarray, model: ModelConfig
 ) -> TrainConfig:
-    """Return `config` with `fields` in it, resolved for the images."""
+    """`config` with `fields` in it, and with what the images decide."""
     if not isinstance(config, TrainConfig | None):
         raise InputError(f"config is a {type(config).__name__}; give a TrainConfig")
     return resolve(Options(model, fields, base=config), Dataset.of(images)).training
