@@ -48,7 +48,7 @@ def pair_scores(
     image is its own neighbour with probability 0.3. `graph` has the neighbours of all images, if
     they are known.
     """
-    if graph is None:  # a file of features is of the training images: use a descriptor for others
+    if graph is None:  # given features are of the training images: use a descriptor for others
         config = dataclasses.replace(config, features=None)
     rng = np.random.default_rng(seed)
     rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))

@@ -37,7 +37,7 @@ def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
 
 def decode(model: LatentVariableModel, z: np.ndarray) -> np.ndarray:
     """Return expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
-    copies = math.prod(model.config.image_shape) // model.config.latent_dims  # memory, in latents
+    copies = math.prod(model.config.image_shape) // model.config.latent_dims  # of their memory
     return over_batches(model.image, np.asarray(z, np.float32), max(1, copies))
 
 

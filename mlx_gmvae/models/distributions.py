@@ -255,7 +255,7 @@ class Logistic(nn.Module):
         inverse = mx.exp(-mx.clip(self.log_scale, *LOG_SCALE_RANGE))
 
         def summed(location: mx.array, x: mx.array) -> mx.array:
-            # F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)) subtracts no nearly equal numbers.
+            # Uses F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)): no difference of nearly equal numbers.
             softplus = _softplus() if on_cpu() else partial(mx.logaddexp, 0)
             centred = (x - location) * inverse
             above = softplus(-(centred + HALF_BIN * inverse))
