@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_one_clear_line(
         (lambda m: m.sample(0), "num is 0; it must be a whole number of at least 1"),
         (lambda m: m.sample_latent(-2), "num is -2; it must be a whole number of at least 1"),
         (lambda m: m.decode(mx.zeros((2, 9))), r"latents have shape \(2, 9\); .* \(N, 4\)"),
-        (lambda m: m.decode(np.zeros((2, 4))), "latents are ndarray; a network takes mx.array"),
+        (lambda m: m.decode(np.zeros((2, 4))), "latents are ndarray; give an mx.array"),
         (lambda m: m.encode(mx.zeros((2, 9, 9, 1))), r"\(2, 9, 9, 1\); they must be N x 8 x 8 x 1"),
         (lambda m: m.encode(mx.zeros((2, 8, 8, 1), mx.uint8)), "images are mlx.core.uint8"),
         (lambda m: m.elbo(mx.zeros((8, 8, 1))), r"images have shape \(8, 8, 1\)"),

@@ -1,8 +1,8 @@
-"""A model's answers in double precision, for tables.
+"""Outputs of a model in double precision, for tables.
 
-In single precision the last digits of a row's answer depend on the rows beside it, since BLAS adds
-up in another order at the edges of its tiles. In double precision that lies far below what float32
-holds, so that an answer is the same in any order and any subset of the rows.
+In single precision the last digits of a row's output depend on the other rows, since BLAS adds up
+in another order at the edges of its tiles. In double precision this difference is far below the
+precision of float32, so an output is the same for any order and any subset of the rows.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every model offers: encode, decode, an ELBO, an importance bound, samples."""
+"""The interface of models: encoding, decoding, the ELBO, the importance bound and sampling."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
 Decode = Callable[[mx.array], mx.array]
-TRIES = 5  # at drawing an image that looks like one of its component
+TRIES = 5  # draws of an image until q(y|x) gives it to its component
 
 
 class Elbo(NamedTuple):
     """The negative evidence lower bound and its parts, in nats per example.
 
-    `loss` is the plain sum of `terms`; training may weigh the terms, the bound never does.
-    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    `loss` is the plain sum of `terms`. Training may weight the terms, but the bound never does.
+    It is a NamedTuple, because that passes through `mx.compile` and `value_and_grad`.
     """
 
     loss: mx.array  # scalar
@@ -254,10 +254,10 @@ class MixtureModel(LatentVariableModel):
 
 
 def _require_floats(name: str, value: mx.array) -> None:
-    """Raise InputError for what a network does not take, but a checked model does."""
+    """Raise InputError unless `value` is an mx.array of floats, which networks need."""
     if not isinstance(value, mx.array) or not mx.issubdtype(value.dtype, mx.floating):
         kind = value.dtype if isinstance(value, mx.array) else type(value).__name__
         raise InputError(
-            f"{name} are {kind}; a network takes mx.array of floats, and what build_model and load "
-            "answer takes NumPy arrays too"
+            f"{name} are {kind}; give an mx.array of floats, or call the model that build_model or "
+            "load returns, which takes NumPy arrays too"
         )

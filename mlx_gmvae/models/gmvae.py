@@ -11,7 +11,7 @@
           + KL(q(w|x) || N(0, I))                                   kl_w
           + KL(q(y|.) || 1/K)                                       kl_y
 
-The paper's names differ: its image is y, its latent x, its component z; w is w.
+The paper uses other names: the image is y, the latent x and the component z. w has the same name.
 """
 
 import math
@@ -146,10 +146,10 @@ class GMVAE(MixtureModel):
         return Normal(*(mx.where(is_y, each, 0).sum(axis=1) for each in components)).sample()
 
     def _one_hot(self, y: mx.array) -> mx.array:
-        """Whether a component is y: (B,) -> (B, K), booleans.
+        """Return whether a component is y, as booleans: (B,) -> (B, K).
 
-        To choose by, in place of an index: on CUDA each kind of indexing, and of its gradient, is
-        a kernel to be compiled, for seconds.
+        Used in place of an index: on CUDA each kind of indexing, and of its gradient, is a kernel
+        whose compilation takes seconds.
         """
         return y[:, None] == mx.arange(self.config.K)
 
@@ -171,7 +171,7 @@ class ComponentPrior(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(w_dims, PRIOR_HIDDEN_DIMS)
         self.out = nn.Linear(PRIOR_HIDDEN_DIMS, num_components * 2 * latent_dims)
-        # Components must start apart: from identical ones no gradient can separate them.
+        # Components must start with different means: no gradient can separate identical ones.
         mean = PRIOR_SPREAD * mx.random.normal((num_components, latent_dims))
         bias = mx.concatenate([mean, mx.zeros_like(mean)], axis=-1)
         self.out.bias = bias.flatten()
