@@ -33,10 +33,18 @@ LARGEST_WEIGHT = 1e12  # no training gets near, and products of larger ones over
 
 @dataclass
 class ModelFile:
-    """A model and what its file says about it.
+    """A network and the description in its file.
 
-    `data` describes the training images (source, image_size, classes), `metrics` holds the
-    figures measured at the end of training, `training` the options used.
+    Attributes
+    ----------
+    model : mlx.nn.Module
+        The network.
+    data : dict
+        Description of the training images (source, image_size, classes).
+    metrics : dict
+        Scores at the end of the training.
+    training : dict
+        Fields of the `TrainConfig` that the network was trained with.
     """
 
     model: LatentVariableModel
@@ -55,10 +63,32 @@ def save_model(path: str | Path, model: LatentVariableModel, **description: Any)
 
 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
-    """Rebuild a model from its file alone.
+    """Load a network from a file.
 
-    `config` is for weights that carry none. Raises InputError if the file is missing,
-    damaged, not ours, from a newer format, or does not fit its configuration.
+    `load` returns the same network with checks of its inputs.
+
+    Parameters
+    ----------
+    path : str or Path
+        An .npz or .safetensors file.
+    config : ModelConfig, optional
+        Configuration, for files that contain weights only.
+
+    Returns
+    -------
+    ModelFile
+        The network, its `model`, and the description in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, not a model of this package, of a newer format, or does
+        not fit its configuration. It is a ValueError.
+
+    Examples
+    --------
+    >>> load_model("pretrained/gmvae_digits_K10_dims_0008.npz").model.config.K
+    10
     """
     forks.require_usable()
     path = Path(path)
