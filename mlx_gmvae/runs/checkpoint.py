@@ -44,7 +44,7 @@ class ModelFile:
     metrics : dict
         Scores at the end of the training.
     training : dict
-        Fields of the `TrainConfig` that the network was trained with.
+        Options of the training.
     """
 
     model: LatentVariableModel

@@ -49,7 +49,7 @@ class Model:
     metrics : dict
         Scores at the end of the training.
     training : dict
-        Fields of the `TrainConfig` that the network was trained with.
+        Options of the training.
 
     Examples
     --------
@@ -286,7 +286,7 @@ class Model:
 
         The functions are encode, decode and, for a mixture, responsibilities. MLX imports them in
         Python or C++: `mx.import_function("decode.mlxfn")(z)` returns a list of one array. Images
-        are float32 in [0, 1].
+        are float32 in [0, 1]. If q(y|x) sees features, responsibilities takes these.
 
         Parameters
         ----------
