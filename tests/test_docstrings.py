@@ -8,6 +8,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
+from pydoc import locate
 from typing import Any
 
 import mlx_gmvae
@@ -15,7 +16,7 @@ import mlx_gmvae
 import numpy as np
 import pytest
 from numpydoc.docscrape import get_doc_object
-from numpydoc.validate import Validator, validate
+from numpydoc.validate import validate
 
 # The meaning of each code: numpydoc.validate.ERROR_MSGS. Not enforced are an extended summary
 # (ES01), See Also (SA01), and the starts and ends of descriptions (PR08, PR09, RT04, RT05), since
@@ -67,9 +68,9 @@ def public_members() -> list[str]:
 
 def raises(path: str) -> bool:
     """Whether a function has a raise statement of its own, but for NotImplementedError."""
-    definition = Validator._load_obj(path)
-    definition = getattr(definition, "fget", definition)
-    tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
+    definition: Any = locate(path)
+    source = inspect.getsource(getattr(definition, "fget", definition))  # of a property
+    tree = ast.parse(textwrap.dedent(source))
     statements = [each for each in ast.walk(tree) if isinstance(each, ast.Raise) and each.exc]
     return any("NotImplementedError" not in ast.unparse(each) for each in statements)
 
@@ -97,7 +98,7 @@ def test_public_methods_and_properties(path: str) -> None:
 
 @pytest.mark.parametrize("path", [*(f"mlx_gmvae.{name}" for name in NAMES), *public_members()])
 def test_what_is_raised(path: str) -> None:
-    definition = Validator._load_obj(path)
+    definition = locate(path)
     if not isinstance(definition, type) and raises(path):
         assert get_doc_object(definition)["Raises"]
 

@@ -534,9 +534,10 @@ class MixtureModel(LatentVariableModel):
     def sample(self, num: int, component: int | None = None) -> mx.array:
         """Draw images from the prior, or from one component of it.
 
-        An image drawn from a component that q(y|x) assigns to another one is drawn again, up to 5
-        times in all (rejection sampling of p(x|y)): components overlap, and p(x|z) has seams between
-        clusters. If q(y|x) sees features, images are not tested, since drawn images have none.
+        An image drawn from a component that q(y|x) assigns to another one is drawn again, with up
+        to 5 draws in all (rejection sampling of p(x|y)): components overlap, and p(x|z) has seams
+        between clusters. If q(y|x) sees features, there is no such test, since drawn images
+        have none.
 
         Parameters
         ----------

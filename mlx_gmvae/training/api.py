@@ -94,7 +94,8 @@ def train(
     --------
     >>> from mlx_gmvae import build_model
     >>> images = np.random.default_rng(0).random((40, 8, 8))
-    >>> history = train(build_model(model="vae", image_size=(8, 8)), images, epochs=2, verbose=False)
+    >>> model = build_model(model="vae", image_size=(8, 8))
+    >>> history = train(model, images, epochs=2, verbose=False)
     >>> len(history)
     2
     """
