@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Error in what the user gave: a parameter, an array, a flag, a file or a folder.
+    r"""Error in what the user gave: a parameter, an array, a flag, a file or a folder.
 
     The message is one line that names the problem and the remedy. The scripts print it and exit
     with status 2. In Python it can be caught as a ValueError.
@@ -19,7 +19,7 @@ class InputError(ValueError):
 
     Examples
     --------
-    >>> raise InputError("what another library says\\nin two lines")
+    >>> raise InputError("what another library says\nin two lines")
     Traceback (most recent call last):
     mlx_gmvae.errors.InputError: what another library says in two lines
     """
