@@ -1,11 +1,9 @@
 """Scikit-learn estimator that clusters images or tables with a GMVAE."""
 
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -25,12 +23,13 @@ from .data.given import IMAGES, as_array, as_latents
 from .data.images import Featured, features_of
 from .data.splits import Dataset
 from .data.units import ImageUnits, TableUnits, units_of
+from .device.placement import on_device
 from .device.randomness import preserved_random_state
 from .errors import InputError, naming
 from .evaluation.precise import Function, precisely
 from .evaluation.scores import anomaly_scores, decode, finite, samples
 from .models import LatentVariableModel, MixtureModel, build_model
-from .runs.checkpoint import load_model, save_model
+from .runs.checkpoint import model_from_bytes, model_to_bytes
 from .system.progress_bar import silence
 from .training.api import History
 from .training.callbacks import Callbacks, PrintEpochs, as_callbacks, fit
@@ -403,13 +402,9 @@ class GMVAEClusterer(
             return images, None
         if isinstance(units, TableUnits):
             raise InputError("encoder has no effect on a table; it is for images")
-        from .encoders.encode import encode_images
-        from .encoders.encoder import load_encoder, require_same
+        from .encoders.encode import encoded_images
 
-        encoder = load_encoder(self.encoder)
-        if wanted is not None:
-            require_same(encoder.id, wanted)
-        return Featured(images, encode_images(images, encoder)), encoder.id
+        return encoded_images(images, self.encoder, wanted)
 
     @staticmethod
     def _answers(
@@ -478,33 +473,22 @@ class GMVAEClusterer(
     @contextmanager
     def _settings(self) -> Iterator[None]:
         """Apply `device` and `verbose` within the context, and preserve MLX's random state."""
-        before = mx.default_device()
         if self.device is not None and self.device not in DEVICES:
             raise InputError(f"device is {self.device!r}; it must be cpu, gpu or None")
-        if self.device is not None:
-            mx.set_default_device(mx.Device(getattr(mx, self.device)))
-        try:
-            with preserved_random_state(), silence(not self.verbose):
-                yield
-        finally:
-            mx.set_default_device(before)
+        device = mx.default_device() if self.device is None else getattr(mx, self.device)
+        with on_device(device), preserved_random_state(), silence(not self.verbose):
+            yield
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state; the model is in it as the bytes of an .npz file, not as MLX objects."""
         state = super().__getstate__()
         if "model_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.npz"
-                save_model(path, state["model_"])
-                state = state | {"model_": path.read_bytes()}
+            state = state | {"model_": model_to_bytes(state["model_"])}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state.get("model_"), bytes):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.npz"
-                path.write_bytes(state["model_"])
-                state = state | {"model_": load_model(path).model}
+            state = state | {"model_": model_from_bytes(state["model_"])}
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:

@@ -13,11 +13,11 @@ from PIL import Image
 from ..data.decode import in_threads, picture
 from ..data.downloads import expanded
 from ..data.image_folder import list_images
-from ..data.images import as_uint8_images
+from ..data.images import Featured, as_uint8_images
 from ..data.splits import Dataset
 from ..errors import InputError
 from ..system.cache import cache_dir
-from .encoder import Encoder, load_encoder
+from .encoder import Encoder, EncoderId, load_encoder, require_same
 from .kept import KeptFeatures
 
 FOLDER = "features"  # in data_dir
@@ -108,6 +108,19 @@ def encode_images(
     if skipped:
         warnings.warn(_cannot_be_read(source, skipped), stacklevel=2)
     return features
+
+
+def encoded_images(
+    images: np.ndarray, name: str, wanted: EncoderId | None = None
+) -> tuple[Featured, EncoderId]:
+    """Return images with the features of an encoder, and the identity of the encoder.
+
+    Raises InputError if it has other weights than the encoder `wanted`.
+    """
+    encoder = load_encoder(name)
+    if wanted is not None:
+        require_same(encoder.id, wanted)
+    return Featured(images, encode_images(images, encoder)), encoder.id
 
 
 def features_of(

@@ -7,6 +7,7 @@ before a model is built from it.
 """
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,22 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
         raise InputError(f"{path}: what it says about its data or training is damaged")
     _correct_bits(model, parts["metrics"])
     return ModelFile(model, **parts)
+
+
+def model_to_bytes(model: LatentVariableModel) -> bytes:
+    """Return the content of the .npz file of a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        save_model(path, model)
+        return path.read_bytes()
+
+
+def model_from_bytes(content: bytes) -> LatentVariableModel:
+    """Return the network in the content of an .npz file. Raises InputError if it is damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(content)
+        return load_model(path).model
 
 
 def current_name(name: str) -> str:
