@@ -55,7 +55,8 @@ class GMVAEClusterer(
     Images are arrays (n, H, W) or (n, H, W, C), uint8 or floats in [0, 1], or flat rows if
     `image_shape` is given; their networks are convolutional. Any other array of rows of numbers is
     a table: its columns are standardised internally, the networks are dense and the likelihood is
-    Gaussian. No labels are used.
+    Gaussian. No labels are used. A gmvae learns clusters from neighbour pairs [4]_, with several
+    heads and an over-clustering head [5]_.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ class GMVAEClusterer(
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of images that are given as flat rows.
     model : {"gmvae", "vade", "vae-gmm"}, default="gmvae"
-        The model, see References [1]_, [2]_ and [3]_.
+        Gaussian-mixture VAE [1]_, variational deep embedding [2]_, or a VAE and a mixture trained
+        in turns [3]_.
     max_iter : int or None, default=None
         Number of epochs. None chooses it from the number of images, as `train.py` does.
     batch_size : int or None, default=None
@@ -121,9 +123,9 @@ class GMVAEClusterer(
     .. [3] Taniguchi et al. 2020, "Neuro-SERKET: Development of Integrative Cognitive System
        through the Composition of Deep Probabilistic Generative Models", arXiv:1910.08918.
     .. [4] Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels",
-       arXiv:2005.12320: the loss of neighbour pairs.
+       arXiv:2005.12320.
     .. [5] Ji et al. 2019, "Invariant Information Clustering for Unsupervised Image Classification
-       and Segmentation", arXiv:1807.06653: several heads and over-clustering.
+       and Segmentation", arXiv:1807.06653.
 
     Examples
     --------

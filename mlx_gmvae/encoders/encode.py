@@ -60,7 +60,8 @@ def encode_images(
 ) -> np.ndarray:
     """Return the features of images from a pretrained encoder.
 
-    Features are computed once and cached on disk as 16-bit floats. An interrupted computation
+    The encoder is a vision transformer [1]_, for example DINOv2 [2]_, CLIP or SigLIP. Features are
+    computed once and cached on disk as 16-bit floats. An interrupted computation
     continues where it stopped. Rows of files that cannot be read are NaN, and a warning names the
     files.
 

@@ -213,7 +213,7 @@ class Model:
             return samples(self.network, num, component)
 
     def elbo(self, images: Array, features: Array = None) -> Array:
-        """Return the evidence lower bound (ELBO) of each image.
+        """Return the evidence lower bound (ELBO) of each image [1]_.
 
         Every call uses the same draw from q.
 
