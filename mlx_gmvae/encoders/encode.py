@@ -61,9 +61,8 @@ def encode_images(
     """Return the features of images from a pretrained encoder.
 
     The encoder is a vision transformer [1]_, for example DINOv2 [2]_, CLIP or SigLIP. Features are
-    computed once and cached on disk as 16-bit floats. An interrupted computation
-    continues where it stopped. Rows of files that cannot be read are NaN, and a warning names the
-    files.
+    computed once and cached on disk as 16-bit floats. An interrupted computation continues where it
+    stopped. Rows of files that cannot be read are NaN, and a warning names the files.
 
     Parameters
     ----------
