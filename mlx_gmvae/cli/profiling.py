@@ -18,7 +18,6 @@ from ..data.images import Examples
 from ..device import distributed
 from ..device.backend import STREAMS_VARIABLE, cores, has_gpu
 from ..device.parallel import on_streams
-from ..device.placement import on_device
 from ..evaluation.scores import latents, responsibilities
 from ..inputs import Batch, WithFeatures
 from ..models import MixtureModel, build_model
@@ -109,10 +108,14 @@ def print_devices(trainer: Trainer) -> None:
 
 def images_per_second(trainer: Trainer, device: mx.Device) -> float:
     """Training speed on `device` of a new trainer like the given one."""
-    with on_device(device):
+    before = mx.default_device()
+    mx.set_default_device(device)
+    try:
         model = build_model(trainer.model.config)
         there = Trainer(model, trainer.images, trainer.config, trainer.neighbours)
         return there.batchsize / seconds_per_step(there)
+    finally:
+        mx.set_default_device(before)
 
 
 def _arrays(trainer: Trainer, rows: np.ndarray) -> Batch:

@@ -34,18 +34,10 @@ LARGEST_WEIGHT = 1e12  # no training gets near, and products of larger ones over
 
 @dataclass
 class ModelFile:
-    """A network and the description in its file.
+    """A model with the metadata of its file.
 
-    Attributes
-    ----------
-    model : mlx.nn.Module
-        The network.
-    data : dict
-        Description of the training images (source, image_size, classes).
-    metrics : dict
-        Scores at the end of the training.
-    training : dict
-        Options of the training.
+    `data` describes the training images (source, image_size, classes), `metrics` has the scores
+    measured at the end of training, and `training` the options used.
     """
 
     model: LatentVariableModel
@@ -61,6 +53,22 @@ def save_model(path: str | Path, model: LatentVariableModel, **description: Any)
     """
     info = {"kind": "model", "model": model.config.to_dict(), **description}
     save_arrays(path, model.arrays(), info)
+
+
+def model_to_bytes(model: LatentVariableModel) -> bytes:
+    """Return the content of the .npz file of a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        save_model(path, model)
+        return path.read_bytes()
+
+
+def model_from_bytes(content: bytes) -> LatentVariableModel:
+    """Return the network in the content of an .npz file. Raises InputError if it is damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(content)
+        return load_model(path).model
 
 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
@@ -124,22 +132,6 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
         raise InputError(f"{path}: what it says about its data or training is damaged")
     _correct_bits(model, parts["metrics"])
     return ModelFile(model, **parts)
-
-
-def model_to_bytes(model: LatentVariableModel) -> bytes:
-    """Return the content of the .npz file of a network."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.npz"
-        save_model(path, model)
-        return path.read_bytes()
-
-
-def model_from_bytes(content: bytes) -> LatentVariableModel:
-    """Return the network in the content of an .npz file. Raises InputError if it is damaged."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.npz"
-        path.write_bytes(content)
-        return load_model(path).model
 
 
 def current_name(name: str) -> str:
