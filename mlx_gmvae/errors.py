@@ -7,12 +7,19 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used: a flag, a file, a folder.
+    r"""Error in what the user gave: a parameter, an array, a flag, a file or a folder.
 
-    The message is one line that names the problem and the remedy. The scripts print it and
-    exit with status 2; library callers can catch it as a `ValueError`.
+    The message is one line that names the problem and the remedy. The scripts print it and exit
+    with status 2. In Python it can be caught as a ValueError.
 
-    >>> raise InputError("what another library says\\nin two lines")
+    Parameters
+    ----------
+    message : str
+        The problem and the remedy. Several lines are joined to one.
+
+    Examples
+    --------
+    >>> raise InputError("what another library says\nin two lines")
     Traceback (most recent call last):
     mlx_gmvae.errors.InputError: what another library says in two lines
     """

@@ -175,8 +175,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    """What shows of a picture with transparent parts on white paper; some pixels at a time, for the
-    memory's sake."""
+    """Return a transparent image on a white background, in blocks, which limits the memory."""
     whole, (width, height) = Image.new(mode, image.size), image.size
     columns = min(width, PIXELS_AT_ONCE)
     rows = max(1, PIXELS_AT_ONCE // columns)

@@ -7,6 +7,7 @@ before a model is built from it.
 """
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,10 @@ LARGEST_WEIGHT = 1e12  # no training gets near, and products of larger ones over
 
 @dataclass
 class ModelFile:
-    """A model and what its file says about it.
+    """A model with the metadata of its file.
 
-    `data` describes the training images (source, image_size, classes), `metrics` holds the
-    figures measured at the end of training, `training` the options used.
+    `data` describes the training images (source, image_size, classes), `metrics` has the scores
+    measured at the end of training, and `training` the options used.
     """
 
     model: LatentVariableModel
@@ -54,11 +55,49 @@ def save_model(path: str | Path, model: LatentVariableModel, **description: Any)
     save_arrays(path, model.arrays(), info)
 
 
-def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
-    """Rebuild a model from its file alone.
+def model_to_bytes(model: LatentVariableModel) -> bytes:
+    """Return the content of the .npz file of a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        save_model(path, model)
+        return path.read_bytes()
 
-    `config` is for weights that carry none. Raises InputError if the file is missing,
-    damaged, not ours, from a newer format, or does not fit its configuration.
+
+def model_from_bytes(content: bytes) -> LatentVariableModel:
+    """Return the network in the content of an .npz file. Raises InputError if it is damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(content)
+        return load_model(path).model
+
+
+def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
+    """Load a network from a file.
+
+    `load` returns the same network with checks of its inputs.
+
+    Parameters
+    ----------
+    path : str or Path
+        An .npz or .safetensors file.
+    config : ModelConfig, optional
+        Configuration, for files that contain weights only.
+
+    Returns
+    -------
+    ModelFile
+        The network, its `model`, and the description in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, not a model of this package, of a newer format, or does
+        not fit its configuration. It is a ValueError.
+
+    Examples
+    --------
+    >>> load_model("pretrained/gmvae_digits_K10_dims_0008.npz").model.config.K
+    10
     """
     forks.require_usable()
     path = Path(path)
