@@ -1,4 +1,4 @@
-"""A frozen record whose fields are type-checked, whether they come from flags or from a file."""
+"""Frozen records with type-checked fields, for values from flags or from files."""
 
 import contextlib
 import dataclasses
@@ -17,9 +17,9 @@ AnyRecord = TypeVar("AnyRecord", bound="Record")
 
 @dataclass(frozen=True)
 class Record:
-    """Type checks and a JSON round trip for the records built on it.
+    """Base class of configurations: type checks, and conversion to and from JSON.
 
-    `RENAMED` maps the names that fields had in earlier versions, in files, to those of now.
+    `RENAMED` maps field names in the files of earlier versions to the current names.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {}
@@ -31,14 +31,14 @@ class Record:
         self.validate()
 
     def validate(self) -> None:
-        """Raise InputError if a value cannot be used."""
+        """Raise InputError if a value is invalid."""
 
     def __repr__(self) -> str:
         given = (f"{name}={value!r}" for name, value in self.given().items())
         return f"{type(self).__name__}({', '.join(given)})"
 
     def given(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """Return the fields that differ from their defaults."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -46,12 +46,15 @@ class Record:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types; `from_dict` inverts it."""
+        """Return a dictionary of JSON types; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls: type[AnyRecord], values: dict[str, Any]) -> AnyRecord:
-        """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
+        """Build a record from the result of `to_dict`.
+
+        Raises InputError for unknown or missing names.
+        """
         if not isinstance(values, dict):
             raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
         values = {cls.RENAMED.get(name, name): value for name, value in values.items()}
@@ -67,7 +70,7 @@ class Record:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether `value` is a whole number, Python's or NumPy's; True and False are none."""
+    """Return whether `value` is a Python or NumPy integer; True and False are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -79,26 +82,26 @@ def require_choice(name: str, value: str, choices: Collection[str]) -> None:
 
 
 def require_range(name: str, value: int | None, low: int, high: int) -> None:
-    """Raise InputError unless low <= value <= high; None, for a default, may pass."""
+    """Raise InputError unless low <= value <= high; None stands for a default and is accepted."""
     if value is not None and not low <= value <= high:
         raise InputError(f"{name} is {value}; it must be between {low} and {high}")
 
 
 def require_positive(name: str, value: float | None) -> None:
-    """Raise InputError unless `value` is finite and above 0; None, for a default, may pass."""
+    """Raise InputError unless `value` is finite and above 0; None is accepted."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise InputError(f"{name} is {value}; it must be a number above 0")
 
 
 def _typed(field: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's type, or InputError: configurations are read from files too."""
+    """Return `value` converted to the type of `field`. Raises InputError if it has another type."""
     kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
     if value is None and type(None) in kinds:
         return None
     kind = kinds[0]
     if get_origin(kind) is tuple:
         length = len(get_args(kind))
-        items = value.tolist() if hasattr(value, "tolist") else value  # of an array
+        items = value.tolist() if hasattr(value, "tolist") else value  # an array
         is_pair = isinstance(items, (list, tuple)) and len(items) == length
         if is_pair and all(is_whole(item) for item in items):
             return tuple(int(item) for item in items)
@@ -106,7 +109,7 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
     if kind is int and is_whole(value):
         return int(value)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # of a whole number of hundreds of digits
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
             return float(value)
     if kind is str and isinstance(value, str):
         return str(value)
