@@ -182,7 +182,10 @@ def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain:
         ({"images": np.zeros((9, 28, 28, 28), np.uint8)}, "28 channels; they must have 1"),
         ({"x": IMAGES}, "no array named images"),
         ({"images": IMAGES[0]}, "shape"),
-        ({"images": np.zeros((48, 64, 3), np.uint8)}, r"one picture.* several are \(N, H, W, C\)"),
+        (
+            {"images": np.zeros((48, 64, 3), np.uint8)},
+            r"one colour image.* give images \(N, H, W, C\)",
+        ),
         ({"images": np.full((3, 2, 2), np.nan)}, "image 0 .* NaN"),
         ({"images": np.where(np.arange(12) == 7, np.inf, 0).reshape(3, 2, 2)}, "image 1 .* inf"),
         ({"images": np.full((3, 2, 2), 7.0)}, "rescale"),
@@ -327,7 +330,7 @@ def test_published_set_is_downloaded_verified_and_cached(tiny_mnist: Path, tmp_p
 def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
     wrong = gzip.compress(idx_bytes(IMAGES[:14][::-1].copy()))
     (tiny_mnist / "train-images-idx3-ubyte.gz").write_bytes(wrong)
-    with pytest.raises(DownloadError, match="not the published file"):
+    with pytest.raises(DownloadError, match="is not the published one"):
         load_dataset("mnist", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "mnist").iterdir())
 
