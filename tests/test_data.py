@@ -251,7 +251,7 @@ def test_arrays_of_sixteen_bits_are_scaled_by_those_in_use(tmp_path: Path) -> No
     np.save(tmp_path / "b.npy", images)  # values of bytes
     assert (load_dataset(str(tmp_path / "b.npy")).train.images == 100).all()
     for dtype in (np.uint16, np.int64):
-        with pytest.raises(InputError, match=r"can have, for 12 bits images / 4095"):
+        with pytest.raises(InputError, match=r"can have, such as 4095 for 12-bit images"):
             as_uint8_images(images.astype(dtype) * 40, "X")
     with pytest.raises(InputError, match="bits is 11; it must be one of 8, 10"):
         load_dataset("digits", bits=11)

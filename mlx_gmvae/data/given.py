@@ -86,7 +86,7 @@ def _image(item: Any, name: str, row: int) -> np.ndarray:
     try:
         return np.asarray(item)
     except ValueError:
-        raise InputError(f"{name} has a list of different lengths at {row}, not an image") from None
+        raise InputError(f"{name} has lists of different lengths at {row}, not an image") from None
 
 
 def as_latents(given: Any, name: str, dims: int) -> np.ndarray:

@@ -83,8 +83,8 @@ def _in_eight_bits(images: np.ndarray, name: str, bits: int | None) -> np.ndarra
         known = bits_of(high)
         raise InputError(
             f"{name}: {images.dtype} images must lie in [0, {largest:g}], but these lie in "
-            f"[{low:g}, {high:g}]; divide them by the largest value that they can have, for "
-            f"{known} bits images / {2**known - 1}"
+            f"[{low:g}, {high:g}]; divide them by the largest value that they can have, such as "
+            f"{2**known - 1} for {known}-bit images"
         )
     if not (low >= 0 and high <= largest):
         raise InputError(

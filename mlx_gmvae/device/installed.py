@@ -9,11 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-BACKENDS = {
-    "mlx-cpu": "cpu",
-    "mlx-cuda-12": "cuda12",
-    "mlx-cuda-13": "cuda13",
-}  # packages and their extras
+BACKENDS = {"mlx-cpu": "cpu", "mlx-cuda-12": "cuda12", "mlx-cuda-13": "cuda13"}  # their extras
 
 
 def backend_problem() -> str | None:

@@ -180,9 +180,7 @@ class Model:
     def __repr__(self) -> str:
         groups = [self.metrics.get(name) for name in ("clustering", "generative")]
         figures = {k: v for group in groups if isinstance(group, dict) for k, v in group.items()}
-        values = {
-            name: figures.get(name) for name in ("accuracy", "elbo")
-        }  # untyped, as in the file
+        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # of any type
         shown = [f"{name} {v:.4g}" for name, v in values.items() if isinstance(v, float)]
         trained = f" trained on {self.data['dataset']}" if "dataset" in self.data else ""
         return f"{self.network!r}{trained}" + (f" ({', '.join(shown)})" if shown else "")

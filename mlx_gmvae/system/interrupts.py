@@ -141,7 +141,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def _heeded() -> list[signal.Signals]:
-    """Return the signals that are not ignored; a shell ignores some for background jobs."""
+    """Return the signals that are not ignored, as a shell does for background jobs."""
     return [name for name in SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
 
 
