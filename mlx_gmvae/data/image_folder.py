@@ -148,8 +148,8 @@ def _refuse_unreadable(error: OSError) -> None:
     """Raise InputError, unless the folder was removed after it was listed."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(
-            f"cannot read the folder {error.filename} ({error.strerror}); allow reading it, or move "
-            "it away"
+            f"cannot read the folder {error.filename} ({error.strerror}); allow reading it, or "
+            "move it away"
         )
 
 
