@@ -72,7 +72,7 @@ def started(
 def resumed(
     record: dict[str, Any], dataset: Dataset, command: str, epoch: int, step: int
 ) -> dict[str, Any]:
-    """Return `record` with one more session, which `command` starts; it is empty in old runs."""
+    """Return `record` with a session of `command` added; runs of the first version have no record."""
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
     before = record.get("sessions")
     before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
