@@ -72,7 +72,7 @@ def started(
 def resumed(
     record: dict[str, Any], dataset: Dataset, command: str, epoch: int, step: int
 ) -> dict[str, Any]:
-    """Return `record` with a session of `command` added; runs of the first version have no record."""
+    """Return `record` with a session of `command` added; old runs have an empty record."""
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
     before = record.get("sessions")
     before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
