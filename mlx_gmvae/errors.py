@@ -1,4 +1,4 @@
-"""The one exception that a person, not a programmer, is meant to read."""
+"""InputError, the exception for invalid user input, and helpers for its messages."""
 
 import difflib
 import re
@@ -29,7 +29,7 @@ class InputError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown word: the known one that is most like it, if one is.
+    """Return a suggestion to end a message with: the known word most similar to `word`, if any.
 
     >>> did_you_mean("minst", ["mnist", "digits"])
     '; did you mean mnist?'
@@ -40,7 +40,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def naming(names: Mapping[str, str]) -> Iterator[None]:
-    """Within, let messages call options as `names` does, and never as flags.
+    """Rename options in the messages of InputErrors by `names`, and write them without dashes.
 
     >>> with naming({"batchsize": "batch_size", "K": "n_components"}):
     ...     raise InputError("K is 9; give more images or a larger --batchsize")
@@ -50,7 +50,8 @@ def naming(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        # "--lr", "lr is 3", "lr = 3", and capitals, which are no words of a sentence.
+        # Matches "--lr", "lr is 3", "lr = 3", and words with a capital such as K, which are
+        # never ordinary words of these messages.
         pattern = r"--(\w+)|\b(\w+)(?= is | = )|\b([A-Z]\w*)\b"
 
         def own_name(found: re.Match[str]) -> str:

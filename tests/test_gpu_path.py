@@ -194,7 +194,7 @@ def test_the_number_of_streams_can_be_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert backend.cores() == len(parallel.streams_to_use()) == 3
     for wrong in ("0", "many", ""):
         monkeypatch.setenv(backend.STREAMS_VARIABLE, wrong)
-        with pytest.raises(InputError, match="a number from 1 on"):
+        with pytest.raises(InputError, match="a whole number of at least 1"):
             backend.select_device()
 
 

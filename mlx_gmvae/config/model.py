@@ -1,4 +1,4 @@
-"""What a model is."""
+"""Configuration of a model."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ POSTERIORS = ("amortised", "bayes")
 CLASSIFIERS = ("conv", "patches", "features")
 
 
-# Options that mean something only for some networks or likelihoods, and the values which other
-# fields have there, in one way or another. Which mean something only for some models, the models
-# say themselves.
+# Options that have an effect only with some networks or likelihoods. Each option has a list of
+# alternatives: the values that other fields must have. Options that depend on the kind of model
+# are listed by the model classes.
 NEEDS: dict[str, list[dict[str, str]]] = {
     "max_filters": [{"arch": "conv"}],
     "hidden_dims": [
@@ -30,7 +30,7 @@ NEEDS: dict[str, list[dict[str, str]]] = {
     "sigma": [{"likelihood": "gaussian"}],
 }
 
-# Limits that no real use reaches, so that a damaged or hostile file cannot ask for
+# No real use reaches these limits. They keep a damaged or malicious file from allocating
 # terabytes of memory.
 LARGEST = {
     "image_size": 16384,

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Configuration of training."""
 
 import math
 from dataclasses import dataclass

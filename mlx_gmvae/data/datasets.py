@@ -1,4 +1,4 @@
-"""One way in for every image set: `load_dataset` gives train and test images and labels."""
+"""`load_dataset`, which loads training and test images and their labels from any source."""
 
 import dataclasses
 from pathlib import Path
@@ -171,7 +171,7 @@ def _load_arrays(path: Path, wanted: Wanted) -> Splits:
 def _find_bits(
     name: str, arrays: list[np.ndarray | None], least: int | None
 ) -> tuple[int | None, list[str]]:
-    """How many of 16 bits the arrays use, but at least `least`, and what to say about it."""
+    """Return how many of 16 bits the arrays use, at least `least`, and notes about it."""
     deep = [each for each in arrays if each is not None and each.dtype == np.uint16 and each.size]
     if not deep:
         return None, []
@@ -199,7 +199,7 @@ def _load_idx_folder(folder: Path, least: int) -> Splits:
 
 
 def _part(name: str) -> str:
-    """train, test or t10k, if that is in a file's name: emnist-letters-train-images-idx3-ubyte."""
+    """Return the split in a file name such as emnist-letters-train-images-idx3-ubyte."""
     words = name.lower().split("-")
     return next((word for word in words if word in ("train", "test", "t10k")), words[0])
 
@@ -213,7 +213,7 @@ def _read_idx_pair(images_path: Path) -> Dataset:
 
 
 def _fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
-    """Images in memory as they are wanted."""
+    """Return images in memory with the wanted classes, channels and size."""
     if wanted.classes:
         names, labels = dataset.class_names, dataset.labels
         dataset = dataset.take(rows_of_classes(dataset.name, wanted.classes, names, labels))

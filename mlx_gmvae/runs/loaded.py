@@ -1,4 +1,4 @@
-"""A model as one uses it in a notebook: arrays in, arrays out, and everything checked."""
+"""The `Model` of the Python API, which takes and returns arrays and validates its inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..models import build_model as build_network
 from ..system.files import atomic_write
 from . import checkpoint
 
-Array: TypeAlias = Any  # a NumPy or an MLX array; the same kind comes back
+Array: TypeAlias = Any  # a NumPy or MLX array; results are of the same kind
 
 LIKELIHOOD_DRAWS = 100
 
@@ -349,7 +349,7 @@ class Model:
     def __repr__(self) -> str:
         groups = [self.metrics.get(name) for name in ("clustering", "generative")]
         figures = {k: v for group in groups if isinstance(group, dict) for k, v in group.items()}
-        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # as the file has them
+        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # of any type
         shown = [f"{name} {v:.4g}" for name, v in values.items() if isinstance(v, float)]
         trained = f" trained on {self.data['dataset']}" if "dataset" in self.data else ""
         return f"{self.network!r}{trained}" + (f" ({', '.join(shown)})" if shown else "")
@@ -371,7 +371,9 @@ class Model:
             raise InputError("there are no images")
         sees_features = isinstance(self.network, MixtureModel) and self.network.sees_features
         if features is not None and not sees_features:
-            raise InputError("features have no effect: q(y|x) of this model sees pixels")
+            raise InputError(
+                "features have no effect, because q(y|x) of this model takes pixels; leave them out"
+            )
         if sees_features and function not in (self._encode, self.network.reconstruct):
             return _like(images, over_batches(function, self._seen(checked, features), copies))
         return _like(images, over_batches(function, checked, copies))
@@ -380,15 +382,15 @@ class Model:
         return self.network.encode(x).mean
 
     def _seen(self, images: np.ndarray, features: Array) -> Featured:
-        """Images with what q(y|x) sees of them. Raises InputError if that cannot be had."""
+        """Return images with the features that q(y|x) takes. Raises InputError without features."""
         dims = self.config.feature_dims
         if features is None:
             wanted = self.data.get("encoder")
             if wanted is None:
                 raise InputError(
-                    f"q(y|x) of this model sees features from a file; give features (N, {dims})"
+                    f"q(y|x) of this model takes features from a file; give features (N, {dims})"
                 )
-            from ..encoders.encode import encode_images  # which other models need not load
+            from ..encoders.encode import encode_images  # other models need not load it
             from ..encoders.encoder import EncoderId, load_same
 
             features = encode_images(images, load_same(EncoderId.from_dict(wanted)))
@@ -400,7 +402,7 @@ class Model:
         return Featured(images, values)
 
     def _checked(self, images: Array) -> np.ndarray:
-        """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
+        """Return images (N, H, W, C) as uint8 or float32. Raises InputError for other images."""
         given, wanted = np.asarray(as_array(images, "images")), self.config.image_shape
         array = given
         if array.ndim == 3 and wanted[-1] == 1:
@@ -421,7 +423,7 @@ class Model:
         return array.astype(np.float32)
 
 
-LoadedModel = Model  # its name before there was `build_model`
+LoadedModel = Model  # its former name
 
 
 def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
@@ -520,7 +522,7 @@ def save_model(path: str | Path, model: Model | LatentVariableModel, **descripti
 
 
 def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
-    """`function` of a batch with the same draws in every call; it leaves the generator seeded."""
+    """Return `function` with the same draws in every call; a call leaves the generator seeded."""
 
     def seeded(x: mx.array) -> mx.array:
         mx.random.seed(0)
