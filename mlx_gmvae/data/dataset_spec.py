@@ -18,7 +18,8 @@ from .splits import Splits
 class DatasetSpec:
     """A dataset by name or path, and the options it was loaded with.
 
-    Attributes:
+    Attributes
+    ----------
         dataset: the name or path as it was typed.
         path: the absolute path, or None for a dataset with a name.
         classes: the classes that were kept, or None for all.
