@@ -48,10 +48,12 @@ def test_corrections_mend_images_that_nobody_corrected() -> None:
 
 def test_without_corrections_or_a_classifier_nothing_changes() -> None:
     model = load_model(MODEL).model
+    assert isinstance(model, MixtureModel)
     before = np.array(model.classifier.out.weight)
     assert not learn_corrections(model, DIGITS.train.images[:9], {})
     np.testing.assert_array_equal(model.classifier.out.weight, before)
     by_bayes = mg.build_model(image_size=(28, 28), K=10, posterior="bayes").network
+    assert isinstance(by_bayes, MixtureModel)
     assert not learn_corrections(by_bayes, DIGITS.train.images[:9], {0: 1})
 
 
