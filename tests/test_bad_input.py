@@ -86,7 +86,11 @@ WRONG = [
     ("cluster", "--model {}/theirs.npz", "not an mlx_gmvae model"),
     ("cluster", "--model {}/vae.npz --dataset digits", "needs a model with components"),
     ("cluster", "--model {}/gmvae.npz", "does not say what it was trained on"),
-    ("cluster", "--model {}/gmvae.npz --dataset {}/big.npz --image_size 9 8", "leave it out"),
+    (
+        "cluster",
+        "--model {}/gmvae.npz --dataset {}/big.npz --image_size 9 8",
+        "leave out --image_size",
+    ),
     ("reconstruct", "--model {}/vae.npz --dataset {}/single.npz --split train", "use --split all"),
     ("reconstruct", "--model {}/vae.npz --dataset digits --num 0", "--num is 0"),
     ("reconstruct", "--model {}/vae.npz --latent_dims 3", "--latent_dims is 3, but"),

@@ -105,7 +105,7 @@ def test_tables_sheets_and_folders_have_the_names(
     path = written(tmp_path, decided.to_json())
     capsys.readouterr()
     assert cluster.main(f"{options} --curation {path} --sort_into {tmp_path}/sorted".split()) == 0
-    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images are among these" in (
+    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images found" in (
         capsys.readouterr().out
     )
     rows = rows_of(tmp_path / "out/assignments.csv")
@@ -156,8 +156,8 @@ def test_an_image_of_the_same_name_in_another_set_stays(
         capsys.readouterr()
         assert cluster.main(f"{found}/{name}.npy --curation {path}".split()) == 0
         out = capsys.readouterr().out
-        assert f"{here} of 1 moved images are among these" in out
-        assert ("1 more share the name, but not the pixels" in out) == (not here)
+        assert f"{here} of 1 moved images found" in out
+        assert ("1 with the same name but other pixels" in out) == (not here)
         rows = rows_of(tmp_path / "out/assignments.csv")
         assert [row["index"] for row in rows if row["cluster"] == "none"] == ["3"] * here
 

@@ -92,8 +92,8 @@ def add_data_flags(
         chosen.add_argument(f"--{name}", action="store_true", default=None, help=text)
     group.add_argument(
         "--bits", type=int, choices=DEPTHS,
-        help="minimum bit depth of the values in 16-bit images, which are scaled by it (default: "
-        "the depth of the largest value)",
+        help="minimum bit depth of the values in 16-bit images, used to scale them (default: the "
+        "depth of the largest value)",
     )  # fmt: skip
     parser.rare = (*parser.rare, "labels", "bits")
 
@@ -103,7 +103,7 @@ def add_features_flag(parser: Parser) -> None:
     parser.add_argument(
         "--features", metavar="FILE|ENCODER",
         help="for models trained with --features: a file with the features of these images, or "
-        "where the encoder is (default: where it was in training)",
+        "the location of the encoder (default: as in training)",
     )  # fmt: skip
 
 

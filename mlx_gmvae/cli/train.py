@@ -144,7 +144,8 @@ def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "Train a VAE, or a VAE with a Gaussian-mixture prior, on unlabelled images. Writes a run "
-        "folder with model.npz, metrics.json, history.csv, pictures and a summary.html of them all.",
+        "folder with model.npz, metrics.json, history.csv, pictures, and summary.html with "
+        "all results.",
         EXAMPLES,
         RARE,
     )
