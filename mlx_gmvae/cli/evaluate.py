@@ -100,8 +100,8 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
     words = ["python", "train.py"]
     for name, value in given.items():
         words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data}, "
-    text += f"{trainer.epoch} epochs, {metrics['training_seconds']:.0f} seconds, by mlx_gmvae "
+    text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data} for "
+    text += f"{trainer.epoch} epochs ({metrics['training_seconds']:.0f} seconds) with mlx_gmvae "
     text += f"{__version__} on {backend.describe_device()}:"
     if "verdict" in metrics:
         text = f"Without labels: {metrics['verdict']}.\n\n{text}"
