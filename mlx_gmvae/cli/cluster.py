@@ -360,7 +360,7 @@ def save_duplicates(args: argparse.Namespace, dataset: Dataset, scores: dict[str
     of = f"{found['images']:,} of {len(dataset):,} images, in {len(groups):,} groups"
     print(f"near-duplicates: {of}")
     if found["images"] > MANY_DUPLICATES * len(dataset):
-        print("so many are rarely real copies: images of simple drawings are often just alike")
+        print("so many are rarely real copies: simple drawings often look alike")
     scores["near_duplicates"] = found
     tables.write_json(outdir / "metrics.json", scores)
     print(saved_line(outdir, ["metrics.json", *save_groups(outdir, dataset, groups)]))
