@@ -97,7 +97,7 @@ WRONG = [
     ("reconstruct", "--model {}/vae.npz --K 3", "K has no effect"),
     ("reconstruct", "--model {}/vae.npz --config {}/file", "is not JSON"),
     ("generate", "", "required: --model"),
-    ("generate", "--model {}/gmvae.npz --max_filters 5", "made with 64"),
+    ("generate", "--model {}/gmvae.npz --max_filters 5", "has 64"),
     ("generate", "--model {}/gmvae.npz --nimg_channels 3", "has 1"),
     ("generate", "--model {}/gmvae.npz --cluster 10", "choose one of 0 to 9"),
     ("generate", "--model {}/vae.npz --cluster 0", "needs a model with components"),

@@ -61,7 +61,7 @@ def load_checked_model(args: argparse.Namespace) -> ModelFile:
         if given is not None:
             require_effect(loaded.model.config, name)
             if given != actual:
-                raise InputError(f"--{name} is {given}, but {args.model} was made with {actual}")
+                raise InputError(f"--{name} is {given}, but {args.model} has {actual}")
     return loaded
 
 
