@@ -369,7 +369,7 @@ def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path)
         ("--labelled 1000", "only"),
         ("--anomalies 0", "--anomalies is 0"),
         ("--hard_links", "no effect without --sort_into"),
-        ("--hard_links --sort_into s", "files of their own"),
+        ("--hard_links --sort_into s", "a folder of image files"),
         ("--seed -1", "seed is -1"),
         ("--anomaly_score elbo", "no effect without --anomalies"),
     ],

@@ -48,7 +48,7 @@ def _read_balance(value: str) -> str:
         return ",".join(Path(value).read_text().replace(",", " ").split())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--balance is {value!r}; it must be {', '.join(BALANCES)} or a file of K numbers "
+            f"--balance is {value!r}; it must be {', '.join(BALANCES)}, or a file of K numbers "
             f"({error})"
         ) from None
 

@@ -103,7 +103,7 @@ def print_devices(trainer: Trainer) -> None:
     if has_gpu():
         print(f"gpu: {images_per_second(trainer, mx.Device(mx.gpu)):9.0f} images/s")
     else:
-        print("gpu: MLX finds none on this machine")
+        print("gpu: none that MLX can use on this machine")
 
 
 def images_per_second(trainer: Trainer, device: mx.Device) -> float:
