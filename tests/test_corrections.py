@@ -74,10 +74,12 @@ def test_a_saved_model_has_names_merges_and_corrections(
     common = f"--split test --dataset digits --outdir {tmp_path / 'out'}"
     command = f"--model {MODEL} --curation {tmp_path / 'c.json'} --save_model {saved} {common}"
     assert cluster.main(command.split()) == 0
-    assert "names and merges inside, 1 corrections learned" in capsys.readouterr().out
+    assert "names and merges stored, 1 corrections learned" in capsys.readouterr().out
     # Without --curation, the model's own is used; an image put there stays there.
     assert cluster.main(f"--model {saved} {common}".split()) == 0
-    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images" in capsys.readouterr().out
+    assert (
+        "2 names, 10 clusters merged into 9, 2 of 2 moved images found" in capsys.readouterr().out
+    )
     lines = (tmp_path / "out/assignments.csv").read_text().splitlines()
     names = {line.split(",")[lines[0].split(",").index("name")] for line in lines[1:]}
     assert {"mine", "four", "none"} <= names
