@@ -107,4 +107,4 @@ def test_a_damaged_curation_in_a_model_is_one_line(
     loaded.data["curation"] = {"curation": 1, "clusters": 10, "names": {"10": "x"}}
     loaded.save(tmp_path / "m.npz")
     assert cluster.main(f"--model {tmp_path / 'm.npz'} --outdir {tmp_path / 'o'}".split()) == 2
-    assert "m.npz names cluster '10'; there are 0 to 9" in capsys.readouterr().err
+    assert "m.npz has cluster '10'; clusters are 0 to 9" in capsys.readouterr().err
