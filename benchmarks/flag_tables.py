@@ -73,8 +73,11 @@ def _escaped(text: str) -> str:
 
 
 def _in_words(text: str) -> str:
-    """Return text in which `<`, `*` and `_` are no markup."""
-    return re.sub(r"([<*_])", r"\\\1", _escaped(text))
+    """Return text in which flags are code, and `<`, `*` and `_` no markup."""
+    parts = re.split(r"(--\w+)", _escaped(text))  # every second one is a flag
+    parts[::2] = [re.sub(r"([<*_])", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+    return "".join(parts)
 
 
 def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:

@@ -28,6 +28,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 myst_heading_anchors = 4  # as GitHub makes them
 myst_enable_extensions = ["html_image"]
 
+default_role = "code"  # of names in the docstrings
+smartquotes = False  # two hyphens begin a flag
+
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"  # the docstrings name the types
 numpydoc_show_class_members = False
@@ -51,17 +54,23 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {"docs/index": []}
+ALONE = ("docs/index", "docs/getting_started", "docs/MODELS", "CONTRIBUTING", "CHANGELOG")
+html_sidebars: dict[str, list[str]] = {
+    page: [] for page in ALONE
+}  # pages without others in their section
 copyright = "the mlx_gmvae authors, MIT licence"
 
 # GitHub chooses between two pictures by the reader's colour scheme, the theme by its own switch.
 PICTURE = re.compile(r'<picture><source [^>]*srcset="([^"]+)"><img src="([^"]+)"([^>]*)></picture>')
 
 
+ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
+
+
 def adapt(app, name, source):
-    """Turn `<picture>` into one image for light and one for dark pages."""
+    """Turn `<picture>` into an image for light and one for dark pages, anchors into targets."""
     light_and_dark = r'<img src="\2"\3 class="only-light"> <img src="\1"\3 class="only-dark">'
-    source[0] = PICTURE.sub(light_and_dark, source[0])
+    source[0] = ANCHOR.sub(r"(\1)=", PICTURE.sub(light_and_dark, source[0]))
 
 
 def redirect(app, exception):
