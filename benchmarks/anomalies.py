@@ -1,14 +1,14 @@
-"""Which anomaly score finds images of another kind: ROC-AUC of several scores.
+"""Anomaly scores: ROC-AUC of several scores for images of another kind.
 
     python benchmarks/anomalies.py --data_dir DIR --workdir W
 
 Plain GMVAEs (K = 10, no pair objective) are trained on images of one kind: 8,000 letters, 8,000
-digits, or the 1,000 training photographs of one class, each of the ten in turn; with --only
-pretrained, those in pretrained/ of letters and of digits are taken instead. Every score then ranks
-test images of that kind, and as many of another: 1,000 each, or 200 photographs of the class and
-200 of the nine others. The AUC is the chance that the other image is the stranger one. Kept in
-benchmarks/results/anomalies.json, and the models in W. DIR holds mnist/, letters.npz and a zip of
-class folders of photographs.
+digits, or the 1,000 training photographs of one class, for each of the ten classes. With --only
+pretrained, the models of letters and of digits in pretrained/ are used instead. Every score then
+ranks test images of that kind and as many of another kind: 1,000 each, or 200 photographs of the
+class and 200 of the nine others. The AUC is the probability that the image of the other kind has
+the higher score. Results are kept in benchmarks/results/anomalies.json, and the models in W. DIR
+holds mnist/, letters.npz and a zip of class folders of photographs.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LIKELIHOODS: dict[str, dict[str, Any]] = {
 }
 CASES = ("digits among letters", "letters among digits", "photographs")
 PRETRAINED = {"letters": "gmvae_letters_K10_dims_0016", "digits": "gmvae_mnist_K10_dims_0008"}
-DRAWINGS, TESTED, OF_CLASS = 8_000, 1000, 200  # images to train on, of each kind to rank
+DRAWINGS, TESTED, OF_CLASS = 8_000, 1000, 200  # training images, images of each kind to rank
 CALIBRATED = 1000  # training images, for typicality
 EPOCHS = {"drawings": 5, "photos": 8}
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measured(case: str, likelihood: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """The AUC of every score; of photographs the mean over the classes."""
+    """Return the AUC of every score; for photographs the mean over the classes."""
     from mlx_gmvae.runs.checkpoint import load_model
 
     found = []
@@ -75,7 +75,7 @@ def measured(case: str, likelihood: str, seed: int, args: argparse.Namespace) ->
 
 
 def sets_of(case: str, seed: int, args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """A name, images to train on, test images like them and others; ten times for photographs."""
+    """Yield a name, training images, normal and anomalous test images; ten for photographs."""
     from mlx_gmvae.data.datasets import load_dataset
     from mlx_gmvae.device.randomness import random_rows
 
@@ -103,7 +103,7 @@ def sets_of(case: str, seed: int, args: argparse.Namespace):  # type: ignore[no-
 def trained(  # type: ignore[no-untyped-def]
     name: str, images: np.ndarray, options: dict[str, Any], seed: int, args: argparse.Namespace
 ):
-    """A GMVAE of these images, as it is kept in the work folder."""
+    """Return a GMVAE trained on these images, from the work folder if it is there."""
     from mlx_gmvae import ModelConfig, TrainConfig, build_model
     from mlx_gmvae.device import backend
     from mlx_gmvae.runs.checkpoint import load_model, save_model
@@ -137,7 +137,7 @@ def trained(  # type: ignore[no-untyped-def]
 def aucs(  # type: ignore[no-untyped-def]
     model, train: np.ndarray, usual: np.ndarray, other: np.ndarray
 ) -> dict[str, float]:
-    """The chance that each score finds an image of `other` stranger than one of `usual`."""
+    """Return the ROC-AUC of each score for `other` against `usual`."""
     from sklearn.metrics import roc_auc_score
 
     of_usual, of_other = (scores_of(model, train, images) for images in (usual, other))
@@ -149,7 +149,7 @@ def aucs(  # type: ignore[no-untyped-def]
 
 
 def scores_of(model, train: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    """Every score of each image, (N,); higher is stranger."""
+    """Return every score of each image, (N,); anomalies have higher scores."""
     from mlx_gmvae.device.randomness import random_rows
     from mlx_gmvae.evaluation.scores import anomaly_scores, reconstruction_scores
 
@@ -171,10 +171,10 @@ def scores_of(model, train: np.ndarray, images: np.ndarray) -> dict[str, np.ndar
 
 
 def background(likelihood: str, train: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """log p of each image, (N,), where every pixel is independent of the others.
+    """Return log p of each image, (N,), under independent pixels.
 
-    Its mean, and for densities its variance, are those of the training images: the cheapest of the
-    models that Ren et al. 2019 subtract.
+    The mean of a pixel, and for densities its variance, are those of the training images. This is
+    the cheapest of the background models that Ren et al. 2019 subtract.
     """
     of_train, x = (each.reshape(len(each), -1) / 255.0 for each in (train, images))
     mean = of_train.mean(axis=0)
@@ -186,7 +186,7 @@ def background(likelihood: str, train: np.ndarray, images: np.ndarray) -> np.nda
 
 
 def bits_of_png(images: np.ndarray) -> np.ndarray:
-    """How much a lossless code needs for each image, (N,) (Serrà et al. 2020)."""
+    """Return the bits of a lossless code for each image, (N,) (Serrà et al. 2020)."""
     from mlx_gmvae.report.figures import as_pillow
 
     sizes = []

@@ -1,10 +1,10 @@
-"""The pictures in assets/, each by the command that a reader would type; `make assets`.
+"""Pictures in assets/, each drawn by the command that a reader would type (`make assets`).
 
     python benchmarks/assets.py --data_dir DIR [--only NAME ...]
 
-With the pretrained models a few minutes; the plane and the animation train small models first.
-Screenshots need Chromium. accuracy.png, mutual_learning.png and numbers.png are drawn by benchmarks
-(epochs.py, mutual_learning.py, decoders.py --numbers), of runs that take hours.
+It takes a few minutes with the pretrained models; the plane and the animation train small models
+first. Screenshots need Chromium. accuracy.png, mutual_learning.png and numbers.png are drawn by
+other benchmarks (epochs.py, mutual_learning.py, decoders.py --numbers), from runs that take hours.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LABELLED = (
 )
 COLOURS = 256
 SECONDS_TO_DRAW = 2
-# A default run on the digits, everything that the scripts write of it, and two runs that fail.
+# A default run on the digits, all that the scripts write about it, and two failed runs.
 DIGITS = [
     "train.py --dataset digits --K 10 --outdir {out}/run",
     "cluster.py --model {out}/run/model.npz --explorer --tsne --anomalies 20 --outdir {out}",
@@ -45,7 +45,7 @@ TOO_MANY = [
     f"{SMALL} --K 16 --outdir {{out}}/run",
     "cluster.py --model {out}/run/model.npz --outdir {out}",
 ]
-# What makes each picture: commands, whose last writes into {out}, and the file that is taken.
+# For each picture its commands, the last of which writes into {out}, and the file to copy.
 MADE = {
     "samples.png": ([f"generate.py --model {FLAGSHIP} --outfile {{out}}/samples.png"], "samples"),
     "interpolation.png": (
@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     wanted = args.only or [*MADE, *PAGES]
     with tempfile.TemporaryDirectory() as work:
-        done: dict[str, Path] = {}  # folders by commands: one call for all that it writes
+        done: dict[str, Path] = {}  # folders by commands: each runs once
         for name in wanted:
             commands, stem = MADE[name] if name in MADE else (PAGES[name][0], "")
             folder = done.setdefault(" ".join(commands), Path(work) / str(len(done)))
@@ -124,7 +124,7 @@ def run(command: str, data_dir: str | None) -> None:
 
 
 def halve(path: Path) -> None:
-    """An animation at half its width and height."""
+    """Reduce an animation to half its width and height."""
     with Image.open(path) as animation:
         frames, durations = [], []
         for frame in ImageSequence.Iterator(animation):
@@ -135,7 +135,7 @@ def halve(path: Path) -> None:
 
 
 def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
-    """Of a page in Chromium, as people with a light or a dark screen see it."""
+    """Save a screenshot of a page in Chromium, in light or dark mode."""
     if CHROMIUM is None:
         sys.exit("screenshots need Chromium; install it, or choose others with --only")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

@@ -1,7 +1,7 @@
-"""scikit-learn's clusterings of the sets that the clustering benchmark trains on.
+"""scikit-learn's clustering methods on the sets of the clustering benchmark.
 
-Fitted on 50 principal components of the training images, scored on the test images: by `predict`,
-or, where a method has none, by the cluster of the nearest training image.
+They are fitted on 50 principal components of the training images and scored on the test images, by
+`predict` or, if a method has none, by the cluster of the nearest training image.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ LARGE = 30_000
 
 
 def methods(num_clusters: int, num_images: int) -> dict[str, Callable[[int], Any]]:
-    """Makers of clusterings by seed."""
+    """Return functions from a seed to a clustering method, by name."""
     from sklearn.cluster import KMeans, SpectralClustering
     from sklearn.mixture import GaussianMixture
 
-    # The default's factorisation does not end in an hour for MNIST.
+    # The default eigensolver takes more than an hour on MNIST.
     eigen_solver = "lobpcg" if num_images > LARGE else None
     return {
         "k-means": lambda seed: KMeans(num_clusters, random_state=seed, n_init=1),
@@ -37,7 +37,7 @@ def methods(num_clusters: int, num_images: int) -> dict[str, Callable[[int], Any
 
 
 def scores(train: Any, test: Any, num_clusters: int) -> dict[str, list[float]]:
-    """Hungarian accuracies on `test` of each method, over seeds."""
+    """Return the Hungarian accuracies of each method on `test`, a value for each seed."""
     from mlx_gmvae.evaluation.metrics import matching_accuracy
 
     from sklearn.decomposition import PCA
@@ -48,7 +48,7 @@ def scores(train: Any, test: Any, num_clusters: int) -> dict[str, list[float]]:
     others = pca.transform(test.images.reshape(len(test), -1) / 255)
     found: dict[str, list[float]] = {}
     for name, make in methods(num_clusters, len(x)).items():
-        # Spectral clustering takes minutes, and its seeds differ by nothing.
+        # Spectral clustering takes minutes and is the same for all seeds.
         for seed in range(1 if name == "spectral" else SEEDS):
             method = make(seed)
             clusters = method.fit_predict(x)

@@ -1,16 +1,17 @@
-"""Clustering accuracy: fixed seeds, none dropped, last epoch, labels only in the measurement.
+"""Clustering accuracy: fixed seeds, none dropped, last epoch, labels for evaluation only.
 
     python benchmarks/clustering.py --data_dir DIR
 
 Every run is a `python train.py` of its own, with the defaults apart from the options shown, on the
-training split without labels; scores are on the test split. Runs are kept in
-benchmarks/results/clustering.json as they finish, and a run that is there already is not
-repeated, so the command can be stopped and started again. `--only NAME ...` chooses experiments,
-`--jobs 2` trains two runs at a time with one BLAS thread each, `--table` only prints.
+training split without labels. Scores are on the test split. Runs are kept in
+benchmarks/results/clustering.json as they finish. A run that is there already is not repeated, so
+the command can be stopped and started again. `--only NAME ...` chooses experiments, `--jobs 2`
+trains two runs at a time with one BLAS thread each, `--table` prints the results and runs nothing.
 
-DIR holds mnist/ and, for the experiments that use them, frey_rawface.mat, letters.npz, a zip of
-class folders of photographs (*jpg*.zip) and efficientnet-lite0.npz, which `encoder_features.py`
-makes of it, anywhere below it. In options, SEED is the run's seed: another draw of images.
+DIR holds mnist/ and, anywhere below it, the files of the chosen experiments: frey_rawface.mat,
+letters.npz, a zip of class folders of photographs (*jpg*.zip), and efficientnet-lite0.npz, which
+`encoder_features.py` makes of the photographs. In options, SEED is replaced by the run's seed, for
+sets with a new draw of images for each seed.
 """
 
 import argparse
@@ -39,8 +40,8 @@ DIGITS = "--dataset digits --latent_dims 8"
 LONG_TAIL = "--dataset {long_tail} --latent_dims 8"
 LETTERS = "--dataset {letters} --latent_dims 16"
 PHOTOS = "--dataset {photos} --latent_dims 32"
-FEATURES = "--latent_dims 32 --K 10 --epochs 1 --features"  # q(y|x) is trained before all else
-# Heads for clusters of equal size alone, without parts, and no strokes.
+FEATURES = "--latent_dims 32 --K 10 --epochs 1 --features"  # q(y|x) is trained first
+# Heads for clusters of equal size, without sub-clusters and strokes.
 PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
@@ -125,7 +126,7 @@ def main() -> None:
         runs = [
             (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
         ]
-        # Now, since what is missing ends the program.
+        # Before training, since a missing file ends the program.
         sets.prepare(args.data_dir, args.workdir, "".join(options_of(*run) for run in runs))
         with ThreadPoolExecutor(args.jobs) as pool:
             trained = [pool.submit(run_once, *run, args) for run in runs]
@@ -141,7 +142,7 @@ LOCK = Lock()
 
 
 def kept() -> dict:
-    with LOCK:  # while one run's result is written, the next is being looked for
+    with LOCK:  # another thread may be writing a result
         return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
 
@@ -157,7 +158,7 @@ def keep(name: str, result: dict, seed: int | None = None) -> None:
 
 
 def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
-    """Train one seed of one experiment; None if it is kept already."""
+    """Train one seed of one experiment; return None if its result is kept already."""
     if str(seed) in kept().get(name, {}):
         return None
     options = options_of(name, seed)
@@ -177,7 +178,7 @@ def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
         )  # fmt: skip
     seconds = time.perf_counter() - started
     metrics = json.loads((folder / "metrics.json").read_text())
-    metrics.pop("made_with")  # which names paths of this machine
+    metrics.pop("made_with")  # contains paths of this machine
     return {
         "command": f"python train.py {options_of(name, seed)} --seed {seed}",
         "version": __version__,
@@ -196,19 +197,19 @@ def run_folder(name: str, seed: int, args: argparse.Namespace) -> Path:
 
 
 def score(name: str, seed: int, result: dict | None, args: argparse.Namespace) -> None:
-    """Add what takes a judge, and keep the result. In the main thread, where MLX is at home."""
+    """Add the purity of samples and keep the result; in the main thread, as MLX requires."""
     if result is None:
         return
     if "clustering" in result:
         model = run_folder(name, seed, args) / "model.npz"
-        is_judged = "photos" not in name  # an SVC on their pixels knows too little
+        is_judged = "photos" not in name  # an SVC on their pixels is not accurate
         result["sample_purity"] = sample_purity(model, args.data_dir) if is_judged else None
     keep(name, result, seed)
     print(f"{name}, seed {seed}: {result.get('clustering', result['pairs'])}", flush=True)
 
 
 def keep_baselines(args: argparse.Namespace) -> None:
-    """Accuracies by set and method, over seeds; a set that is there already is not repeated."""
+    """Keep the accuracies of scikit-learn's methods, for sets that have none yet."""
     from mlx_gmvae.data.datasets import load_dataset
 
     places = sets.prepare(args.data_dir, args.workdir, "".join(BASELINES.values()))

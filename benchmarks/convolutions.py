@@ -1,10 +1,11 @@
-"""Ways to write a stride-2 convolution and its gradients as matrix products, side by side.
+"""Comparison of ways to write a stride-2 convolution and its gradients as matrix products.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/convolutions.py
 
-Each way makes S(x) and, of a cotangent, the gradients of x and of the kernel, in one compiled
-function, as a training step does; the answers are compared first. Median milliseconds of processor
-time by layer; kept in benchmarks/results/convolutions.json.
+Each way computes the convolution S(x) and, from a cotangent, the gradients of x and of the kernel,
+in one compiled function, as a training step does. The results are checked against each other
+first. Median milliseconds of processor time by layer are kept in
+benchmarks/results/convolutions.json.
 """
 
 import sys
@@ -63,7 +64,7 @@ def milliseconds(batch: int, side: int, channels: int, out_channels: int) -> dic
 
 
 def by_products(smallest_grid: int) -> Callable[..., Answers]:
-    """As the package does it, with blocks for grids from this size on."""
+    """Return the package's own form, with blocks for grids from this size on."""
 
     def function(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
         with patch.multiple(products, SMALLEST_GRID=smallest_grid, FEWEST_CHANNELS=1):
@@ -81,7 +82,7 @@ windows = by_products(1 << 60)
 
 
 def in_small_batches(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
-    """Windows of 32 images at a time, which stay in the cache."""
+    """Copy the windows of 32 images at a time, which stay in the cache."""
     parts = [
         windows(x[start : start + 32], kernel, cotangent[start : start + 32])
         for start in range(0, len(x), 32)
@@ -91,14 +92,14 @@ def in_small_batches(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answ
 
 
 def transposed_layout(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
-    """The pixels as the columns of a product, so that its long side is there."""
+    """Use the pixels as the columns of the product, which makes its long side the columns."""
     flat = products._windows(x, 4, 2).reshape(-1, kernel[0].size)
     answer = (kernel.reshape(len(kernel), -1) @ flat.T).T.reshape(cotangent.shape)
     return answer, *windows(x, kernel, cotangent)[1:]
 
 
 def shared_windows(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
-    """Both gradients from the same 2x2 windows of the cotangent."""
+    """Compute both gradients from the same 2x2 windows of the cotangent."""
     blocks = patched_blocks(x)
     flat = products._windows(cotangent, 2, 1).reshape(-1, 4 * len(kernel))
     taps = (flat.T @ blocks.rows).reshape(2, 2, len(kernel), 2, 2, x.shape[-1])
@@ -109,7 +110,7 @@ def shared_windows(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answer
 
 
 def shifted_sums(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
-    """Forward, one product of blocks with all four parts of the kernel, and four shifted sums."""
+    """Forward: one product of blocks with all four parts of the kernel, and four shifted sums."""
     blocks = patched_blocks(x)
     batch, height, width = blocks.size
     together = mx.concatenate(products._block_kernels(kernel), axis=1)
@@ -119,7 +120,7 @@ def shifted_sums(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
 
 
 def winograd(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
-    """Forward, F(2x2, 2x2) on blocks: nine products for four outputs instead of sixteen."""
+    """Forward: Winograd's F(2x2, 2x2) on blocks, nine products for four outputs, not sixteen."""
     batch, height, width, out_channels = cotangent.shape
     rows, columns = ((side + 1) // 2 * 2 for side in (height, width))
     pad = [(0, 0), (1, 1 + 2 * (rows - height)), (1, 1 + 2 * (columns - width)), (0, 0)]
@@ -143,7 +144,7 @@ def winograd(x: mx.array, kernel: mx.array, cotangent: mx.array) -> Answers:
 
 
 def three(x: mx.array, axis: int) -> list[mx.array]:
-    """The input transform of F(2, 2) along an axis of odd length."""
+    """Apply the input transform of F(2, 2) along an axis of odd length."""
     first, middle, last = (
         x[(slice(None),) * axis + (part,)]
         for part in (slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2))
@@ -152,7 +153,7 @@ def three(x: mx.array, axis: int) -> list[mx.array]:
 
 
 def sums(taps: list[mx.array]) -> list[mx.array]:
-    """The kernel transform of F(2, 2)."""
+    """Apply the kernel transform of F(2, 2)."""
     return [taps[0], taps[0] + taps[1], taps[1]]
 
 

@@ -1,15 +1,15 @@
-"""What a vector holds of an image: likelihoods and widths of the decoder, in the same time.
+"""Reconstruction by decoders of several likelihoods and widths, trained for the same time.
 
     python benchmarks/decoders.py --data_dir DIR --workdir W
     python benchmarks/decoders.py --data_dir DIR --workdir W --numbers       for assets/numbers.png
 
 Plain VAEs of Frey faces, photographs of 32x32 and crops of 128x128 of the photographs that come
 with scikit-image and scikit-learn, each trained for the same processor seconds. Test bits per
-dimension are of a lossless code: where the likelihood is another one, under a logistic of the scale
-that fits the reconstructions of training images best. Kept in
-benchmarks/results/decoders.json, with decoders.jpg beside it and larger pictures in W. With
---numbers: photographs above what 8, 32 and 128 numbers say of them, a logistic likelihood, the same
-time for each.
+dimension are those of a lossless code; where the likelihood is not logistic, they are computed
+under a logistic whose scale fits the reconstructions of training images best. Results are kept in
+benchmarks/results/decoders.json, with decoders.jpg beside it and larger pictures in W. --numbers
+draws photographs above their reconstructions from 8, 32 and 128 latent dimensions, with a logistic
+likelihood and the same time for each.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def picture_numbers(args: argparse.Namespace) -> None:
-    """Photographs, and below them what is left of them in few, more and many numbers."""
+    """Draw photographs above their reconstructions from 8, 32 and 128 latent dimensions."""
     from mlx_gmvae.evaluation.scores import reconstruct
     from mlx_gmvae.report.figures import save_grid, to_uint8
 
@@ -83,7 +83,7 @@ def images_of(name: str, args: argparse.Namespace):  # type: ignore[no-untyped-d
 
 
 def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -> dict:
-    """Train one model and measure it on test images."""
+    """Train one model and evaluate it on test images."""
     from mlx_gmvae.device.randomness import random_rows
     from mlx_gmvae.evaluation.scores import generative_scores, reconstruct
     from mlx_gmvae.report.figures import interleave, save_grid
@@ -107,7 +107,7 @@ def measured(name: str, variant: str, options: dict, args: argparse.Namespace) -
 
 
 def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):  # type: ignore[no-untyped-def]
-    """A plain VAE of a set after so many processor seconds, and the epochs that these were."""
+    """Return a plain VAE trained for `seconds` of processor time, and the number of epochs."""
     from mlx_gmvae import ModelConfig, TrainConfig
     from mlx_gmvae.device import backend
     from mlx_gmvae.models import build_model
@@ -140,7 +140,7 @@ def trained(name: str, options: dict, args: argparse.Namespace, seconds: float):
 
 
 def save_side_by_side(workdir: Path) -> None:
-    """A row of test images of each set, and below it one of each variant's reconstructions."""
+    """Save a row of test images of each set above a row of each variant's reconstructions."""
     from PIL import Image
 
     rows = []
@@ -148,7 +148,7 @@ def save_side_by_side(workdir: Path) -> None:
         pictures = [Image.open(workdir / f"{name}_{v.replace(' ', '_')}.png") for v in VARIANTS]
         for number, picture in enumerate([pictures[0], *pictures]):
             width, height = picture.size
-            top = 0 if number == 0 else height // 4  # originals lie above reconstructions
+            top = 0 if number == 0 else height // 4  # originals are above reconstructions
             row = picture.convert("RGB").crop((0, top, width, top + height // 4))
             rows.append(row.resize((WIDTH, WIDTH * row.height // width)))
     whole = Image.new("RGB", (WIDTH, sum(row.height for row in rows)))
@@ -164,7 +164,7 @@ def source(name: str, args: argparse.Namespace) -> Path:
 
 
 def crops(workdir: Path) -> Path:
-    """Squares of all sizes from real photographs, reduced to 128x128, half of them mirrored."""
+    """Return squares of all sizes cut from photographs, at 128x128, half of them mirrored."""
     from PIL import Image
     from skimage import data
     from sklearn.datasets import load_sample_images
@@ -188,7 +188,7 @@ def crops(workdir: Path) -> Path:
 
 
 def seconds_per_step(model, images, config) -> float:  # type: ignore[no-untyped-def]
-    """Processor seconds of a step, the first of which is not counted."""
+    """Return the processor seconds of a step, without the first one."""
     from dataclasses import replace
 
     from mlx_gmvae.training.api import new_trainer
@@ -201,7 +201,7 @@ def seconds_per_step(model, images, config) -> float:  # type: ignore[no-untyped
 
 
 def lossless_bits(model, train: np.ndarray, test: np.ndarray) -> float:  # type: ignore[no-untyped-def]
-    """-ELBO of test images in bits per dimension, under logistic pixels."""
+    """Return -ELBO of test images in bits per dimension, under logistic pixels."""
     from mlx_gmvae.data.batches import as_float, in_batches
     from mlx_gmvae.device.randomness import random_rows
     from mlx_gmvae.models.distributions import Logistic

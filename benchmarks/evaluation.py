@@ -1,9 +1,10 @@
-"""How long it takes to measure a trained model: the end of train.py, anomalies, the explorer.
+"""Time to evaluate a trained model: scores of train.py, anomaly scores, cluster.py, explorer.
 
 python benchmarks/evaluation.py --data_dir DIR --model pretrained/gmvae_mnist_K10_dims_0008.npz
 
-Seconds by the clock and of the processor, each the least of --repeats, for all test images of the
-model's data (10,000 of MNIST). `--root` times another copy of the package, for pairs of runs.
+Prints seconds by the clock and of the processor, each the minimum of --repeats, for all test
+images of the model's data (10,000 of MNIST). `--root` times another copy of the package, for
+comparison.
 """
 
 import argparse

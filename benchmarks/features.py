@@ -1,10 +1,10 @@
-"""Every command of docs/FEATURES.md as it is typed, one after the other; minutes.
+"""Run of every command of docs/FEATURES.md as it is typed; takes minutes.
 
     python benchmarks/features.py --data_dir DIR
 
-Beside a folder `photos` of two classes of photographs, a folder `encoder` and a file of features,
-as the page says; with MNIST and other published sets in DIR. A command that fails, or writes
-nothing where it was told to, ends the program.
+The commands run beside a folder `photos` with two classes of photographs, a folder `encoder` and a
+file of features, as the page describes, with MNIST and other published sets in DIR. A command that
+fails, or does not write its output, ends the program.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$", re.MULTILINE)
-# What a command is for, and is there only once it has worked.
+# For an output folder, the file that exists only if the command has worked.
 WRITTEN = {
     "runs/vae": "model.npz",
     "runs/tree": "progress.gif",
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def written(words: list[str]) -> str:
-    """What a command must have written, as a path."""
+    """Return the path that a command must have written."""
     named = [words[words.index(flag) + 1] for flag in ("--outfile", "--outdir") if flag in words]
     return (
         f"{named[0]}/{WRITTEN[named[0]]}" if named and named[0] in WRITTEN else (named or [""])[0]
@@ -74,7 +74,7 @@ def written(words: list[str]) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """The pretrained models, two classes of photographs, features of the digits, an encoder."""
+    """Make a folder with pretrained models, two classes of photographs, features, an encoder."""
     (folder / "pretrained").symlink_to(ROOT / "pretrained")
     (folder / "encoder").symlink_to(ROOT / "tests" / "encoders" / "dinov2")
     np.save(folder / "features.npy", load_digits().data)

@@ -1,9 +1,9 @@
-"""A 2-D dense VAE of the digits 1, 4 and 8, and classes from ten labelled examples of each.
+"""Classes of the digits 1, 4 and 8 from ten labelled examples each, in a 2-D dense VAE.
 
     python benchmarks/few_labels.py --data_dir DIR
 
-Five seeds of `train.py`, then `reconstruct.py` (SSIM of the test images) and `cluster.py` with the
-same seed choosing the labelled examples. Kept in benchmarks/results/few_labels.json.
+Runs five seeds of `train.py`, then `reconstruct.py` (SSIM of the test images) and `cluster.py`,
+where the same seed chooses the labelled examples. Kept in benchmarks/results/few_labels.json.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""How much samples look like real images: a Frechet distance (Heusel et al. 2017, eq. 6).
+"""Fréchet distance between samples and real images (Heusel et al. 2017, eq. 6).
 
     python benchmarks/frechet.py OLD.npz NEW.npz --data_dir DIR
 
-Between Gaussians over the features of the test images and of as many samples: the 128 hidden
-activations of a dense network that scikit-learn trains on the labelled training images, and that
-the models never see. Printed beside the bound, purity and accuracy of each, and for training images
-in place of samples; kept in benchmarks/results/frechet.json.
+It is the distance between Gaussians fitted to the features of the test images and of as many
+samples. The features are the 128 hidden activations of a dense classifier that scikit-learn trains
+on the labelled training images, and that the models never see. It is printed beside the bound,
+purity and accuracy of each model, and for training images in place of samples. Results are kept in
+benchmarks/results/frechet.json.
 """
 
 import argparse
@@ -66,10 +67,10 @@ def main() -> None:
 
 
 def trained_judge(splits: Splits) -> MLPClassifier:
-    """A network of one hidden layer on the labelled training images."""
+    """Return a classifier with one hidden layer, fitted to the labelled training images."""
     judge = MLPClassifier(128, batch_size=256, max_iter=10, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten epochs were asked for
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten epochs are intended
         judge.fit(rows(splits.train.images / 255), splits.train.labels)
     right = judge.score(rows(splits.test.images / 255), splits.test.labels)
     print(f"the judge is right for {100 * right:.2f} % of the test images")
@@ -77,7 +78,7 @@ def trained_judge(splits: Splits) -> MLPClassifier:
 
 
 def distance(judge: MLPClassifier, real: np.ndarray, made: np.ndarray) -> float:
-    """Of two sets of images in [0, 1] as the judge's hidden layer sees them."""
+    """Return the Fréchet distance of two sets of images in [0, 1] in the hidden layer."""
     gaussians = []
     for images in (real, made):
         features = np.maximum(rows(images) @ judge.coefs_[0] + judge.intercepts_[0], 0)

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,11 +40,8 @@ SETTINGS = {
 ACCURACY = [  # options of the default command, to be run side by side
     ["--seed", "1"],
     ["--seed", "2"],
-    *(
-        ["--batchsize", str(size), "--learning_rate", rate, "--seed", seed]
-        for size, rate in ((512, "0.0014"), (1024, "0.002"))
-        for seed in "01"
-    ),
+    ["--batchsize", "512", "--lr", "0.0014"],
+    ["--batchsize", "1024", "--lr", "0.002"],
 ]
 SETTINGS_FOR = ("VAE conv, 64x64", "GMVAE conv")  # workloads that they are tried on
 WARM_UP, SECONDS, RUNS = 8, 1.5, 2
@@ -57,6 +55,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=400, help="seconds that rows may compile")
     parser.add_argument("--workers", default="8", help="of the tests")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="workloads that contain TEXT")
+    parser.add_argument("--rows", nargs="+", choices=QUICK_ROWS + COMPILED_ROWS, metavar="ROW")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/gpu.json")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # workload, row
     args = parser.parse_args()
@@ -68,7 +67,7 @@ def main() -> None:
         [sys.executable, "-c", "import torch; assert torch.cuda.is_available()"],
         capture_output=True,
     )
-    rows = QUICK_ROWS + COMPILED_ROWS
+    rows = args.rows or QUICK_ROWS + COMPILED_ROWS
     if torch_sees_gpu.returncode:
         print("torch sees no GPU: no rows of PyTorch")
         rows = [row for row in rows if "PyTorch" not in row]
@@ -93,7 +92,7 @@ def main() -> None:
                     speeds[row] = Row(workload, row, environment).finish(600)
                     print(workload, row, speeds[row], flush=True)
                     keep()
-            settings = SETTINGS if workload.startswith(SETTINGS_FOR) else {}
+            settings = SETTINGS if not args.rows and workload.startswith(SETTINGS_FOR) else {}
             for name, variables in settings.items():
                 speeds[name] = Row(workload, "ours", environment | variables).finish(60)
                 print(workload, name, speeds[name], flush=True)
@@ -193,7 +192,7 @@ class Training:
         for line in self.process.stdout:
             lines.append(line)
             times.append([round(time.monotonic() - self.started, 1), line.strip()[:80]])
-            if first_epoch is None and re.match(r"epoch +1/", line):
+            if first_epoch is None and re.match(r"Epoch +1 ", line):
                 first_epoch = round(time.monotonic() - self.started, 1)
         if self.process.wait():
             return {"options": self.options, "error": "".join(lines[-3:])}
@@ -218,15 +217,19 @@ def run_tests(args: argparse.Namespace, environment: dict[str, str]) -> dict:
     data = {"MLX_GMVAE_TEST_DATA": args.data_dir} if args.data_dir else {}
     command = [sys.executable, "-m", "pytest", "-n", args.workers, "-q", "--tb=line"]
     command += ["-p", "no:cacheprovider", "-p", "no:benchmark", "tests"]
-    started, out = time.monotonic(), b""
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment | data, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=args.patience,
-        )  # fmt: skip
-        out = done.stdout
-    except subprocess.TimeoutExpired as error:
-        out = error.stdout or b""
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment | data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as tests:
+        try:
+            out, _ = tests.communicate(timeout=args.patience)
+        except subprocess.TimeoutExpired:
+            tests.send_signal(signal.SIGINT)  # pytest then says what failed so far
+            try:
+                out, _ = tests.communicate(timeout=20)
+            except subprocess.TimeoutExpired as error:
+                tests.kill()
+                out = error.stdout or b""
     lines = out.decode(errors="replace").splitlines()
     counts = {"passed": ".", "failed": "F", "errors": "E", "skipped": "s"}
     progress = "".join(line.split(" ")[0] for line in lines if re.match(r"^[.FEsx]+( |$)", line))

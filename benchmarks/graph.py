@@ -1,13 +1,17 @@
-"""What a training step on a GPU asks of it, counted without one.
+"""Kernels of a training step on a GPU, counted without a GPU.
 
     python benchmarks/graph.py
 
-Primitives in the graph of a compiled step of 256 images, written as for a GPU, fused (as on Metal)
-and not fused (as on CUDA); the kernels that they launch, counted as one for each primitive that is
-more than another view of an array, and one for each array that is joined to others; the kernels
-among them that are fused and differ, each of which is compiled once; and how often in an epoch
-Python waits for the newest step, with nothing queued behind it. Kept in
-benchmarks/results/graph.json, beside what was counted "before".
+For a compiled step of 256 images, written as for a GPU, fused (as on Metal) and not fused (as on
+CUDA), it counts:
+
+- the primitives in the graph;
+- the kernels that they launch: one for each primitive that is more than a view of an array, and one
+  for each array that is concatenated;
+- the distinct fused kernels among them, each of which is compiled once;
+- how often in an epoch Python waits for the newest step, with nothing queued behind it.
+
+Results are kept in benchmarks/results/graph.json, beside the earlier counts under "before".
 """
 
 import collections
@@ -35,7 +39,7 @@ import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "graph.json"
-EQUAL = {"balance": "uniform"}  # sizes of clusters, so that no sub-clusters are needed
+EQUAL = {"balance": "uniform"}  # clusters of equal size, which need no sub-clusters
 WORKLOADS: dict[str, tuple[dict, dict]] = {  # fields of ModelConfig and of TrainConfig
     "VAE conv": ({"model": "vae"}, {}),
     "GMVAE conv": ({}, {}),
@@ -46,8 +50,8 @@ WORKLOADS: dict[str, tuple[dict, dict]] = {  # fields of ModelConfig and of Trai
     "VaDE conv": ({"model": "vade"}, {}),
 }
 BATCH = 256
-FEW, STEPS = 8, 16  # images in a step, and steps, to see where Python waits
-# As a rule these only describe an array anew; a reshape now and then copies.
+FEW, STEPS = 8, 16  # images of a step, and steps, to count waits
+# These usually make a view; only a reshape sometimes copies.
 VIEWS = {
     *("AsStrided", "Broadcast", "CustomTransforms", "ExpandDims", "Flatten", "Reshape", "Slice"),
     *("Split", "Squeeze", "StopGradient", "Transpose", "Unflatten"),
@@ -103,7 +107,7 @@ def make_trainer(fields: dict, options: dict, batchsize: int, num: int) -> Train
 
 
 def primitives(trainer: Trainer) -> tuple[dict[str, str], collections.Counter[str]]:
-    """The name of each node in the graph of one step, and how many arrays it takes."""
+    """Return the name and the number of input arrays of each node in the graph of a step."""
     trainer.trained.train()
     step, captured = trainer.compiled_step()
     mx.eval(captured)
@@ -119,7 +123,7 @@ def primitives(trainer: Trainer) -> tuple[dict[str, str], collections.Counter[st
 
 
 def waits(trainer: Trainer) -> float:
-    """How often a step Python waits in an epoch for what was started last."""
+    """Return how often per step Python waits for the step that was started last."""
     evaluate, start = mx.eval, mx.async_eval
     started: list = []
     waited = 0
@@ -135,7 +139,7 @@ def waits(trainer: Trainer) -> float:
 
     mx.eval, mx.async_eval = counted_eval, counted_start
     try:
-        mx.disable_compile()  # what is counted is not the step, and g++ would take minutes
+        mx.disable_compile()  # waits do not depend on compiling, and g++ would take minutes
         list(trainer.run())
     finally:
         mx.eval, mx.async_eval = evaluate, start

@@ -1,8 +1,8 @@
-"""Which packages of MLX each documented way to install brings: one backend, or something is wrong.
+"""Check that each documented way to install brings exactly one backend of MLX.
 
     python benchmarks/installs.py
 
-Asks pip what it would install, on this machine, without installing it; takes a minute.
+It asks pip what it would install on this machine, installs nothing, and takes a minute.
 """
 
 import json
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def resolved(way: list[str]) -> list[str]:
-    """Names and versions of what pip would install of MLX."""
+    """Return the names and versions of the MLX packages that pip would install."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]

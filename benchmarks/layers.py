@@ -1,10 +1,10 @@
-"""Where the time of a training step goes, layer by layer, beside the matrix products in it.
+"""Time of a training step, layer by layer, beside the bare matrix products.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/layers.py
 
-Processor milliseconds of each layer of the default GMVAE (and of the VAE of 64x64), forward and
-backward, for the number of images that a step sends through it; and what a bare product of the same
-sizes takes. Kept in benchmarks/results/layers.json.
+Measures the processor milliseconds of each layer of the default GMVAE (and of the VAE of 64x64),
+forward and backward, for the number of images of a step, and those of a bare product of the same
+sizes. Results are kept in benchmarks/results/layers.json.
 """
 
 import json
@@ -57,7 +57,7 @@ def main() -> None:
 
 def table(config: ModelConfig, images: dict[str, int]) -> list[dict]:
     model = build_model(config)
-    mx.eval(model.parameters())  # or every call would draw them again
+    mx.eval(model.parameters())  # otherwise every call would draw them again
     rows = []
     if "classifier" in images:
         x = mx.random.uniform(shape=(512, *config.image_shape))
@@ -78,7 +78,7 @@ def table(config: ModelConfig, images: dict[str, int]) -> list[dict]:
 
 
 def network_rows(title: str, network: nn.Module, x: mx.array) -> list[dict]:
-    """One row for each layer with weights, with the activation after it."""
+    """Return one row for each layer with weights, the following activation included."""
     rows, number = [], 0
 
     class Recorded(nn.Module):
@@ -123,7 +123,7 @@ def row(
     layer: nn.Module | None,
     differentiate: bool = False,
 ) -> dict:
-    """Forward, and backward with respect to the weights and, if asked, the input."""
+    """Time the forward pass, and the gradient of the weights and, if asked, of the input."""
     state = mx.random.state
     forward = milliseconds(mx.compile(function, inputs=state, outputs=state), x)
     both = forward
@@ -136,7 +136,7 @@ def row(
         gradient = mx.grad(total, argnums=(0, 1) if differentiate else 0)
         weights = layer.parameters()
         both = milliseconds(mx.compile(gradient), weights, x)
-        layer.update(weights)  # which the trace has replaced
+        layer.update(weights)  # the trace has replaced them
     elif differentiate:
         both = milliseconds(mx.compile(mx.grad(lambda x: function(x).sum())), x)
     products = product_sizes(layer, x)
@@ -152,7 +152,7 @@ def row(
 
 
 def product_sizes(layer: nn.Module | None, x: mx.array) -> list[tuple[mx.array, mx.array]]:
-    """Random operands of the product that a layer is made of."""
+    """Return random operands for the matrix product of a layer."""
     if layer is None:
         return []
     if isinstance(layer, nn.Linear):
@@ -168,7 +168,7 @@ def product_sizes(layer: nn.Module | None, x: mx.array) -> list[tuple[mx.array, 
 
 
 def milliseconds(function: Callable, *inputs) -> float:
-    """Median processor time of evaluating the function."""
+    """Return the median processor time of a call of the function."""
     mx.eval(inputs)
     times = []
     for _ in range(3 + REPEATS):
@@ -179,7 +179,7 @@ def milliseconds(function: Callable, *inputs) -> float:
 
 
 def keep(name: str, results: dict) -> None:
-    """Milliseconds that the benchmark `name` has measured, and where."""
+    """Keep the milliseconds of the benchmark `name`, with the machine they were measured on."""
     content = {
         "command": f"OPENBLAS_NUM_THREADS=1 python benchmarks/{name}.py",
         "device": backend.describe(),

@@ -1,13 +1,13 @@
-"""Many images: neighbours, a part of an epoch and the memory, from an array mapped from disk.
+"""Time and memory for many images in an array mapped from disk: neighbours and training.
 
     OPENBLAS_NUM_THREADS=2 python benchmarks/many.py 100000 300000 1000000
 
-The images, 28x28, are those of --dataset (the bundled digits; mnist with --data_dir), each under
-new affine maps and strokes until there are enough, in a temporary .npy. For each number, in a
-process of its own: seconds to describe the images and to find ten neighbours of each; recall, the
-share of the exact neighbours of 1,000 images that were found; images per second of the default
-GMVAE over 100 steps, and what an epoch takes at that speed; and peak memory after each of these.
-Kept in benchmarks/results/many.json.
+The images, 28x28, are those of --dataset (the bundled digits; mnist with --data_dir), repeated
+under new affine maps and strokes until there are enough, in a temporary .npy. For each number, in
+a process of its own, it measures: seconds to describe the images and to find ten neighbours of
+each; recall, the share of the exact neighbours of 1,000 images that were found; images per second
+of the default GMVAE over 100 steps, and the time of an epoch at that speed; and peak memory after
+each of these. Results are kept in benchmarks/results/many.json.
 """
 
 import argparse
@@ -38,12 +38,12 @@ CHECKED_AT_ONCE = 1 << 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("nums", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
-    parser.add_argument("--dataset", default="digits", help="whose images are distorted")
+    parser.add_argument("--dataset", default="digits", help="whose images are augmented")
     parser.add_argument("--data_dir")
     parser.add_argument("--workdir", help="for the arrays, 784 MB for a million (default: /tmp)")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--gpu_path", action="store_true", help="neighbours as on a GPU")
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # the array that this process measures
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # the array to measure
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(Path(args.one), args.steps, args.gpu_path)))
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def make_images(path: Path, num: int, dataset: str, data_dir: str | None) -> None:
-    """An .npy file of uint8 images (num, 28, 28, 1)."""
+    """Write an .npy file of uint8 images (num, 28, 28, 1)."""
     from mlx_gmvae.clustering.augment import Augmentation
     from mlx_gmvae.data.batches import as_float
     from mlx_gmvae.data.datasets import load_dataset
@@ -107,7 +107,7 @@ def measure(path: Path, steps: int, gpu_path: bool) -> dict:
 
 
 def recall(described: np.ndarray, graph: np.ndarray) -> float:
-    """The share of the exact neighbours of some images that the graph has."""
+    """Return the share of the exact neighbours of some images that the graph has."""
     rows = np.random.default_rng(0).permutation(len(described))[:CHECKED]
     asked = described[rows].astype(np.float64)
     best = np.full((len(rows), NEIGHBOURS), np.inf)
@@ -128,7 +128,7 @@ def recall(described: np.ndarray, graph: np.ndarray) -> float:
 
 
 def train_part(images: np.ndarray, graph: np.ndarray, steps: int) -> dict:
-    """The default GMVAE's speed over the first steps of an epoch."""
+    """Measure the speed of the default GMVAE over the first steps of an epoch."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
     from mlx_gmvae.training.api import new_trainer
@@ -155,7 +155,7 @@ def train_part(images: np.ndarray, graph: np.ndarray, steps: int) -> dict:
 
 
 def peak_megabytes() -> float:
-    """The most that this process has had in memory so far, mapped pages of the array included."""
+    """Return the peak memory of this process so far, mapped pages of the array included."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 

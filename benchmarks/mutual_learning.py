@@ -1,4 +1,4 @@
-"""What mutual learning of a VAE and a Gaussian mixture brings on MNIST, iteration by iteration.
+"""Mutual learning of a VAE and a Gaussian mixture on MNIST, iteration by iteration.
 
     python benchmarks/mutual_learning.py --data_dir DIR
 

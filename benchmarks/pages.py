@@ -140,7 +140,8 @@ SERVER_FAULTS = {
     "no HTTP": "does not speak HTTP",
     "headers without end": "sends thousands of headers",
 }
-FAULTS = {  # words of the soak test, in the order in which they are replaced
+# Words of the soak test and what stands for them, in the order in which they are replaced.
+FAULTS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"^a server: (.*)": lambda found: "server " + SERVER_FAULTS.get(found[1], found[1]),
     "^two processes that download at once": "two processes download the same file",
     "^names that want to be markup, in pages": "file and class names with HTML or scripts in them",

@@ -1,12 +1,12 @@
-"""The test ELBO of a VAE beside that of another library's, on MNIST.
+"""Comparison of the test ELBO of a VAE on MNIST with that of pythae.
 
     pip install pythae && python benchmarks/peers.py --data_dir DIR
 
-Same latent dimensions, likelihood (Bernoulli of grey values), epochs, batch size, seed and learning
-rate (constant; ours as it is by default lets it fall); dense networks, each library's default and
-ours with as many layers as theirs. The other is pythae (Chadebec et al. 2022, arXiv:2206.08309).
-Both bounds are measured here on the 10,000 test images, with one draw for each. Kept in
-benchmarks/results/peers.json.
+Both have the same latent dimensions, likelihood (Bernoulli of grey values), epochs, batch size,
+seed and learning rate (constant; our default, with a falling rate, is a row of its own). The
+networks are dense: each library's default, and ours with as many layers as theirs. pythae is
+Chadebec et al. 2022, arXiv:2206.08309. Both bounds are measured here on the 10,000 test images,
+with one draw for each. Results are kept in benchmarks/results/peers.json.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def of_pythae(args: argparse.Namespace) -> dict[str, Any]:
-    """Its VAE with the encoder and decoder that it makes by itself, by its own trainer."""
+    """Train pythae's VAE with its default encoder and decoder, by its own trainer."""
     import torch
     from pythae.models import VAE, VAEConfig
     from pythae.pipelines import TrainingPipeline
@@ -83,7 +83,7 @@ def of_pythae(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_train(options: str, args: argparse.Namespace) -> dict[str, Any]:
-    """A run of train.py."""
+    """Return the results of a run of train.py."""
     with tempfile.TemporaryDirectory() as work:
         command = f"train.py --model vae --arch mlp --dataset mnist --latent_dims {LATENT_DIMS} "
         command += f"--epochs {args.epochs} --batchsize {BATCHSIZE} --lr {RATE} {options} "

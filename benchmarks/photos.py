@@ -1,4 +1,4 @@
-"""A folder of thousands of colour photographs: train, stop, resume, cluster, sort. Time and memory.
+"""Time and memory for a folder of photographs: train, stop, resume, cluster, sort.
 
     python benchmarks/photos.py PHOTOS
 

@@ -2,16 +2,16 @@
 
     python benchmarks/pretrained.py gmvae_mnist_K10_dims_0008 --data_dir DIR
     python benchmarks/pretrained.py --data_dir DIR     all of them
-    python benchmarks/pretrained.py --card             pretrained/README.md from the files alone
+    python benchmarks/pretrained.py --card             write pretrained/README.md from the files
 
-Each is a run of `python train.py` with the options below, in results/pretrained/NAME; one that was
-stopped goes on where it was. Its weights are then rounded to 16 bits, which halves the file;
-everything reads them back as 32. What is measured, is measured of the rounded weights, and beside
-it of those before. The figures, the command and the machine are written into the file, and the
-card is made of them.
+Each model is a run of `python train.py` with the options below, in results/pretrained/NAME. A run
+that was stopped is resumed. The weights are then rounded to 16 bits, which halves the file; they
+are read back as 32 bits. Metrics are computed with the rounded weights and, for comparison, with
+the original ones. The file stores the metrics, the command and the machine, and the card is
+written from them.
 
-DIR holds mnist/, frey/, letters.npz and a zip of class folders of photographs (*jpg*.zip), anywhere
-below it.
+DIR holds mnist/, frey/, letters.npz and a zip of class folders of photographs (*jpg*.zip),
+anywhere below it.
 """
 
 import argparse
@@ -65,11 +65,11 @@ MODELS = {
     ),
 }
 FIGURES = {
-    "elbo": ("ELBO", 1), "importance_bound": ("bound", 1),
-    "mse": ("MSE", 4), "ssim": ("SSIM", 3),
-    "accuracy": ("ACC", 3), "nmi": ("NMI", 3), "ari": ("ARI", 3), "purity": ("purity", 3),
+    "elbo": ("ELBO", 1), "importance_bound": ("importance-weighted bound", 1),
+    "mse": ("MSE", 4), "ssim": ("SSIM", 3), "accuracy": ("ACC", 3),
+    "nmi": ("NMI", 3), "ari": ("ARI", 3), "purity": ("sample purity", 3),
 }  # fmt: skip
-MANY_TO_ONE = "majority_accuracy"  # which counts where there are more clusters than classes
+MANY_TO_ONE = "majority_accuracy"  # the relevant one where there are more clusters than classes
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def train(name: str, data_dir: Path, workdir: Path) -> None:
-    """From the start, or where it was stopped; nothing where it is done."""
+    """Train a model, or resume a run that was stopped; do nothing if it has finished."""
     run, options = workdir / name, MODELS[name]
     if (run / "metrics.json").exists():
         return
@@ -103,7 +103,7 @@ def train(name: str, data_dir: Path, workdir: Path) -> None:
 
 
 def store(name: str, data_dir: Path, workdir: Path) -> None:
-    """The trained model with 16 bits a weight, and what it says about itself."""
+    """Write the trained model with 16 bits a weight, and its figures."""
     run = workdir / name
     loaded = load_model(run / "model.npz")
     source = DatasetSpec.from_dict(loaded.data, run)
@@ -116,7 +116,7 @@ def store(name: str, data_dir: Path, workdir: Path) -> None:
     kept = json.loads((run / "metrics.json").read_text())
     metrics["training_seconds"] = kept["training_seconds"]
     metrics |= {name: kept[name] for name in ("pairs", "test_pairs") if name in kept}
-    if "clustering" in metrics and loaded.model.config.channels == 1:  # an SVC knows too little
+    if "clustering" in metrics and loaded.model.config.channels == 1:  # for the SVC
         metrics["sample_purity"] = sample_purity(run / "model.npz", data_dir)
     session = kept["made_with"]["sessions"][0]
     of_machine = {key: value for key, value in session.items() if key not in ("command", "epoch")}
@@ -134,7 +134,7 @@ def store(name: str, data_dir: Path, workdir: Path) -> None:
 
 
 def measured(model: LatentVariableModel, test: Dataset) -> dict[str, Any]:
-    """Of held-out images, with the same noise each time."""
+    """Return figures of the held-out test images, with the same noise each time."""
     mx.random.seed(0)
     model.eval()
     found = {"generative": generative_scores(model, test.images)}
@@ -144,7 +144,7 @@ def measured(model: LatentVariableModel, test: Dataset) -> dict[str, Any]:
 
 
 def card_rows() -> list[list[str]]:
-    """A row for each file: what it is of, and its figures."""
+    """Return a row for each file: its data and its figures."""
     rows = []
     for path in files():
         info = load_info(path)

@@ -1,11 +1,11 @@
-"""Two processes with one BLAS thread each against one, on the same global batches.
+"""Speed and loss of two processes with one BLAS thread each against one process.
 
     python benchmarks/processes.py
 
-The default GMVAE on the bundled digits at 28x28, by `train.py` alone, under `mpirun -n 2` (where
-Open MPI is installed) and under `mlx.launch -n 2`, in turns. Images per second are those of the
-faster half of the epochs, by the clock; the losses are those of the last epoch. Kept in
-benchmarks/results/processes.json.
+Trains the default GMVAE on the bundled digits at 28x28, with the same global batches, by
+`train.py` alone, under `mpirun -n 2` (where Open MPI is installed) and under `mlx.launch -n 2`, in
+turns. Images per second are those of the faster half of the epochs, by the clock; losses are those
+of the last epoch. Results are kept in benchmarks/results/processes.json.
 """
 
 import csv
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def train(launcher: list[str], seed: int) -> tuple[float, float]:
-    """Images per second and the last loss of a run of `train.py`."""
+    """Return images per second and the last loss of a run of `train.py`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS.split()]
         command += ["--seed", str(seed), "--outdir", folder, "--overwrite"]

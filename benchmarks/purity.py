@@ -1,4 +1,4 @@
-"""Whether samples of a component look like the images in its cluster, by a judge from outside."""
+"""Purity of the samples of a component, by an independent classifier."""
 
 import json
 from functools import lru_cache
@@ -8,10 +8,10 @@ import numpy as np
 
 
 def sample_purity(model_path: Path, data_dir: Path) -> float:
-    """Share of samples that a classifier of real images gives to their component's class.
+    """Return the share of samples that a classifier assigns to the class of their component.
 
-    5,000 samples in all, equally from each component; a component's class is the one of the
-    images assigned to it most often.
+    5,000 samples in all, as many from each component; a component's class is the most frequent one
+    of the images that are assigned to it.
     """
     from mlx_gmvae.data.dataset_spec import DatasetSpec
     from mlx_gmvae.evaluation.metrics import confusion
@@ -42,10 +42,9 @@ def sample_purity(model_path: Path, data_dir: Path) -> float:
 
 @lru_cache
 def judge_of(data: str, image_size: tuple[int, int], data_dir: Path):  # type: ignore[no-untyped-def]
-    """scikit-learn's SVC, on 50 principal components, of a model's labelled training images.
+    """Return scikit-learn's SVC on 50 principal components of the labelled training images.
 
-    `data` says as JSON where they come from. On MNIST it is right for 98.5 % of the
-    test images.
+    `data` describes their source as JSON. On MNIST it is right for 98.5 % of the test images.
     """
     from mlx_gmvae.data.dataset_spec import DatasetSpec
 

@@ -1,9 +1,9 @@
-"""Time per pixel from 28 to 512 pixels a side, memory over 1,000 steps, and the loss beside the
-plain formulation's after the same epochs.
+"""Time per pixel from 28 to 512 pixels a side, memory over 1,000 steps, and loss.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/scaling.py
 
-Times are processor time, so that other work on the machine matters less. Kept in
+The loss is compared with that of the plain formulation after the same epochs. Times are processor
+time, so that other work on the machine matters less. Results are kept in
 benchmarks/results/scaling.json.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(losses(sys.argv[1])))
         return
-    memory = resident_memory()  # first, since peaks are of the whole process
+    memory = resident_memory()  # first, since a peak is that of the whole process
     sizes = {str(side): time_per_image(side) for side in SIDES}
     print(f"{'side':>6}{'ms/image':>10}{'ns/pixel':>10}")
     for side, milliseconds in sizes.items():
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def time_per_image(side: int) -> float:
-    """Milliseconds of processor time for a training step of the VAE with three stages."""
+    """Return the processor milliseconds an image of a training step of a three-stage VAE."""
     fields = {"model": "vae", "image_size": (side, side), "num_layers": 3}
     batchsize = max(1, PIXELS // side**2)
     step, _ = mlx_step(fields, batchsize, "ours")
@@ -63,7 +63,7 @@ def time_per_image(side: int) -> float:
 
 
 def resident_memory() -> dict[int, float]:
-    """Peak resident memory in megabytes as steps of the default GMVAE go on."""
+    """Return peak resident memory in megabytes after some steps of the default GMVAE."""
     step, _ = mlx_step({"image_size": (16, 16)}, 64, "ours")
     peaks = {}
     for number in range(STEPS + 1):
@@ -74,7 +74,7 @@ def resident_memory() -> dict[int, float]:
 
 
 def losses(form: str) -> list[float]:
-    """Of five epochs of the default GMVAE on the bundled digits, seed 0."""
+    """Return the losses of five epochs of the default GMVAE on the bundled digits, seed 0."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.datasets import load_dataset
     from mlx_gmvae.models import build_model

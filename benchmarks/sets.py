@@ -1,4 +1,4 @@
-"""Sets of images that benchmarks make of the files in DIR, as train.py reads them."""
+"""Image sets of the benchmarks, made from the files in DIR in formats that train.py reads."""
 
 import io
 import struct
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-LONG_TAIL = 0.1  # of its images are left of the last class, all of the first
-INVERTED = 0.1  # share of the framed letters
-# How many images of MNIST, their side in pixels, and which draw of them.
+LONG_TAIL = 0.1  # share of images that the last class keeps; the first keeps all
+INVERTED = 0.1  # share of the framed letters that are inverted
+# Numbers of MNIST images, sides in pixels, and draws.
 SMALL_MNIST = list(product((300, 1000, 2000, 5000), (16, 28), range(5)))
 
 
 def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
-    """Paths by the names that stand in braces in `needed`, an experiment's options; made once."""
+    """Make the sets whose names are in braces in `needed`; return their paths by name."""
     makers = {
         "frey": frey,
         "photos": photos,
@@ -42,7 +42,7 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
 
 
 def only(data_dir: Path, pattern: str) -> Path:
-    """The one file of that name anywhere below; ends the program where it is not."""
+    """Return the one file below `data_dir` that matches; end the program if there is none."""
     found = sorted(data_dir.rglob(pattern))
     if len(found) != 1:
         number = f"{len(found)} files" if found else "no file"
@@ -51,7 +51,7 @@ def only(data_dir: Path, pattern: str) -> Path:
 
 
 def frey(data_dir: Path, workdir: Path) -> Path:
-    """1,965 faces of 28x20, from frey_rawface.mat."""
+    """Make a set of 1,965 faces of 28x20 from frey_rawface.mat."""
     path = workdir / "frey.npz"
     if not path.exists():
         from scipy.io import loadmat
@@ -62,7 +62,7 @@ def frey(data_dir: Path, workdir: Path) -> Path:
 
 
 def photos(data_dir: Path, workdir: Path) -> Path:
-    """Colour photographs in class folders, from a zip of them."""
+    """Make a set of colour photographs from a zip of class folders."""
     path = workdir / "photos.npz"
     if not path.exists():
         from PIL import Image
@@ -78,7 +78,7 @@ def photos(data_dir: Path, workdir: Path) -> Path:
 
 
 def photo_features(data_dir: Path, workdir: Path) -> Path:
-    """What the built-in descriptor says of all photographs, as if it came from elsewhere."""
+    """Make a features file of all photographs with the built-in descriptor."""
     path = workdir / "photo_features.npy"
     if not path.exists():
         from mlx_gmvae.clustering.descriptors import describe
@@ -89,7 +89,7 @@ def photo_features(data_dir: Path, workdir: Path) -> Path:
 
 
 def photo_folder(data_dir: Path, workdir: Path) -> Path:
-    """The photographs as a folder with train/ and test/, from a zip of it."""
+    """Extract the zip of photographs to a folder with train/ and test/."""
     folder = workdir / "photos"
     if not folder.exists():
         with zipfile.ZipFile(only(data_dir, "*jpg*.zip")) as archive:
@@ -98,7 +98,7 @@ def photo_folder(data_dir: Path, workdir: Path) -> Path:
 
 
 def some_photos(number: int, draw: int, data_dir: Path, workdir: Path) -> Path:
-    """So many of the photographs, drawn at random, as a folder with train/ (4/5) and test/."""
+    """Make a folder of `number` random photographs with train/ (4/5) and test/."""
     folder = workdir / f"photos-{number}-{draw}"
     if not folder.exists():
         source = photo_folder(data_dir, workdir)
@@ -110,7 +110,7 @@ def some_photos(number: int, draw: int, data_dir: Path, workdir: Path) -> Path:
 
 
 def drawn_photos(number: int, draw: int, source: Path) -> dict[str, str]:
-    """Names below `source`, of the photographs' folder, and whether train or test."""
+    """Return names of random photographs below `source`, each with "train" or "test"."""
     names = sorted(str(path.relative_to(source)) for path in source.rglob("*.jpg"))
     rows = np.random.default_rng(draw).permutation(len(names))[:number]
     splits = ("train",) * (number * 4 // 5) + ("test",) * (number - number * 4 // 5)
@@ -118,7 +118,7 @@ def drawn_photos(number: int, draw: int, source: Path) -> dict[str, str]:
 
 
 def some_features(number: int, draw: int, data_dir: Path, workdir: Path) -> Path:
-    """The features of `some_photos`."""
+    """Make the features file of `some_photos`."""
     path = workdir / f"efficientnet-{number}-{draw}.npz"
     if not path.exists():
         with np.load(efficientnet_features(data_dir, workdir)) as archive:
@@ -130,17 +130,17 @@ def some_features(number: int, draw: int, data_dir: Path, workdir: Path) -> Path
 
 
 def efficientnet_features(data_dir: Path, workdir: Path) -> Path:
-    """What EfficientNet-Lite0 says of all photographs; `encoder_features.py` made the file."""
+    """Return EfficientNet-Lite0 features of all photographs (see `encoder_features.py`)."""
     return only(data_dir, "efficientnet-lite0.npz")
 
 
 def letters(data_dir: Path, workdir: Path) -> Path:
-    """Glyphs K to T of many typefaces, 28x28, as they are."""
+    """Return glyphs K to T of many typefaces, 28x28, unchanged."""
     return only(data_dir, "letters.npz")
 
 
 def framed_letters(data_dir: Path, workdir: Path) -> Path:
-    """The letters cropped to their bounding boxes and stretched to 28x28, a tenth inverted."""
+    """Make letters that fill their frame of 28x28, a tenth of them inverted."""
     path = workdir / "letters-framed.npz"
     if not path.exists():
         with np.load(letters(data_dir, workdir)) as archive:
@@ -153,7 +153,7 @@ def framed_letters(data_dir: Path, workdir: Path) -> Path:
 
 
 def unequal_letters(data_dir: Path, workdir: Path) -> Path:
-    """The letters of which class c keeps a share of 0.1^(c/9)."""
+    """Make letters of unequal classes: class c keeps a share of 0.1^(c/9)."""
     path = workdir / "letters-unequal.npz"
     if not path.exists():
         with np.load(letters(data_dir, workdir)) as archive:
@@ -164,7 +164,7 @@ def unequal_letters(data_dir: Path, workdir: Path) -> Path:
 
 
 def small_mnist(number: int, side: int, draw: int, data_dir: Path, workdir: Path) -> Path:
-    """So many of MNIST's training images, drawn at random, at 28x28 or reduced to 16x16."""
+    """Make a set of `number` random MNIST training images, at 28x28 or 16x16."""
     path = workdir / f"mnist-{number}-{side}-{draw}.npz"
     if not path.exists():
         from mlx_gmvae.data.datasets import load_dataset
@@ -181,7 +181,7 @@ def small_mnist(number: int, side: int, draw: int, data_dir: Path, workdir: Path
 
 
 def digits_300(data_dir: Path, workdir: Path) -> Path:
-    """300 of scikit-learn's 1,797 digits of 8x8."""
+    """Make a set of 300 of scikit-learn's 1,797 digits of 8x8."""
     path = workdir / "digits-300.npz"
     if not path.exists():
         from sklearn.datasets import load_digits
@@ -194,7 +194,7 @@ def digits_300(data_dir: Path, workdir: Path) -> Path:
 
 
 def cropped(image: np.ndarray) -> np.ndarray:
-    """What a drawing (H, W) on black covers."""
+    """Crop a drawing (H, W) on black to its bounding box."""
     covered = image > 32
     rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
     if not len(rows):
@@ -203,14 +203,14 @@ def cropped(image: np.ndarray) -> np.ndarray:
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
-    """An image (H, W) at side x side."""
+    """Resize an image (H, W) to side x side."""
     from PIL import Image
 
     return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
 
 
 def long_tailed(labels: np.ndarray) -> np.ndarray:
-    """Rows of which class c, of ten, keeps a share of 0.1^(c/9), in their order."""
+    """Return sorted rows of which class c, of ten, keeps a share of 0.1^(c/9)."""
     rng, kept = np.random.default_rng(0), []
     for number, label in enumerate(np.unique(labels)):
         rows = rng.permutation(np.flatnonzero(labels == label))
@@ -219,9 +219,9 @@ def long_tailed(labels: np.ndarray) -> np.ndarray:
 
 
 def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:
-    """MNIST as IDX files of which class c keeps a share of 0.1^(c/9) of its training images.
+    """Write MNIST as IDX files; class c keeps a share of 0.1^(c/9) of its training images.
 
-    24,840 of them, 5,923 zeros to 595 nines; the test images stay as they are.
+    24,840 remain, from 5,923 zeros to 595 nines; the test images are unchanged.
     """
     folder = workdir / "mnist-long-tail"
     if folder.exists():
@@ -240,6 +240,6 @@ def long_tailed_mnist(data_dir: Path, workdir: Path) -> Path:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """uint8 values in the format of the original MNIST files."""
+    """Write uint8 values in the format of the original MNIST files."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     path.write_bytes(header + array.astype(np.uint8).tobytes())

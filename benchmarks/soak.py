@@ -1,18 +1,18 @@
-"""Faults tried for a long time: what is promised in docs/RELIABILITY.md, shown with figures.
+"""Long fault-injection tests of what docs/RELIABILITY.md promises.
 
     python benchmarks/soak.py files --count 20000      mutated files of every kind that is read
-    python benchmarks/soak.py fuzz --minutes 10        each reader that long, by hypothesis
+    python benchmarks/soak.py fuzz --minutes 10        each reader for 10 minutes, with hypothesis
     python benchmarks/soak.py numbers                  NaN, odd sets, runs that diverge
-    python benchmarks/soak.py downloads                a server that does everything wrong
-    python benchmarks/soak.py page                     names that want to be markup, in a browser
+    python benchmarks/soak.py downloads                a server with every kind of fault
+    python benchmarks/soak.py page                     names with markup, in a browser
     python benchmarks/soak.py kills --count 200        runs that are killed and resumed
     python benchmarks/soak.py partners                 one of two processes is killed
     python benchmarks/soak.py disk leaks memory twice --count 200
                                                        full disks, long runs, memory, seeds
-    python benchmarks/soak.py --table                  what is kept, as Markdown
+    python benchmarks/soak.py --table                  print the kept results as Markdown
 
-Status 1 if anything failed. Kept part by part in benchmarks/results/soak.json, of which the table
-in docs/RELIABILITY.md is made.
+The exit status is 1 if anything failed. Results are kept part by part in
+benchmarks/results/soak.json; the table in docs/RELIABILITY.md is made from it.
 """
 
 import argparse
@@ -46,7 +46,7 @@ Part = Callable[[argparse.Namespace], list[dict]]
 
 
 def parts() -> dict[str, Part]:
-    """Every part by name."""
+    """Return every part by name."""
     return {
         name: part
         for module in MODULES
@@ -86,7 +86,7 @@ def main() -> int:
         failed += sum(row["tried"] - row["survived"] for row in rows)
         command = ["python", "benchmarks/soak.py", name, *options(args, name)]
         kept = kept_so_far()
-        if args.only:  # the others stay as they were measured
+        if args.only:  # other parts keep their earlier results
             known_rows = {
                 row["fault"]: row for row in [*kept.get(name, {"rows": []})["rows"], *rows]
             }
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def options(args: argparse.Namespace, name: str) -> list[str]:
-    """The flags that say how much of a part was done."""
+    """Return the flags that tell how much of a part was done."""
     own = {"fuzz": "minutes"}.get(name, "count" if name in COUNTED else None)
     return [f"--{own}", f"{getattr(args, own):g}"] if own else []
 

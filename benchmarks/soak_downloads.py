@@ -1,7 +1,7 @@
-"""A server that does everything wrong, on loopback; `soak.py downloads`.
+"""Downloads from a faulty server on loopback (`soak.py downloads`).
 
-Of each fault: alone it ends in one line, soon, with nothing kept; beside a mirror that works, or
-if it passes, the file is there, whole and verified.
+Each fault alone must end soon with a message of one line, and no file may remain. Beside a mirror
+that works, or if the fault is temporary, the file must be there, complete and verified.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from mlx_gmvae.data.downloads import Content, DownloadError, Downloads, Publishe
 
 CONTENT = random.Random(0).randbytes(300_000)
 NAME = "set.bin"
-SECONDS = 0.5  # in the place of the product's timeout
-LONGEST = 10  # seconds, for any of it
+SECONDS = 0.5  # in place of the package's timeout
+LONGEST = 10  # seconds for any download
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The first part of an address says the fault, the second how often it strikes."""
+    """Serve the fault named in the first part of the path, as often as the second part tells."""
 
     times: dict[str, int] = {}  # noqa: RUF012 (shared on purpose)
 
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        path = self.path.removeprefix("http://mirror.invalid")  # as a proxy is asked
+        path = self.path.removeprefix("http://mirror.invalid")  # the request as a proxy gets it
         _, fault, strikes, *_ = path.split("/")
         seen = self.times[path] = self.times.get(path, 0) + 1
         if fault == "none" or seen > int(strikes):
@@ -108,7 +108,7 @@ FAULTS: dict[str, Callable[[Handler], None]] = {
     "no HTTP": lambda h: h.wfile.write(os.urandom(500)),
     "headers without end": lambda h: h.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 9999),
 }  # fmt: skip
-PASSES = ("cut", "resets at once", "resets half way", "500", "no HTTP")  # with another try
+PASSES = ("cut", "resets at once", "resets half way", "500", "no HTTP")  # gone at the next try
 
 
 class Server(ThreadingHTTPServer):
@@ -129,7 +129,7 @@ def served() -> Iterator[str]:
 
 
 def download(mirrors: tuple[str, ...], folder: Path) -> bytes:
-    """What a published set at these mirrors holds, when it has come."""
+    """Download a published set from these mirrors and return its content."""
     digests = {NAME: hashlib.sha256(CONTENT).hexdigest()}
     entry = Published(mirrors, digests, lambda _: Content((None, None)))  # type: ignore[arg-type]
     _, content = Downloads("set", entry, folder).content(NAME)
@@ -137,13 +137,13 @@ def download(mirrors: tuple[str, ...], folder: Path) -> bytes:
 
 
 def quickly() -> Any:
-    """With less patience than in use, or this would take minutes."""
+    """Return a context with short timeouts, without which the faults would take minutes."""
     return patch.multiple(store_module, TIMEOUT_SECONDS=SECONDS, PATIENCE_SECONDS=SECONDS,
                           SLOWEST=10_000)  # fmt: skip
 
 
 def problem_of(mirrors: tuple[str, ...], folder: Path, is_right: bool) -> str:
-    """What is wrong with how a download ends; nothing if it ends as it should."""
+    """Return what is wrong with the end of a download; an empty string if nothing is."""
     started, place = time.monotonic(), folder / "set"
     try:
         with quickly():
@@ -179,13 +179,13 @@ def two_processes(address: str, folder: Path) -> str:
 
 def by_proxy(address: str, folder: Path) -> str:
     variables = {"http_proxy": address, "no_proxy": "", "NO_PROXY": ""}
-    # urllib asks for proxies once in a process.
+    # urllib reads the proxy settings once in a process.
     with patch.dict(os.environ, variables), patch.object(urllib.request, "_opener", None):
         return problem_of(("http://mirror.invalid/none/0/",), folder, True)
 
 
 def downloads(args: argparse.Namespace) -> list[dict]:
-    """Each fault alone, then beside a good mirror, then once only; two processes; a proxy."""
+    """Try each fault alone, beside a good mirror and once only; two processes; a proxy."""
     rows = []
     with served() as address:
         for fault in FAULTS:

@@ -1,8 +1,8 @@
-"""Hostile files: mutated at random, each read right or refused in one line; `soak.py files`.
+"""Randomly mutated files, each read correctly or refused in one line (`soak.py files`).
 
-Workers read them, in processes of their own with a limit of memory and five seconds for each file,
-so that a crash costs one file and is counted. A failure says the kind and the seed, which give the
-same file again: `python benchmarks/soak_files.py "sets, .npz" 17`.
+Worker processes read them, with a memory limit and five seconds for each file, so that a crash
+loses one file only and is counted. A failure names the kind and the seed, which make the same file
+again: `python benchmarks/soak_files.py "sets, .npz" 17`.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from soak_kinds import KINDS, SHARES, Arrays, Kind
 
 SECONDS_EACH = 5
 SECONDS_UNTIL_KILLED = 60
-SPARE_BYTES = 3 << 30  # of address space, above what a worker has when it starts
-SLACK_BYTES = 96 << 20  # of memory: what libraries take by the way
+SPARE_BYTES = 3 << 30  # of address space, above that of a worker at its start
+SLACK_BYTES = 96 << 20  # of memory, for libraries
 
 
 class TooSlow(BaseException):
-    """Past every `except Exception`."""
+    """Time limit exceeded; a BaseException, so that no `except Exception` catches it."""
 
 
 def mutated(kind: Kind, seed: int) -> tuple[bytes, bytes, str]:
-    """A good file, that file mutated, and by what."""
+    """Return a good file, its mutated content, and the name of the mutation."""
     rng = random.Random(seed)
     original = kind.make(rng)
     mutation = rng.choice((*mutate.BYTES, *kind.lies))
@@ -46,7 +46,7 @@ def mutated(kind: Kind, seed: int) -> tuple[bytes, bytes, str]:
 
 
 def problem_of(kind: Kind, path: Path, original: bytes, content: bytes, by: str) -> str:
-    """What is wrong with how a mutated file is read; nothing if it is read right or refused."""
+    """Return what is wrong with how a mutated file is read; empty if read right or refused."""
     with_what_was = set(os.listdir(".")), set(os.listdir(path.parent.parent))
     path.write_bytes(content)
     honest = _pixels(path) * 4 + len(content) * (20 if content[:2] in (b"PK", b"\x1f\x8b") else 3)
@@ -60,7 +60,7 @@ def problem_of(kind: Kind, path: Path, original: bytes, content: bytes, by: str)
             return f"refused in other than one line: {error!r}"
     except TooSlow:
         return f"takes over {SECONDS_EACH} seconds"
-    except Exception as error:  # the point of it all
+    except Exception as error:  # any other exception is a failure
         return f"{type(error).__name__}: {str(error)[:120]}"
     taken = _memory("VmHWM") - before
     honest += sum(array.nbytes for array in found.values())
@@ -88,7 +88,7 @@ def _pixels(path: Path) -> int:
 
 
 def _memory(line: str) -> int:
-    """Bytes of this process by /proc; 0 where there is none."""
+    """Return memory of this process in bytes, from /proc; 0 if there is no /proc."""
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
         return 1024 * next(int(row.split()[1]) for row in file if row.startswith(line))
     return 0
@@ -101,7 +101,7 @@ def _reset_peak() -> None:
 
 @contextlib.contextmanager
 def alarm(seconds: int) -> Iterator[None]:
-    """Within, `TooSlow` is raised after so much of the processor's time."""
+    """Raise `TooSlow` within the block after `seconds` of processor time."""
 
     def ring(signum: int, frame: FrameType | None) -> None:
         raise TooSlow
@@ -116,26 +116,26 @@ def alarm(seconds: int) -> Iterator[None]:
 
 
 def attempt(name: str, seed: int, folder: Path) -> str:
-    """What is wrong with how the file of that kind and seed is read."""
+    """Return what is wrong with how the file of that kind and seed is read."""
     original, content, by = mutated(KINDS[name], seed)
     problem = judged(name, folder, original, content, by)
     return f"{name}, seed {seed} ({by}): {problem}" if problem else ""
 
 
 def judged(name: str, folder: Path, original: bytes, content: bytes, by: str) -> str:
-    """What is wrong with how a mutated file is read, in a place of its own and in time."""
+    """Return what is wrong with how a mutated file is read, in its own folder and in time."""
     place = folder / "inside" / "".join(filter(str.isalnum, name))
     place.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if "pictures" in name or ".mat" in name:
-            warnings.simplefilter("ignore")  # as where folders are read
+            warnings.simplefilter("ignore")  # as when folders are read
         with alarm(SECONDS_EACH):
             return problem_of(KINDS[name], place / KINDS[name].file, original, content, by)
 
 
 def read_good(name: str, folder: Path) -> Arrays:
-    """A file that nothing was done to; now all is imported that its reader needs."""
+    """Read an unchanged file, which also imports everything that its reader needs."""
     place = folder / "good"
     place.mkdir(exist_ok=True)
     path = place / KINDS[name].file
@@ -144,9 +144,9 @@ def read_good(name: str, folder: Path) -> Arrays:
 
 
 def prepare(name: str, folder: str) -> None:
-    """In a worker: the folder, silence, all imports, and then the limit of memory."""
+    """Set up a worker: the folder, no output, all imports, and then the memory limit."""
     os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of pictures talk
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # image libraries print to stderr
     read_good(name, Path(folder))
     limit = _memory("VmSize") + SPARE_BYTES
     if limit > SPARE_BYTES:
@@ -154,7 +154,7 @@ def prepare(name: str, folder: str) -> None:
 
 
 def work(name: str, seeds: range, folder: str, pipe: Connection) -> None:
-    """In a worker: seed after seed, each announced before and answered after."""
+    """Try one seed after another in a worker; report each before and after."""
     prepare(name, folder)
     for seed in seeds:
         pipe.send((seed, None))
@@ -162,7 +162,7 @@ def work(name: str, seeds: range, folder: str, pipe: Connection) -> None:
 
 
 def survived(name: str, seeds: range, folder: Path) -> list[str]:
-    """The failures of a kind over `seeds`; a worker that dies is replaced."""
+    """Return the failures of a kind over `seeds`; a worker that dies is replaced."""
     failures, context = [], multiprocessing.get_context("spawn")
     while seeds:
         ours, theirs = context.Pipe()
@@ -190,7 +190,7 @@ def survived(name: str, seeds: range, folder: Path) -> list[str]:
 
 
 def counts(total: int) -> dict[str, int]:
-    """How many files of each kind make `total`."""
+    """Return the number of files of each kind that together make `total`."""
     shares = {name: SHARES.get(name, 1) for name in KINDS}
     return {name: round(total * share / sum(shares.values())) for name, share in shares.items()}
 

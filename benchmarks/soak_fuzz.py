@@ -1,6 +1,6 @@
-"""Each reader for so many minutes, by hypothesis, which shrinks what it finds; `soak.py fuzz`.
+"""Fuzzing of each reader with hypothesis, which shrinks failures (`soak.py fuzz`).
 
-Several mutations of `soak.py files` on top of each other, and then edits of single bytes.
+Applies several mutations of `soak.py files` one after another, and then edits of single bytes.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from soak_files import judged, prepare
 from soak_kinds import KINDS
 
-EXAMPLES = 50  # between two looks at the clock
-MOST_FOUND = 3  # of one reader
+EXAMPLES = 50  # between two checks of the clock
+MOST_FOUND = 3  # failures of one reader
 LARGEST = 1 << 29  # bytes of a file
 SEEDS = st.integers(0, 2**32)
 LIES = st.lists(st.tuples(st.integers(0, 15), SEEDS), max_size=3)
@@ -28,7 +28,7 @@ EDITS = st.lists(
 
 
 def edited(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
-    """With bytes set, put in, taken out or flipped at places from the start or the end."""
+    """Set, insert, delete or flip bytes at positions from the start or the end."""
     for place, how, piece in edits:
         at = place if place >= 0 else max(0, len(content) + place)
         after = at if how == "+" else at + len(piece)
@@ -41,22 +41,22 @@ def edited(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
 
 
 def lied(name: str, start: int, lies: list[tuple[int, int]]) -> tuple[bytes, bytes]:
-    """A good file, and that file after one mutation upon another."""
+    """Return a good file, and its content after several mutations."""
     kind = KINDS[name]
     original = content = kind.make(random.Random(start))
     mutations = (*kind.lies, *mutate.BYTES)
     for number, lie in lies:
         try:
             mutated = mutations[number % len(mutations)](random.Random(lie), content)
-        except Exception:  # taken apart by its format, which it has no longer
+        except Exception:  # the mutation parses the format, which the file no longer has
             continue
-        # One bomb will do: of several, copies of the file itself have no room.
+        # One bomb is enough: with several, copies of the file itself exceed the memory.
         content = mutated if len(mutated) <= LARGEST else content
     return original, content
 
 
 def fuzz_kind(name: str, seconds: float, folder: str, first: int, pipe: Connection) -> None:
-    """In a worker: answers how many files were tried, and what was found."""
+    """Fuzz one kind in a worker; send the number of files tried and the failures found."""
     prepare(name, folder)
     tried, found, started = 0, [], time.monotonic()
     while time.monotonic() - started < seconds and len(found) < MOST_FOUND:

@@ -1,6 +1,7 @@
-"""Runs that are killed, or have no room, at random moments, and then resumed; `soak.py kills disk`.
+"""Runs that are killed or lack disk space at random moments (`soak.py kills disk`).
 
-Every part answers rows of {"fault", "tried", "survived", "failures", "seconds"}.
+Afterwards they are resumed. Every part returns rows of {"fault", "tried", "survived", "failures",
+"seconds"}.
 """
 
 import argparse
@@ -28,8 +29,8 @@ from mlx_gmvae.system.files import PREFIX  # noqa: E402
 import numpy as np  # noqa: E402
 from soak_runs import Row, row  # noqa: E402
 
-SECONDS = 300  # that a tiny run may take at most
-# Saves far more often than a run does, so that kills meet them.
+SECONDS = 300  # limit of a tiny run
+# Saves far more often than usual, so that kills interrupt saves.
 CHILD = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -64,7 +65,7 @@ UNWRITABLE = (
 
 
 class Trial:
-    """A run in a folder: started, killed, resumed, and compared with `whole`, which was not."""
+    """A run that is killed, resumed, and compared with the uninterrupted run `whole`."""
 
     def __init__(self, name: str, place: Path):
         self.num = 2 if name == TWO else 1
@@ -81,7 +82,7 @@ class Trial:
         shutil.rmtree(place / "kept", ignore_errors=True)
 
     def command(self, folder: Path) -> list[str]:
-        """What a person would type: to go on, or where there is nothing to go on with, anew."""
+        """Return the command to resume the run, or to start it if there is nothing to resume."""
         if (folder / "state.npz").exists() or (folder / "seeds.json").exists():
             return ["--cpu", "--resume", str(folder), "--data_dir", str(self.place / "kept")]
         return [*self.options, "--outdir", str(folder)]
@@ -118,14 +119,14 @@ class Trial:
         with self.running(folder) as processes:
             for process in processes:
                 _, errors = process.communicate(timeout=SECONDS)
-                # A kill may have come when all was done but to end.
+                # The kill may have come after the run was complete.
                 if process.returncode and "is finished after" not in errors:
                     raise AssertionError(f"status {process.returncode}: {errors.strip()[-300:]}")
 
     def run_short_of(self, folder: Path, room: int, is_small: bool) -> bool:
-        """Run with so many bytes free, or in a file; whether it ended well, and not in one line.
+        """Run with `room` bytes on the disk or for a file; return whether the run finished.
 
-        Before that line it may have said how it read the images.
+        If it did not, it must end with one line, after notes about how it reads the images.
         """
         ballast = self.place / "ballast"
         if is_small:
@@ -142,7 +143,7 @@ class Trial:
         return process.returncode == 0
 
     def require_readable(self, folder: Path) -> None:
-        """Raise InputError if a file under its own name is damaged."""
+        """Raise InputError if a file with its final name is damaged."""
         for path in folder.rglob("*.npz"):
             if not path.name.startswith(PREFIX):
                 load_arrays(path)
@@ -151,7 +152,7 @@ class Trial:
                 load_model(folder / name)
 
     def kill(self, folder: Path, seconds: float) -> bool:
-        """Whether it was killed after `seconds`, rather than finished before."""
+        """Kill the run after `seconds`; return False if it finished before."""
         with self.running(folder) as processes:
             time.sleep(seconds)
             was_running = processes[0].poll() is None
@@ -161,7 +162,7 @@ class Trial:
         return was_running
 
     def compare(self, folder: Path) -> None:
-        """Raise AssertionError unless `folder` is as if nothing had happened."""
+        """Raise AssertionError unless `folder` is equal to that of an uninterrupted run."""
         names = [path.relative_to(self.whole) for path in self.whole.rglob("*")]
         missing = [name for name in names if not (folder / name).exists()]
         hidden = [path for place in (folder, self.place / "kept") for path in place.rglob(".*")]
@@ -180,7 +181,7 @@ class Trial:
 
 
 def write_photos(folder: Path) -> None:
-    """Two hundred small pictures of two kinds."""
+    """Write two hundred small pictures of two kinds."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -202,7 +203,7 @@ def free_ports(num: int) -> list[int]:
 
 
 def kills(args: argparse.Namespace) -> list[Row]:
-    """Kill tiny runs at moments drawn over their whole life, resume them, and kill those again."""
+    """Kill tiny runs at random moments, resume them, and kill them again."""
     rows = []
     with tempfile.TemporaryDirectory(dir=args.workdir) as work:
         for number, name in enumerate(RUNS):
@@ -235,8 +236,10 @@ def kills(args: argparse.Namespace) -> list[Row]:
 
 
 def disk(args: argparse.Namespace) -> list[Row]:
-    """Runs on a disk that becomes full anywhere: a small one, or without the right to mount one
-    a limit to the size of files. Afterwards there is room, and they are resumed."""
+    """Run on a disk that becomes full at any moment, make room, and resume.
+
+    The disk is a small mounted one or, without the right to mount, a limit on the file size.
+    """
     rng = random.Random(args.seed)
     rows = []
     with tempfile.TemporaryDirectory(dir=args.workdir) as work, small_disk(Path(work)) as is_small:
@@ -263,7 +266,7 @@ def disk(args: argparse.Namespace) -> list[Row]:
 
 
 def read_only(disk: Path) -> Row:
-    """Everything that writes, told to write on a small disk that only can be read."""
+    """Run everything that writes on a small read-only disk."""
     trial = Trial("photographs", disk / "there")
     started, failures = time.monotonic(), []
     remount = ["mount", "-o", "remount,{}", str(disk)]
@@ -289,7 +292,7 @@ def read_only(disk: Path) -> Row:
 
 @contextmanager
 def small_disk(place: Path) -> Iterator[bool]:
-    """Within, `place` is a disk of a few megabytes; whether it could be mounted."""
+    """Mount a disk of a few megabytes at `place`; yield whether that was possible."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
     try:
         done = subprocess.run(mount, capture_output=True, check=False)

@@ -1,6 +1,6 @@
-"""The kinds of files that come in from outside: a good one of each, and how the package reads it.
+"""Kinds of input files: a good file of each, and the function that reads it.
 
-A reader answers what it read as arrays by name; whatever is no InputError counts as a failure.
+A reader returns what it read as arrays by name. Any exception but InputError counts as a failure.
 """
 
 import dataclasses
@@ -41,15 +41,15 @@ import soak_mutations as mutate
 from PIL import Image
 
 Arrays = dict[str, np.ndarray]
-SIZE = 8  # of images, which are many in little memory
+SIZE = 8  # pixels a side, so that many images need little memory
 MODEL = ModelConfig(arch="mlp", image_size=(SIZE, SIZE), hidden_dims=8, K=3, latent_dims=2)
 TRAINING = TrainConfig(epochs=2, batchsize=8, neighbours=2, heads=2, pair_weight=1.0)
 
 
 class Kind(NamedTuple):
-    """A kind of file: its name, what makes a good one, what reads it, and what is done to it.
+    """A kind of file: its name, how to make a good one, its reader and its mutations.
 
-    Where `is_checked`, flipped bits are to be noticed: what is read must be what was written.
+    If `is_checked`, flipped bits must be detected: what is read must equal what was written.
     """
 
     file: str
@@ -61,7 +61,7 @@ class Kind(NamedTuple):
 
 @cache
 def images() -> np.ndarray:
-    """24 real digits of 8x8 pixels."""
+    """Return 24 real digits of 8x8 pixels."""
     return np.asarray(load_dataset("digits").test.images[:24])
 
 
@@ -179,7 +179,7 @@ def cifar(rng: random.Random) -> bytes:
 
 
 def read_cifar_folder(path: Path) -> Arrays:
-    """The file among five good ones in the folder of the published archive."""
+    """Read the file among five good ones in the folder of the published archive."""
     folder = path.parent / CIFAR_FOLDER
     if not folder.is_dir():
         folder.mkdir()
@@ -212,7 +212,7 @@ def _frey_file() -> bytes:
 
 
 def read_as_published(name: str) -> Callable[[Path], Arrays]:
-    """As if the digest were that of the file: what a mirror could publish, but for that."""
+    """Return a reader of a published set whose expected digest is that of the file."""
 
     def read(path: Path) -> Arrays:
         entry = published.PUBLISHED[name]
@@ -226,7 +226,7 @@ def read_as_published(name: str) -> Callable[[Path], Arrays]:
 
 
 def picture(rng: random.Random) -> bytes:
-    """A file of any format, mode and orientation that Pillow writes."""
+    """Return a file of a random format, mode and orientation that Pillow writes."""
     side = rng.choice((1, 7, 30))
     noise = np.random.default_rng(rng.randrange(9)).integers(0, 256, (side, 24, 3), np.uint8)
     opened = Image.fromarray(noise)
@@ -257,7 +257,7 @@ def picture(rng: random.Random) -> bytes:
 
 
 def read_picture(path: Path) -> Arrays:
-    """As a folder's files are read: the header first, the pixels if that can be."""
+    """Read a picture as a folder's files are read: the header first, then the pixels."""
     (header,) = in_threads(read_header, [str(path)], 1, "")
     if isinstance(header, str):
         raise InputError(header)
@@ -271,7 +271,7 @@ def read_picture(path: Path) -> Arrays:
 
 
 def read_folder(path: Path) -> Arrays:
-    """Among three good files of a folder, by way of the cache of decoded ones."""
+    """Read the file among three good ones of a folder, through the cache of decoded images."""
     folder = path.parent / "pictures"
     if not folder.is_dir():
         folder.mkdir()
@@ -288,7 +288,7 @@ def config(rng: random.Random) -> bytes:
 
 
 def read_config(path: Path) -> Arrays:
-    """Of a --config file, up to the shapes of the model that it describes."""
+    """Read a --config file, up to the parameter shapes of its model."""
     found = build_model(_read_config(str(path)))
     assert dataclasses.asdict(found.config)
     return {name: np.array(value.shape) for name, value in found.arrays().items()}

@@ -1,7 +1,7 @@
-"""What is done to files by `soak.py files`: each mutation is a function (rng, content) -> content.
+"""Mutations of `soak.py files`: each is a function (rng, content) -> content.
 
-Those of bytes fit any file; the others take a file apart by its format, lie in one place, and put
-it together again, checksums and all, so that the lie is what a reader meets.
+Mutations of bytes fit any file. The others parse a file by its format, falsify one place, and
+write it again with valid checksums, so that the reader gets as far as the false value.
 """
 
 import ast
@@ -43,14 +43,14 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 class Payload:
-    """What a pickle would run if anything opened it."""
+    """Code that a pickle would run if anything loaded it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (open, ("EXECUTED", "w"))
 
 
 def flip(rng: random.Random, content: bytes) -> bytes:
-    """A few bits, mostly where formats say what follows."""
+    """Flip a few bits, mostly in headers."""
     changed = bytearray(content)
     marks = [found.start() for found in re.finditer(rb"PK|NUMPY|IHDR|\xff[\xc0-\xfe]", content)]
     for _ in range(rng.choice((1, 1, 1, 2, 8))):
@@ -65,7 +65,7 @@ def cut(rng: random.Random, content: bytes) -> bytes:
 
 
 def splice(rng: random.Random, content: bytes) -> bytes:
-    """A stretch left out, repeated, overwritten or put elsewhere."""
+    """Delete, repeat, overwrite or move a range of bytes."""
     start, other = sorted(rng.randrange(len(content)) for _ in range(2))
     length = min(int(rng.expovariate(1 / 60)) + 1, len(content) - start)
     piece = content[start : start + length]
@@ -79,7 +79,7 @@ def splice(rng: random.Random, content: bytes) -> bytes:
 
 
 def extreme(rng: random.Random, content: bytes) -> bytes:
-    """A number in the first or last bytes, or in a mark's, becomes an extreme one."""
+    """Make a number extreme in the first or last bytes, or near a marker."""
     marks = [found.start() for found in re.finditer(rb"PK|IHDR|\xff[\xc0-\xfe]", content)]
     start = rng.choice((0, max(0, len(content) - 60), rng.choice(marks or [0])))
     place = min(len(content) - 1, start + rng.randrange(60))
@@ -99,7 +99,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def npy_header(rng: random.Random, content: bytes) -> bytes:
-    """The header of an .npy says something else, in a form that NumPy reads."""
+    """Change the header of an .npy in a form that NumPy still reads."""
     if content[:6] != b"\x93NUMPY":
         return flip(rng, content)
     length = int.from_bytes(content[8:10], "little")
@@ -124,7 +124,7 @@ def npy_header(rng: random.Random, content: bytes) -> bytes:
 
 
 def pickled(rng: random.Random, content: bytes) -> bytes:
-    """An array of objects, or a bare pickle, that would leave a file if anything opened it."""
+    """Return an array of objects, or a pickle, that would write a file if it were loaded."""
     if rng.random() < 0.3:
         return pickle.dumps(Payload())
     array = np.empty(3, object)
@@ -133,7 +133,7 @@ def pickled(rng: random.Random, content: bytes) -> bytes:
 
 
 def numbers(rng: random.Random, content: bytes) -> bytes:
-    """One value of an array of floats is none, or too large."""
+    """Make one value of an array of floats NaN, infinite or too large."""
     if content[:6] != b"\x93NUMPY":
         return content
     array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
@@ -145,7 +145,7 @@ def numbers(rng: random.Random, content: bytes) -> bytes:
 
 
 def in_json(rng: random.Random, content: bytes) -> bytes:
-    """Somewhere in a JSON text another value, another name, or none; or text that is no JSON."""
+    """Change or delete a value or a name in a JSON text, or make it invalid JSON."""
     if rng.random() < 0.1:
         depth = rng.choice((100, 5000, 200_000))
         nested = (b"[" * depth, b'{"a":' * depth, b"[" * depth + b"]" * depth)
@@ -177,7 +177,7 @@ CONFIG = "__config__.npy"
 
 
 def in_npz(rng: random.Random, content: bytes) -> bytes:
-    """One member of an .npz is another, has another name, or is there twice."""
+    """Change, rename or duplicate one member of an .npz."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     names = [name for name, _ in members]
@@ -224,13 +224,13 @@ def _zip(members: list[tuple[str, bytes]], method: int) -> bytes:
 
 @cache
 def bomb(name: str) -> bytes:
-    """An archive of a megabyte whose member is 300 MB, of which the header says little."""
+    """Return an archive of 1 MB whose member has 300 MB, while its header tells a small size."""
     member = npy(np.zeros(24, np.uint8)) + bytes(BOMB_BYTES)
     return _zip([(name, member)], zipfile.ZIP_DEFLATED)
 
 
 def in_safetensors(rng: random.Random, content: bytes) -> bytes:
-    """The header of a .safetensors says something else, of itself or of an array."""
+    """Change the header of a .safetensors, its length or the entry of an array."""
     (length,) = struct.unpack("<Q", content[:8])
     header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
     change = rng.randrange(8)
@@ -259,7 +259,7 @@ def in_safetensors(rng: random.Random, content: bytes) -> bytes:
 
 
 def in_gzip(rng: random.Random, content: bytes) -> bytes:
-    """What is compressed in a .gz is mutated, or is more than anybody wants."""
+    """Mutate the compressed content of a .gz, or make it a decompression bomb."""
     if rng.random() < 0.05:
         return gz_bomb()
     plain = gzip.decompress(content)
@@ -268,13 +268,13 @@ def in_gzip(rng: random.Random, content: bytes) -> bytes:
 
 @cache
 def gz_bomb() -> bytes:
-    """300 MB of zeros behind the header of an IDX file of 24 images."""
+    """Return 300 MB of compressed zeros after the header of an IDX file of 24 images."""
     header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (24, 8, 8))
     return gzip.compress(header + bytes(BOMB_BYTES), 1)
 
 
 def in_png(rng: random.Random, content: bytes) -> bytes:
-    """A chunk of a PNG says something else, and its checksum agrees."""
+    """Change a chunk of a PNG and correct its checksum."""
     if content[:8] != PNG_START:
         return extreme(rng, content)
     if rng.random() < 0.02:
@@ -300,7 +300,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 @cache
 def png_bomb(side: int) -> bytes:
-    """A few kilobytes that announce, and hold, a square of so many black pixels of one bit."""
+    """Return a small PNG of one-bit black pixels, side x side."""
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes((1 + (side + 7) // 8) * side), 9)
     return PNG_START + _chunk(b"IHDR", header) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")

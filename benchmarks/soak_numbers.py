@@ -1,4 +1,4 @@
-"""Numbers that are none, sets that nobody would choose, runs that diverge; `soak.py numbers`."""
+"""NaN and infinity, odd image sets, and runs that diverge (`soak.py numbers`)."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ MODEL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 8, "K": 3}
 
 
 def spoilt(images: np.ndarray, value: float, dtype: str = "f4") -> np.ndarray:
-    """Floats in [0, 1], of which the fourth image and a later one have a pixel that is none."""
+    """Return floats in [0, 1] in which the fourth image and a later one have a bad pixel."""
     floats = (images / 255).astype(dtype)
     floats[BAD_ROW, ..., 0] = floats[-1, ..., 0] = value
     return floats
@@ -53,7 +53,7 @@ def read_features(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def takers(images: np.ndarray, folder: Path) -> dict[str, Callable[[np.ndarray], Any]]:
-    """Everything that takes numbers from outside, each of an array (N, ...) with a bad row."""
+    """Return every function that takes numbers from outside, for arrays with a bad row."""
     config = TrainConfig(epochs=1, batchsize=8)
     return {
         ".npy images": lambda x: load_dataset(str(saved(folder, "a.npy", images=x))),
@@ -76,7 +76,7 @@ def takers(images: np.ndarray, folder: Path) -> dict[str, Callable[[np.ndarray],
 
 
 def not_finite(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """(what, problem) of every taker and every value that is no number."""
+    """Yield (what, problem) for every taker and every value that is not finite."""
     images = np.asarray(load_dataset("digits").test.images[:60])
     for name, take in takers(images, Path(args.workdir)).items():
         for value in BAD:
@@ -92,7 +92,7 @@ def not_finite(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 def outcome(main: Callable[[list[str]], int], options: str) -> tuple[int, str]:
-    """The status of a script and what it wrote to stderr; -1 and the reason of a traceback."""
+    """Return the status of a script and its stderr; -1 and the reason after an exception."""
     error = io.StringIO()
     with (
         warnings.catch_warnings(),
@@ -107,7 +107,7 @@ def outcome(main: Callable[[list[str]], int], options: str) -> tuple[int, str]:
 
 
 def problem_of(status: int, line: str) -> str:
-    """Nothing if a script worked or refused in a line, below notes about the images."""
+    """Return an empty text if a script worked, or refused in one line below its notes."""
     *notes, last = line.splitlines() or [""]
     if status == 0 or (status == 2 and last and all(" images" in note for note in notes)):
         return ""
@@ -130,7 +130,7 @@ STOPPED = re.compile(
 
 
 def diverging(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Runs at rates far too high: a line with the term, and a state that can be gone on with."""
+    """Train at rates far too high: a line must name the term, and the run be resumable."""
     for name, options in DIVERGING.items():
         for number, rate in enumerate(("1e3", "1e15", "1e30")):
             run = Path(args.workdir) / f"diverging {name} {number}".replace(" ", "_")
@@ -148,7 +148,7 @@ def diverging(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 def odd_sets() -> dict[str, tuple[np.ndarray, str]]:
-    """Images, and options beside."""
+    """Return odd image sets and the options for them."""
     digits = np.asarray(load_dataset("digits").train.images)
     rng = np.random.default_rng(0)
     return {

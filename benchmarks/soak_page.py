@@ -1,7 +1,7 @@
-"""Names that want to be markup or a script, in the pages that people open; `soak.py page`.
+"""Names with markup or scripts in the HTML pages (`soak.py page`).
 
-Real pages in a real browser without a window: nothing of a name may run, nothing may be fetched,
-and each is to be read as it was written.
+Real pages are opened in a headless browser. No part of a name may run, nothing may be fetched, and
+each name must be shown as it was written.
 """
 
 import argparse
@@ -41,7 +41,7 @@ NAMES = (
 
 
 def write_pages(name: str, folder: Path) -> tuple[Path, Path]:
-    """Both pages, with `name` wherever a name can be."""
+    """Write both pages, with `name` wherever a name can be."""
     pixels = np.full((4, 8, 8, 1), 99, np.uint8)
     points = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     maps = [LatentMap(name, points, [Ellipse(name, name, points[0], np.eye(2))])]
@@ -55,11 +55,11 @@ def write_pages(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 def problem_of(browser: Browser, page: Path, name: str) -> str:
-    """What is wrong with how a page shows a name; nothing if it is text and no more."""
+    """Return what is wrong with how a page shows a name; empty if it is shown as text."""
     browser.errors.clear()
     browser.open(page)
     is_explorer = page.name == "explorer.html"
-    if is_explorer:  # look at everything that shows names
+    if is_explorer:  # open everything that shows names
         browser.mouse("mouseMoved", *browser.ask("at[0]"))
         for expression in ("by.value = by.options[1].value, by.onchange()", "map.onchange()"):
             browser.ask(expression)

@@ -1,6 +1,7 @@
-"""One of two processes that train together is killed, or what launched them; `soak.py partners`.
+"""Two processes that train together, one of which is killed (`soak.py partners`).
 
-Every part answers rows of {"fault", "tried", "survived", "failures", "seconds"}.
+The launcher is killed too. Every part returns rows of {"fault", "tried", "survived", "failures",
+"seconds"}.
 """
 
 import argparse
@@ -24,7 +25,7 @@ LAUNCHERS = {
 
 
 def partners(args: argparse.Namespace) -> list[Row]:
-    """One of two processes killed, or what launched them: the others must end by themselves."""
+    """Kill one of two processes, or their launcher; the others must end by themselves."""
     rows = []
     for name in LAUNCHERS:
         if shutil.which(name) is None:
@@ -44,10 +45,10 @@ def partners(args: argparse.Namespace) -> list[Row]:
 
 
 def kill_partner(name: str, victim: str, folder: Path, port: int) -> None:
-    """Raise AssertionError unless all have ended soon after, and the run can be resumed."""
+    """Raise AssertionError unless all end soon after and the run can be resumed."""
     launch = [word.format(port=port) for word in LAUNCHERS[name]]
     options = f"{TINY} --dataset digits --K 3 --batchsize 256 --epochs 100000 --save_every 2"
-    silence, end = os.pipe()  # a terminal at which nobody types
+    silence, end = os.pipe()  # a terminal without input
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     launcher = subprocess.Popen(
         [*launch, sys.executable, "train.py", *options.split(), "--outdir", str(folder)],
@@ -55,7 +56,7 @@ def kill_partner(name: str, victim: str, folder: Path, port: int) -> None:
         stdin=silence, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_until((folder / "progress").exists, SECONDS)  # pictures come after the first epochs
+        wait_until((folder / "progress").exists, SECONDS)  # written after the first epochs
         first, second = sorted(processes_of(folder))[-2:]
         os.kill(
             {"first": first, "second": second, "launcher": launcher.pid}[victim], signal.SIGKILL
@@ -77,7 +78,7 @@ def kill_partner(name: str, victim: str, folder: Path, port: int) -> None:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Python processes that train into `folder`."""
+    """Return the Python processes that train into `folder`."""
     found = subprocess.run(["pgrep", "-f", f"^{sys.executable} train.py .*{folder}"],
                            capture_output=True, text=True, check=False)  # fmt: skip
     return [int(word) for word in found.stdout.split()]

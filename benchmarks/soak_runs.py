@@ -1,6 +1,6 @@
-"""Runs as such, for long: leaks, memory against what was said, the same seed twice.
+"""Long runs: leaks, memory against the announced figure, the same seed twice.
 
-Every part answers rows of {"fault", "tried", "survived", "failures", "seconds"}.
+Every part returns rows of {"fault", "tried", "survived", "failures", "seconds"}.
 """
 
 import argparse
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 Row = dict[str, Any]
-MOST_FAILURES = 10  # shown
+MOST_FAILURES = 10  # failures that are printed
 SHAPES = [
     (28, 28, 1), (28, 28, 3), (64, 64, 1), (64, 64, 3),
     (128, 128, 3), (200, 300, 3), (256, 256, 1), (512, 512, 3),
@@ -38,7 +38,7 @@ def row(fault: str, tried: int, survived: int, failures: list[str], started: flo
 
 
 def leaks(args: argparse.Namespace) -> list[Row]:
-    """Memory, descriptors and threads over 20,000 steps and 500 evaluations; fewer if count is."""
+    """Check memory, descriptors and threads over 20,000 steps and 500 evaluations, or fewer."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.data.dataset_spec import DatasetSpec
     from mlx_gmvae.data.datasets import load_dataset
@@ -80,7 +80,7 @@ def leaks(args: argparse.Namespace) -> list[Row]:
 
 
 def watched(what: str, work: Iterator[None], num: int) -> Row:
-    """Do `num` pieces of work; after a tenth of them, nothing may grow any more."""
+    """Call `work` `num` times; after a tenth of them, nothing may grow any more."""
     started = time.monotonic()
     for _ in range(num // 10):
         next(work)
@@ -97,7 +97,7 @@ def watched(what: str, work: Iterator[None], num: int) -> Row:
 
 
 def in_use() -> dict[str, float]:
-    """Resident megabytes, open descriptors and threads of this process, now."""
+    """Return the resident megabytes, open descriptors and threads of this process."""
     words = subprocess.run(
         ["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True
     ).stdout
@@ -158,9 +158,9 @@ print(announced, mx.get_peak_memory(), trainer.batchsize)
 
 
 def memory(args: argparse.Namespace) -> list[Row]:
-    """The peak of a training step within 30 % of what is announced, from 28x28 to 512x512.
+    """Check that the peak of a step is within 30 % of the announced one, 28x28 to 512x512.
 
-    Of the batch that a large set would be trained by; of a share of it if count is below 200.
+    The batch is that of a large set, or a share of it if count is below 200.
     """
     rows, share = [], min(1.0, args.count / 200)
     for model, (fields, shapes) in MODELS.items():
@@ -189,7 +189,7 @@ def memory(args: argparse.Namespace) -> list[Row]:
 
 
 def twice(args: argparse.Namespace) -> list[Row]:
-    """Every model and network, trained twice with one seed: the same weights, bit for bit."""
+    """Train every model and network twice with one seed; weights must be equal bit for bit."""
     from mlx_gmvae.config import ModelConfig, TrainConfig
     from mlx_gmvae.models import build_model
     from mlx_gmvae.training.api import new_trainer

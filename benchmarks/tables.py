@@ -1,9 +1,9 @@
-"""Clusters of the classic tables beside scikit-learn's: adjusted Rand index, no labels in training.
+"""Adjusted Rand index on classic tables beside scikit-learn's methods, without labels.
 
     python benchmarks/tables.py
 
-Every method gets the true number of clusters and standardised columns; means over seeds and the
-worst of them, of all rows, which the methods were fitted to. Kept in
+Every method gets the true number of clusters and standardised columns. Figures are the mean and
+the worst over seeds, on all rows, to which the methods were fitted. Results are kept in
 benchmarks/results/tables.json.
 """
 

@@ -1,18 +1,19 @@
-"""Training speed against the plain MLX formulation and PyTorch, on the same networks.
+"""Training speed beside a plain MLX formulation and PyTorch, on the same networks.
 
     python benchmarks/throughput.py
 
-"Plain" is what one writes first in MLX: strided convolutions, nearest-neighbour upsampling before
-a convolution, automatic gradients throughout, memory as malloc handles it, and on Linux OpenBLAS
-with its own threads or the BLAS in MLX's wheel. The PyTorch rows (torch_networks.py) are left out
-where torch cannot be imported; they are PyTorch as installed, but for one that has OpenBLAS loaded
-before it, which then takes the place of PyTorch's own matrix products. All have the same parameters
-and the same function (tests/test_layers.py) and see the same random images. Each row runs in its
-own process, rows take turns; medians over the rounds and medians of the ratios in a round are
-printed and kept in benchmarks/results/throughput.json, by the clock and by processor time, with the
-milliseconds of our phases. On a machine that does other things too, --threads 1 and processor time
-are what to compare: threads that wait for each other (PyTorch's, OpenBLAS's) suffer most from a
-busy core, and count their waiting as work.
+"Plain" is the obvious way to write it in MLX: strided convolutions, nearest-neighbour upsampling
+before a convolution, automatic gradients throughout, malloc's defaults, and on Linux OpenBLAS with
+its own threads or the BLAS in MLX's wheel. The PyTorch rows (torch_networks.py) are left out if
+torch cannot be imported. They are PyTorch as installed, except one that has OpenBLAS loaded before
+it, which then computes PyTorch's matrix products. All have the same parameters and the same
+function (tests/test_layers.py) and see the same random images.
+
+Each row runs in its own process, and rows take turns. Medians over the rounds and medians of the
+ratios in a round are printed and kept in benchmarks/results/throughput.json, by the clock and by
+processor time, with the milliseconds of our phases. On a busy machine use --threads 1 and compare
+processor time: threads that wait for each other (PyTorch's, OpenBLAS's) suffer most from a busy
+core, and their waiting counts as work.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Default values, which turn our settings off: of a variable of malloc's, and of MLX's.
+# Defaults of malloc and of MLX, which turn our settings off.
 PLAIN = {"MALLOC_ARENA_TEST": "8", "MLX_BFS_MAX_WIDTH": "20"}
 OWN_BLAS = {"MLX_GMVAE_BLAS": "none"}
 ROWS: dict[str, dict[str, str]] = {
@@ -50,7 +51,7 @@ WORKLOADS: dict[str, tuple[dict, int]] = {  # fields of ModelConfig, batch size
         16,
     ),
 }
-# Of a GMVAE, as it is in the last three fifths of a training: without parts, strokes or flips.
+# A GMVAE as in the last three fifths of a training: no sub-clusters, strokes or flips.
 OBJECTIVE = {"balance": "uniform", "augment": "affine"}
 TORCH_MODES = {"CUDA graphs": "reduce-overhead", "compile": "default"}  # of torch.compile
 PHASES = "phases"
@@ -83,7 +84,7 @@ def main() -> None:
     if not torch_is_there():
         print("torch cannot be imported: no PyTorch rows")
         rows = [row for row in rows if "PyTorch" not in row]
-    # Every library chooses its kernels for this processor itself, as it does where no shell
+    # Let every library choose its kernels for this processor, as it does where no shell
     # has set this; PyTorch's have no such variable.
     os.environ.pop("OPENBLAS_CORETYPE", None)
     results = {}
@@ -95,7 +96,7 @@ def main() -> None:
             rows.remove("PyTorch, OpenBLAS")
         rounds = []
         for number in range(1 if args.quick else args.rounds):
-            # Every second round backwards, so that none always comes after the same other.
+            # Every second round runs backwards, so that no row always follows the same one.
             order = rows[:: -1 if number % 2 else 1]
             rounds.append({row: in_own_process(workload, row, args.quick) for row in order})
         results[workload] = {"rows": summary(rounds, rows)}
@@ -108,7 +109,7 @@ def main() -> None:
 
 
 def loads_beside(workload: str) -> bool:
-    """Whether PyTorch survives an OpenBLAS loaded before it, which not every build does."""
+    """Return whether PyTorch runs with an OpenBLAS loaded before it; not every build does."""
     command = [sys.executable, __file__, "--one", workload, "PyTorch, OpenBLAS", "--quick"]
     return subprocess.run(command, capture_output=True).returncode == 0
 
@@ -123,7 +124,7 @@ def in_own_process(workload: str, row: str, quick: bool) -> dict:
 
 
 def measure(workload: str, row: str, quick: bool) -> dict:
-    """Images per second of training steps after a warm-up, in this process."""
+    """Return the images per second of training steps in this process, after a warm-up."""
     fields, batchsize = WORKLOADS[workload]
     batchsize = 4 if quick else batchsize
     make = torch_step if row.startswith("PyTorch") else mlx_step
@@ -145,7 +146,7 @@ def measure(workload: str, row: str, quick: bool) -> dict:
 
 
 def phases_of(workload: str, quick: bool) -> dict[str, float]:
-    """Milliseconds of our training step by phase, and of 1,000 images' evaluation, a checkpoint."""
+    """Return milliseconds by phase of our step, of evaluating 1,000 images, of a checkpoint."""
     from mlx_gmvae.cli.profiling import phases
 
     fields, batchsize = WORKLOADS[workload]
@@ -160,7 +161,7 @@ def phases_of(workload: str, quick: bool) -> dict[str, float]:
 
 
 def random_images(shape: tuple[int, int, int], num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W, C) and the number of a partner for each."""
+    """Return random images (N, H, W, C) and the row of a partner for each."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (num, *shape), np.uint8), rng.integers(0, num, num)
 
@@ -184,7 +185,7 @@ def mlx_step(fields: dict, batchsize: int, row: str):
 
     import mlx.core as mx
 
-    backend.keep_freed_memory()  # as the scripts do; not where PLAIN's variables forbid it
+    backend.keep_freed_memory()  # as the scripts do, unless the variables of PLAIN turn it off
     if row.startswith("plain"):
         use_plain_formulation()
     trainer = mlx_trainer(fields, batchsize)
@@ -231,7 +232,7 @@ def torch_is_there() -> bool:
 
 
 def use_plain_formulation() -> None:
-    """Replace what this package does for speed by what one writes first."""
+    """Replace the fast implementations of this package by the plain formulation."""
     from mlx_gmvae.clustering import augment
     from mlx_gmvae.device import backend, parallel
     from mlx_gmvae.models import distributions, networks
@@ -263,12 +264,12 @@ def use_plain_formulation() -> None:
     networks.leaky_relu = lambda x: nn.leaky_relu(x, 0.01)
     distributions.Bernoulli.log_prob = log_prob
     augment.mx = PlainTake(mx, take)
-    step.choose_fusing = lambda: None  # as `mx.compile` does by itself
+    step.choose_fusing = lambda: None  # fused, as by default in `mx.compile`
     backend.fast_blas().use_threads(threads)
 
 
 class PlainTake:
-    """mlx.core but for `take_along_axis`."""
+    """mlx.core without `take_along_axis`."""
 
     def __init__(self, module, take):
         self.module, self.take_along_axis = module, take
@@ -278,7 +279,7 @@ class PlainTake:
 
 
 def summary(rounds: list[dict], rows: list[str]) -> dict:
-    """Per row: median speeds by the clock and by processor time, and medians of ours / row."""
+    """Return median speeds by the clock and by processor time, and ours / row, for each row."""
     answer: dict[str, dict] = {row: {} for row in rows}
     for measure_of, name in [("images_per_second", "clock"), ("images_per_cpu_second", "cpu")]:
         for row in rows:
@@ -313,7 +314,7 @@ def keep(results: dict, args: argparse.Namespace) -> None:
     content["load_average_at_the_end"] = [round(load, 1) for load in os.getloadavg()]
     kept = json.loads(path.read_text())["results"] if path.exists() else {}
     for workload, result in results.items():
-        if args.rows and workload in kept:  # the others stay, beside the "ours" that they had
+        if args.rows and workload in kept:  # keep the other rows, with the "ours" of their own run
             del result["rows"]["ours"]
             result["rows"] = kept[workload]["rows"] | result["rows"]
         kept[workload] = result

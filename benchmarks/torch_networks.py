@@ -1,7 +1,8 @@
-"""The networks and training steps of `throughput.py` in PyTorch, as one writes them there.
+"""Networks and training steps of `throughput.py` in idiomatic PyTorch.
 
-Strided convolutions, nearest-neighbour interpolation followed by a convolution, grid_sample for
-the distortions, autograd, torch.optim.Adam: same parameters and same function as ours.
+They use strided convolutions, nearest-neighbour interpolation followed by a convolution,
+grid_sample for the augmentation, autograd and torch.optim.Adam, with the same parameters and the
+same function as ours.
 """
 
 import math
@@ -120,7 +121,7 @@ class Classifier(nn.Module):
         self.norm = nn.BatchNorm1d(128)
 
     def forward(self, x, judging=False):
-        """Features; to judge, with constant weights and the running statistics."""
+        """Return features; if `judging`, with constant weights and the running statistics."""
         if not judging:
             return F.relu(self.norm(self.hidden(self.encoder(x))))
         fixed = {name: value.detach() for name, value in self.encoder.named_parameters()}
@@ -132,7 +133,7 @@ class Classifier(nn.Module):
 
 
 class GMVAE(nn.Module):
-    """The default model: pairs under distortions, twenty heads, the sample term."""
+    """The default model: augmented pairs, twenty heads, the sample term."""
 
     def __init__(self, shape, filters, latent_dims, hidden, arch, K, w_dims, heads):
         super().__init__()
@@ -200,7 +201,7 @@ class GMVAE(nn.Module):
 
 
 def distorted(x):
-    """Random affine maps, bilinear, the border continued."""
+    """Apply random affine maps with bilinear interpolation and a continued border."""
     batch, _, height, width = x.shape
     u = 2 * torch.rand(6, batch) - 1
     angle, tangent = ROTATION * u[0], torch.tan(SHEAR * u[1])
@@ -214,10 +215,10 @@ def distorted(x):
 
 
 def make_step(model, images, partners_of, batchsize, channels_last, mode=None):
-    """A function that trains on the batch of a number; images (N, H, W, C) uint8.
+    """Return a function that trains on the batch with a given number.
 
-    On PyTorch's default device, compiled in the given mode of torch.compile, if any. On a GPU the
-    answer, the loss, may still be on its way.
+    The images are (N, H, W, C) uint8. The step runs on PyTorch's default device, compiled in the
+    given mode of torch.compile, if any. On a GPU the returned loss may not be computed yet.
     """
     device = torch.get_default_device()
     data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)

@@ -20,7 +20,7 @@ version = release = mlx_gmvae.__version__
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md", "docs/**/*.md", "CHANGELOG.md", "CONTRIBUTING.md",
-    "pretrained/README.md", "benchmarks/NOTES.md",
+    "pretrained/README.md", "benchmarks/NOTES.md", "benchmarks/notes/*.md",
 ]  # fmt: skip
 exclude_patterns = ["build", "dist", ".venv", "results", "tests"]
 
@@ -67,10 +67,16 @@ PICTURE = re.compile(r'<picture><source [^>]*srcset="([^"]+)"><img src="([^"]+)"
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
 
 
+NOTES = "benchmarks/NOTES"
+NOTES_TREE = "\n```{toctree}\n:hidden:\n:glob:\n\nnotes/*\n```\n"
+
+
 def adapt(app, name, source):
     """Turn `<picture>` into an image for light and one for dark pages, anchors into targets."""
     light_and_dark = r'<img src="\2"\3 class="only-light"> <img src="\1"\3 class="only-dark">'
     source[0] = ANCHOR.sub(r"(\1)=", PICTURE.sub(light_and_dark, source[0]))
+    if name == NOTES:
+        source[0] += NOTES_TREE
 
 
 def redirect(app, exception):

@@ -1,11 +1,11 @@
 """Gaussian-mixture variational autoencoders for Apple silicon, native in MLX.
 
-Public names are imported on first use, so that a script pays only for what it needs.
+Public names are imported on first use, so that a script imports only what it needs.
 """
 
 from .system import startup_signals
 
-is_script = startup_signals.guard_imports()  # before all that takes time
+is_script = startup_signals.guard_imports()  # before the imports that take time
 
 import sys  # noqa: E402
 from importlib import import_module  # noqa: E402
@@ -19,12 +19,12 @@ if problem := backend_problem():
         sys.exit(startup_signals.refuse(problem))
     raise ImportError(problem)
 backend.load_fast_blas()  # before anything imports mlx.core
-if sys.platform == "linux":  # on a Mac only where the CPU is asked for
+if sys.platform == "linux":  # on a Mac it is done only if the CPU is requested
     backend.interleave_streams()
-if is_script:  # a process of our own, whose memory is ours to arrange before any is taken
+if is_script:  # the process is ours; its allocator is configured before memory is allocated
     backend.keep_freed_memory()
 
-if TYPE_CHECKING:  # what `__getattr__` answers
+if TYPE_CHECKING:  # the names that `__getattr__` imports
     from .config import ModelConfig as ModelConfig
     from .config import TrainConfig as TrainConfig
     from .data.datasets import load_dataset as load_dataset

@@ -1,4 +1,4 @@
-"""The one exception that a person, not a programmer, is meant to read."""
+"""InputError, the exception for invalid user input, and helpers for its messages."""
 
 import difflib
 import re
@@ -7,12 +7,19 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used: a flag, a file, a folder.
+    r"""Error in what the user gave: a parameter, an array, a flag, a file or a folder.
 
-    The message is one line that names the problem and the remedy. The scripts print it and
-    exit with status 2; library callers can catch it as a `ValueError`.
+    The message is one line that names the problem and the remedy. The scripts print it and exit
+    with status 2. In Python it can be caught as a ValueError.
 
-    >>> raise InputError("what another library says\\nin two lines")
+    Parameters
+    ----------
+    message : str
+        The problem and the remedy. Several lines are joined to one.
+
+    Examples
+    --------
+    >>> raise InputError("what another library says\nin two lines")
     Traceback (most recent call last):
     mlx_gmvae.errors.InputError: what another library says in two lines
     """
@@ -22,7 +29,7 @@ class InputError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown word: the known one that is most like it, if one is.
+    """Return a suggestion to end a message with: the known word most similar to `word`, if any.
 
     >>> did_you_mean("minst", ["mnist", "digits"])
     '; did you mean mnist?'
@@ -33,7 +40,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def naming(names: Mapping[str, str]) -> Iterator[None]:
-    """Within, let messages call options as `names` does, and never as flags.
+    """Rename options in the messages of InputErrors by `names`, and write them without dashes.
 
     >>> with naming({"batchsize": "batch_size", "K": "n_components"}):
     ...     raise InputError("K is 9; give more images or a larger --batchsize")
@@ -43,7 +50,8 @@ def naming(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        # "--lr", "lr is 3", "lr = 3", and capitals, which are no words of a sentence.
+        # Matches "--lr", "lr is 3", "lr = 3", and words with a capital such as K, which are
+        # never ordinary words of these messages.
         pattern = r"--(\w+)|\b(\w+)(?= is | = )|\b([A-Z]\w*)\b"
 
         def own_name(found: re.Match[str]) -> str:

@@ -1,11 +1,9 @@
-"""A GMVAE as an estimator of scikit-learn's: images or plain tables in, clusters out."""
+"""Scikit-learn estimator that clusters images or tables with a GMVAE."""
 
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -25,12 +23,13 @@ from .data.given import IMAGES, as_array, as_latents
 from .data.images import Featured, features_of
 from .data.splits import Dataset
 from .data.units import ImageUnits, TableUnits, units_of
+from .device.placement import on_device
 from .device.randomness import preserved_random_state
 from .errors import InputError, naming
 from .evaluation.precise import Function, precisely
 from .evaluation.scores import anomaly_scores, decode, finite, samples
 from .models import LatentVariableModel, MixtureModel, build_model
-from .runs.checkpoint import load_model, save_model
+from .runs.checkpoint import model_from_bytes, model_to_bytes
 from .system.progress_bar import silence
 from .training.api import History
 from .training.callbacks import Callbacks, PrintEpochs, as_callbacks, fit
@@ -51,48 +50,82 @@ def _responsibilities(model: LatentVariableModel, x: mx.array) -> mx.array:
 class GMVAEClusterer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
 ):
-    """Gaussian-mixture variational autoencoder, trained without labels.
+    """Cluster images or tables with a Gaussian-mixture variational autoencoder.
 
-    Images are arrays (n, H, W) or (n, H, W, C), uint8 or floats in [0, 1], or flat rows with
-    `image_shape`; they get convolutional networks. Anything else that has rows of numbers is a
-    table: its columns are standardised inside, networks are dense, the likelihood is Gaussian.
+    Images are arrays (n, H, W) or (n, H, W, C), uint8 or floats in [0, 1], or flat rows if
+    `image_shape` is given; their networks are convolutional. Any other array of rows of numbers is
+    a table: its columns are standardised internally, the networks are dense and the likelihood is
+    Gaussian. No labels are used. A gmvae learns clusters from neighbour pairs [4]_, with several
+    heads and an over-clustering head [5]_.
 
     Parameters
     ----------
-    n_components : int or "auto"
-        Number of clusters; "auto" finds one before the training (see `train.py --K auto`).
-    latent_dims : int
-        Dimensions of z.
-    image_shape : tuple of int or None
-        (H, W) or (H, W, C) of images that come as flat rows.
-    model : {"gmvae", "vade", "vae-gmm"}
-    max_iter : int or None
-        Epochs; None chooses by the number of images, as `train.py` does.
-    batch_size : int or None
-        Images per step; None chooses.
-    learning_rate : float
-    random_state : int, RandomState or None
-    device : {"cpu", "gpu"} or None
-        None is MLX's own choice: the GPU where there is one.
-    verbose : int
-        1 shows progress bars, a line per epoch, and how far the search for "auto" is.
-    encoder : str or None
-        A pretrained encoder for photographs, as `train.py --features` takes it ("dinov2-small",
-        "ORG/NAME" on the Hugging Face Hub, a folder): clusters are found in its features.
-    callback : callable, Callback, list of them, or None
-        A function is called with each epoch's record (a dict of floats); training ends early if it
-        returns True.
-    model_options, train_options : dict or None
-        Other fields of `ModelConfig` and `TrainConfig`.
+    n_components : int or "auto", default=10
+        Number of clusters. "auto" chooses one before the training, as `train.py --K auto` does.
+    latent_dims : int, default=8
+        Number of dimensions of z.
+    image_shape : tuple of int or None, default=None
+        (H, W) or (H, W, C) of images that are given as flat rows.
+    model : {"gmvae", "vade", "vae-gmm"}, default="gmvae"
+        Gaussian-mixture VAE [1]_, variational deep embedding [2]_, or a VAE and a mixture trained
+        in turns [3]_.
+    max_iter : int or None, default=None
+        Number of epochs. None chooses it from the number of images, as `train.py` does.
+    batch_size : int or None, default=None
+        Number of images per step. None chooses it from the number and the size of the images.
+    learning_rate : float, default=1e-3
+        Learning rate of Adam.
+    random_state : int, RandomState or None, default=None
+        Seed of the initial weights, the order of the images and all random draws.
+    device : {"cpu", "gpu"} or None, default=None
+        Where to compute. None is MLX's default: the GPU if there is one.
+    verbose : int, default=0
+        If it is not 0, progress bars, a line per epoch and the progress of "auto" are shown.
+    encoder : str or None, default=None
+        Pretrained encoder for photographs, as in `train.py --features`: a short name
+        ("dinov2-small"), "ORG/NAME" on the Hugging Face Hub, or a folder. Clusters are found in
+        its features.
+    callback : callable, Callback, list of them, or None, default=None
+        A function is called with the record of each epoch, a dict of floats. The training ends
+        early if it returns True.
+    model_options : dict or None, default=None
+        Further fields of `ModelConfig`.
+    train_options : dict or None, default=None
+        Further fields of `TrainConfig`.
 
     Attributes
     ----------
-    labels_ : (n,) the cluster of each training image.
-    cluster_centers_ : the components' centres, decoded, as X is given.
-    history_ : records of the epochs; `n_iter_` is their number.
-    lower_bound_ : mean ELBO of the training images, nats per image.
-    model_ : the trained `mlx.nn.Module`.
-    n_components_, n_features_in_, feature_names_in_
+    labels_ : ndarray of shape (n,)
+        Cluster of each training image.
+    cluster_centers_ : ndarray
+        Decoded centre of each component, in the shape and the units of X.
+    history_ : list of dict
+        Record of each epoch.
+    n_iter_ : int
+        Number of epochs that were trained.
+    lower_bound_ : float
+        Mean ELBO of the training images, in nats per image.
+    model_ : mlx.nn.Module
+        The trained network.
+    n_components_ : int
+        Number of clusters, chosen if `n_components` is "auto".
+    n_features_in_ : int
+        Number of columns of a table, or of pixel values of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns. Defined only if X has column names that are all strings.
+
+    References
+    ----------
+    .. [1] Dilokthanakul et al. 2016, "Deep Unsupervised Clustering with Gaussian Mixture
+       Variational Autoencoders", arXiv:1611.02648.
+    .. [2] Jiang et al. 2017, "Variational Deep Embedding: An Unsupervised and Generative Approach
+       to Clustering", arXiv:1611.05148.
+    .. [3] Taniguchi et al. 2020, "Neuro-SERKET: Development of Integrative Cognitive System
+       through the Composition of Deep Probabilistic Generative Models", arXiv:1910.08918.
+    .. [4] Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels",
+       arXiv:2005.12320.
+    .. [5] Ji et al. 2019, "Invariant Information Clustering for Unsupervised Image Classification
+       and Segmentation", arXiv:1807.06653.
 
     Examples
     --------
@@ -101,6 +134,8 @@ class GMVAEClusterer(
     >>> clusterer = GMVAEClusterer(3, max_iter=30, random_state=0).fit(X)
     >>> sorted(np.bincount(clusterer.labels_).tolist())
     [30, 30, 30]
+    >>> clusterer.predict_proba(X).shape
+    (90, 3)
     """
 
     _units: ImageUnits | TableUnits
@@ -141,23 +176,24 @@ class GMVAEClusterer(
     def fit(self, X: Any, y: Any = None) -> "GMVAEClusterer":
         """Train on X.
 
-        Components that no row of X belongs to are numbered last.
+        Components without any row of X get the highest numbers.
 
         Parameters
         ----------
         X : array-like
-            Images or rows of numbers, at least 2. A list of images of one size will do.
-        y : ignored
+            At least 2 images or rows of numbers. A list of images of one size is accepted.
+        y : Ignored
+            Not used; part of scikit-learn's interface.
 
         Returns
         -------
         GMVAEClusterer
-            The estimator itself.
+            The fitted estimator itself.
 
         Raises
         ------
-        ValueError
-            If X or a parameter cannot be used. What was fitted before is kept.
+        InputError
+            If X or a parameter cannot be used. It is a ValueError. An earlier fit is kept.
         """
         with self._undone_by_errors():
             options = {"model_options": self.model_options, "train_options": self.train_options}
@@ -208,49 +244,52 @@ class GMVAEClusterer(
         self._n_features_out = config.latent_dims
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest cluster of each row of X.
+        """Return the most likely cluster of each image or row.
 
         Parameters
         ----------
         X : array-like
-            Images or rows, as those of the fit.
+            Images or rows of the kind that the estimator was fitted to.
 
         Returns
         -------
         ndarray of shape (n,)
+            Number of the cluster, from 0 to n_components - 1.
         """
         return self.predict_proba(X).argmax(axis=1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return q(y|x) of each row of X; rows sum to 1.
+        """Return the cluster probabilities q(y|x) of each image or row.
 
         Parameters
         ----------
         X : array-like
-            Images or rows, as those of the fit.
+            Images or rows of the kind that the estimator was fitted to.
 
         Returns
         -------
         ndarray of shape (n, n_components)
+            Probabilities; each row sums to 1.
         """
         return self._measured(X, _responsibilities)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the mean of q(z|x) of each row of X.
+        """Return the latent representation of each image or row, the mean of q(z|x).
 
         Parameters
         ----------
         X : array-like
-            Images or rows, as those of the fit.
+            Images or rows of the kind that the estimator was fitted to.
 
         Returns
         -------
         ndarray of shape (n, latent_dims)
+            Latents z.
         """
         return self._measured(X, lambda model, x: model.encode(x).mean)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Decode latents.
+        """Decode latents into images or rows.
 
         Parameters
         ----------
@@ -260,7 +299,7 @@ class GMVAEClusterer(
         Returns
         -------
         ndarray
-            Images or rows, as those of the fit.
+            Expected images in [0, 1], or rows in the units of the table.
         """
         check_is_fitted(self, "model_")
         z = as_latents(X, "X", self.model_.config.latent_dims)
@@ -268,18 +307,26 @@ class GMVAEClusterer(
             return self._units.inverse_transform(decode(self.model_, z))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draw from the mixture; every call the same for an integer `random_state`.
+        """Draw images or rows from the mixture.
+
+        If `random_state` is an int, every call returns the same ones.
 
         Parameters
         ----------
-        n_samples : int
+        n_samples : int, default=1
+            Number of samples.
 
         Returns
         -------
         X : ndarray
-            Images or rows, as those of the fit.
+            Expected images in [0, 1], or rows in the units of the table.
         y : ndarray of shape (n_samples,)
-            The component of each.
+            Component of each sample, in ascending order.
+
+        Raises
+        ------
+        InputError
+            If `n_samples` is not a whole number of at least 1. It is a ValueError.
         """
         check_is_fitted(self, "model_")
         if not is_whole(n_samples) or n_samples < 1:
@@ -296,22 +343,24 @@ class GMVAEClusterer(
             return self._units.inverse_transform(np.concatenate(found)), y
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Return a lower bound on log p(x) of each row of X, in nats.
+        """Return a lower bound on the log-likelihood log p(x) of each image or row.
 
-        It takes 50 draws, the same for every row. Of tables it is the density in their own units.
+        The importance-weighted bound of 50 draws [1]_, which are the same for every row. For a
+        table it is the log density in the table's own units.
 
         Parameters
         ----------
         X : array-like
-            Images or rows, as those of the fit.
+            Images or rows of the kind that the estimator was fitted to.
 
         Returns
         -------
         ndarray of shape (n,)
+            Bounds, in nats.
 
         References
         ----------
-        Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
+        .. [1] Burda et al. 2016, "Importance Weighted Autoencoders", arXiv:1509.00519, eq. 8.
         """
 
         def bound(model: LatentVariableModel, x: mx.array) -> mx.array:
@@ -321,13 +370,19 @@ class GMVAEClusterer(
         return self._measured(X, bound, LIKELIHOOD_DRAWS) + np.float32(self._units.log_volume)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean of `score_samples`, in nats per row.
+        """Return the mean of `score_samples`.
 
         Parameters
         ----------
         X : array-like
-            Images or rows, as those of the fit.
-        y : ignored
+            Images or rows of the kind that the estimator was fitted to.
+        y : Ignored
+            Not used; part of scikit-learn's interface.
+
+        Returns
+        -------
+        float
+            Mean lower bound on log p(x), in nats per image or row.
         """
         return float(self.score_samples(X).mean())
 
@@ -341,27 +396,23 @@ class GMVAEClusterer(
     def _encoded(
         self, units: Any, images: np.ndarray, wanted: Any = None
     ) -> tuple[np.ndarray | Featured, Any]:
-        """Images with the features of the encoder, if there is one, and which encoder that is.
+        """Return the images, with features if there is an encoder, and the identity of the encoder.
 
-        Raises InputError if it is not the `wanted` one, by which the model was fitted.
+        Raises InputError if `wanted`, the identity of the encoder of the fit, is another one.
         """
         if self.encoder is None:
             return images, None
         if isinstance(units, TableUnits):
             raise InputError("encoder has no effect on a table; it is for images")
-        from .encoders.encode import encode_images
-        from .encoders.encoder import load_encoder, require_same
+        from .encoders.encode import encoded_images
 
-        encoder = load_encoder(self.encoder)
-        if wanted is not None:
-            require_same(encoder.id, wanted)
-        return Featured(images, encode_images(images, encoder)), encoder.id
+        return encoded_images(images, self.encoder, wanted)
 
     @staticmethod
     def _answers(
         model: MixtureModel, units: Any, images: Any, function: Function, copies: int = 1
     ) -> np.ndarray:
-        """`function` over images; over tables in double precision, as scikit-learn's own are."""
+        """Apply `function` in batches; to tables in double precision, as scikit-learn does."""
         if isinstance(units, TableUnits):
             return finite(precisely(model, function, images, copies))
         return finite(over_batches(lambda x: function(model, x), images, copies))
@@ -376,9 +427,10 @@ class GMVAEClusterer(
             ) from None
 
     def _array(self, X: Any, reset: bool = False) -> np.ndarray:
-        """X as an array of images, or of rows: (n, F). Raises ValueError if it cannot be used.
+        """Return X as an array of images, or of rows (n, F).
 
-        With `reset` it says what later ones must look like.
+        With `reset`, the shape of X is stored, and later calls compare theirs with it. Raises
+        ValueError if X cannot be used.
         """
         X = as_array(X, "X", ROWS_OR_IMAGES)
         num, *others = np.shape(X)
@@ -400,7 +452,7 @@ class GMVAEClusterer(
             try:
                 return validate_data(self, X, reset=reset, dtype=kinds)  # type: ignore[no-any-return]
             except ValueError as error:
-                if "could not convert" not in str(error):  # which names no X
+                if "could not convert" not in str(error):  # that message does not name X
                     raise
                 raise InputError(f"X has text ({error}); give {ROWS_OR_IMAGES}") from None
         array = np.asarray(X)
@@ -411,7 +463,7 @@ class GMVAEClusterer(
 
     @contextmanager
     def _undone_by_errors(self) -> Iterator[None]:
-        """Within, an exception leaves every attribute as it was."""
+        """Restore all attributes if an exception is raised within the context."""
         before = self.__dict__.copy()
         try:
             yield
@@ -422,34 +474,23 @@ class GMVAEClusterer(
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """The device and the quiet that were asked for; MLX's random state stays as it was."""
-        before = mx.default_device()
+        """Apply `device` and `verbose` within the context, and preserve MLX's random state."""
         if self.device is not None and self.device not in DEVICES:
             raise InputError(f"device is {self.device!r}; it must be cpu, gpu or None")
-        if self.device is not None:
-            mx.set_default_device(mx.Device(getattr(mx, self.device)))
-        try:
-            with preserved_random_state(), silence(not self.verbose):
-                yield
-        finally:
-            mx.set_default_device(before)
+        device = mx.default_device() if self.device is None else getattr(mx, self.device)
+        with on_device(device), preserved_random_state(), silence(not self.verbose):
+            yield
 
     def __getstate__(self) -> dict[str, Any]:
-        """The model as the bytes of its .npz file: nothing of MLX's is pickled."""
+        """Return the state; the model is in it as the bytes of an .npz file, not as MLX objects."""
         state = super().__getstate__()
         if "model_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.npz"
-                save_model(path, state["model_"])
-                state = state | {"model_": path.read_bytes()}
+            state = state | {"model_": model_to_bytes(state["model_"])}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state.get("model_"), bytes):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.npz"
-                path.write_bytes(state["model_"])
-                state = state | {"model_": load_model(path).model}
+            state = state | {"model_": model_from_bytes(state["model_"])}
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:

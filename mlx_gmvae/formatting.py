@@ -1,10 +1,10 @@
-"""Seconds, epochs and sets of images as people say them."""
+"""Formatting of durations, epochs and the names of splits for printed lines."""
 
 SETS = {"train": "training images", "test": "held-out images", "all": "all images"}
 
 
 def duration(seconds: float) -> str:
-    """45 s, 3 min 20 s, 1 h 5 min.
+    """Return seconds in words: 45 s, 3 min 20 s or 1 h 5 min.
 
     >>> duration(200.4)
     '3 min 20 s'
@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
 
 
 def epoch_line(record: dict[str, float], seconds_left: float) -> str:
-    """What is printed of a finished epoch."""
+    """Return the line that is printed after an epoch."""
     left = f" | Left {duration(seconds_left)}" if seconds_left else ""
     return (
         f"Epoch {record['epoch']:4.0f} | Loss {record['loss']:10.3f} | "

@@ -1,4 +1,4 @@
-"""What a model is given of each image, and what a training step takes."""
+"""Input types of models and of training steps."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -6,10 +6,10 @@ import mlx.core as mx
 
 
 class WithFeatures(NamedTuple):
-    """Pixels (B, H, W, C), and the features (B, F) that a frozen encoder has of the same images.
+    """Pixels (B, H, W, C), and the features (B, F) of a frozen encoder for the same images.
 
-    The decoder draws the pixels, q(z|x) sees them, and q(y|x) sees the features. A NamedTuple
-    passes through `mx.compile` and `value_and_grad`.
+    The decoder reconstructs the pixels, q(z|x) takes the pixels, and q(y|x) takes the features.
+    It is a NamedTuple, because these work with `mx.compile` and `value_and_grad`.
     """
 
     pixels: mx.array
@@ -20,7 +20,10 @@ Inputs: TypeAlias = mx.array | WithFeatures  # pixels alone, for models without 
 
 
 class Batch(NamedTuple):
-    """Images of a step and, for pairs, what q(y|x) sees of their partners: pixels or features."""
+    """Images of a training step and, with pairs, their partners as q(y|x) takes them.
+
+    `partners` are pixels or features.
+    """
 
     images: Inputs
     partners: mx.array | None = None

@@ -197,5 +197,5 @@ def test_drawings_have_two_tones_and_photographs_have_not(digits: Splits) -> Non
 
 def test_unknown_kinds_are_named() -> None:
     assert kinds_of("none") == [] and kinds_of("flip,affine") == ["flip", "affine"]
-    with pytest.raises(InputError, match="augment is 'affine,turn'; it must be auto, none, or of"):
+    with pytest.raises(InputError, match="augment is 'affine,turn'; it must be auto, none, or a"):
         kinds_of("affine,turn")

@@ -85,7 +85,7 @@ WRONG = [
     ("cluster", "--model {}/text.npz", "damaged or not an .npz"),
     ("cluster", "--model {}/theirs.npz", "not an mlx_gmvae model"),
     ("cluster", "--model {}/vae.npz --dataset digits", "needs a model with components"),
-    ("cluster", "--model {}/gmvae.npz", "does not say what it was trained on"),
+    ("cluster", "--model {}/gmvae.npz", "does not name its training images"),
     ("cluster", "--model {}/gmvae.npz --dataset {}/big.npz --image_size 9 8", "leave it out"),
     ("reconstruct", "--model {}/vae.npz --dataset {}/single.npz --split train", "use --split all"),
     ("reconstruct", "--model {}/vae.npz --dataset digits --num 0", "--num is 0"),

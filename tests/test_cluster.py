@@ -246,7 +246,7 @@ def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -
     assert all(Path(path).exists() for path in files)
     with pytest.raises(InputError, match="not an empty folder"):
         sorted_folders.prepare(dataset, tmp_path / "out_True")
-    with pytest.raises(InputError, match="own folder"):
+    with pytest.raises(InputError, match="the folder of the images"):
         sorted_folders.prepare(dataset, tmp_path / "in" / "sorted")
 
 

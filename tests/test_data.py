@@ -182,7 +182,10 @@ def test_alpha_of_arrays_is_put_on_white_as_that_of_files(tmp_path: Path, plain:
         ({"images": np.zeros((9, 28, 28, 28), np.uint8)}, "28 channels; they must have 1"),
         ({"x": IMAGES}, "no array named images"),
         ({"images": IMAGES[0]}, "shape"),
-        ({"images": np.zeros((48, 64, 3), np.uint8)}, r"one picture.* several are \(N, H, W, C\)"),
+        (
+            {"images": np.zeros((48, 64, 3), np.uint8)},
+            r"one colour image.* give images \(N, H, W, C\)",
+        ),
         ({"images": np.full((3, 2, 2), np.nan)}, "image 0 .* NaN"),
         ({"images": np.where(np.arange(12) == 7, np.inf, 0).reshape(3, 2, 2)}, "image 1 .* inf"),
         ({"images": np.full((3, 2, 2), 7.0)}, "rescale"),
@@ -248,7 +251,7 @@ def test_arrays_of_sixteen_bits_are_scaled_by_those_in_use(tmp_path: Path) -> No
     np.save(tmp_path / "b.npy", images)  # values of bytes
     assert (load_dataset(str(tmp_path / "b.npy")).train.images == 100).all()
     for dtype in (np.uint16, np.int64):
-        with pytest.raises(InputError, match=r"can have, for 12 bits images / 4095"):
+        with pytest.raises(InputError, match=r"can have, such as 4095 for 12-bit images"):
             as_uint8_images(images.astype(dtype) * 40, "X")
     with pytest.raises(InputError, match="bits is 11; it must be one of 8, 10"):
         load_dataset("digits", bits=11)
@@ -327,7 +330,7 @@ def test_published_set_is_downloaded_verified_and_cached(tiny_mnist: Path, tmp_p
 def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
     wrong = gzip.compress(idx_bytes(IMAGES[:14][::-1].copy()))
     (tiny_mnist / "train-images-idx3-ubyte.gz").write_bytes(wrong)
-    with pytest.raises(DownloadError, match="not the published file"):
+    with pytest.raises(DownloadError, match="is not the published one"):
         load_dataset("mnist", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "mnist").iterdir())
 

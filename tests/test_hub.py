@@ -157,7 +157,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(hub: Hub) -> None:
 
 def test_a_wrong_file_is_not_kept(hub: Hub) -> None:
     hub.digest = "00" * 32
-    with pytest.raises(InputError, match=r"came as model\.safetensors is damaged \(wrong SHA"):
+    with pytest.raises(InputError, match=r"model\.safetensors came damaged \(wrong SHA"):
         load_encoder("org/name")
     hub.digest = ""
     assert load_encoder("org/name").id.repository == "org/name"
@@ -166,8 +166,8 @@ def test_a_wrong_file_is_not_kept(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (403, "GatedRepo", r"asks for its terms .* do so on http.*/org/name, then run: hf auth"),
-        (401, "GatedRepo", "asks for its terms"),
+        (403, "GatedRepo", r"the terms of org/name .* do so on http.*/org/name, then run: hf"),
+        (401, "GatedRepo", "the terms of org/name must be accepted"),
         (401, "", "there is no repository org/name on the Hugging Face Hub, or it is private"),
         (404, "RepoNotFound", "there is no repository org/name"),
         (403, "Other", r"refuses org/name \(HTTP 403\); run: hf auth login"),

@@ -32,7 +32,7 @@ def trainer(**options: object) -> Trainer:
 def test_all_that_fits_is_taken_over_and_the_first_head_is_the_other_models_own() -> None:
     other, mine = build_model(ModelConfig.from_dict({**SMALL, "K": 3})), trainer()
     number = len(other.arrays())
-    assert start_from(mine, other) == f"{number} of {number} arrays of the model taken over"
+    assert start_from(mine, other) == f"{number} of {number} arrays of the model copied"
     for name, value in other.arrays().items():
         np.testing.assert_array_equal(mine.model.arrays()[name], value)
     assert mine.objective.heads is not None
@@ -44,12 +44,12 @@ def test_what_does_not_fit_stays_and_is_named() -> None:
     other, mine = build_model(ModelConfig.from_dict({**SMALL, "K": 5})), trainer()
     before = dict(mine.model.arrays())
     line = start_from(mine, other)
-    assert "left at their start: " in line and "classifier.out.bias (3, there 5)" in line
+    assert "not copied: " in line and "classifier.out.bias (3, there 5)" in line
     for name, value in mine.model.arrays().items():
         fits = other.arrays()[name].shape == value.shape
         np.testing.assert_array_equal(value, (other.arrays() if fits else before)[name])
     wide = build_model(ModelConfig.from_dict({**SMALL, "K": 3, "image_size": (9, 9)}))
-    assert start_from(trainer(), wide).endswith("; its images are of --image_size 9 9")
+    assert start_from(trainer(), wide).endswith("; its images have --image_size 9 9")
 
 
 def test_patches_are_learned_anew_unless_all_of_them_fit() -> None:
@@ -70,7 +70,7 @@ def test_a_model_of_which_nothing_fits_is_refused() -> None:
     sizes = {"hidden_dims": 17, "latent_dims": 3, "image_size": (9, 9)}
     other = build_model(ModelConfig.from_dict({**SMALL, **sizes, "model": "vae"}))
     mine = build_model(ModelConfig.from_dict({**SMALL, "model": "vae"}))
-    with pytest.raises(InputError, match="nothing of the model to start from fits"):
+    with pytest.raises(InputError, match="no array of the --init model fits this model"):
         start_from(new_trainer(mine, IMAGES, TrainConfig(pair_weight=0.0)), other)
 
 
@@ -82,7 +82,7 @@ def test_a_run_has_the_sizes_of_what_it_starts_from(
     assert train.main(options.split()) == 0
     out = capsys.readouterr().out
     number = len(build_model(ModelConfig.from_dict({**SMALL, "K": 4})).arrays())
-    assert f"{number} of {number} arrays of the model taken over" in out
+    assert f"{number} of {number} arrays of the model copied" in out
     card = (tmp_path / "run/README.md").read_text()
     assert " --init m.npz" in card
     assert (

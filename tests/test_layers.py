@@ -26,6 +26,7 @@ def nearest_then_conv(layer: UpsampleConv2d, x: mx.array) -> mx.array:
     return mx.conv2d(big, layer.weight, padding=1) + layer.bias
 
 
+@pytest.mark.on_cpu("where a gradient is written by hand")
 @pytest.mark.parametrize("shape", [(6, 7), (2, 3, 7)])
 def test_a_dense_layer_is_mlxs_own_and_its_gradient_lies_as_the_weights_do(
     shape: tuple[int, ...],

@@ -101,11 +101,11 @@ def test_what_is_written_never_lies_among_the_images(
     for options in ("", " --seeds 2"):
         command = f"--dataset {photos} {SMALL} --outdir {photos}/results{options}"
         assert train.main(command.split()) == 2
-        assert "lies in the images' own folder" in capsys.readouterr().err
+        assert "lies in the folder of the images" in capsys.readouterr().err
     for script in (cluster, reconstruct):
         command = f"--model {DIGITS} --dataset {photos} --outdir {photos}/made"
         assert script.main(command.split()) == 2
-        assert "lies in the images' own folder" in capsys.readouterr().err
+        assert "lies in the folder of the images" in capsys.readouterr().err
     assert len(list(photos.iterdir())) == 12
 
 

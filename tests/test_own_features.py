@@ -79,7 +79,7 @@ def test_names_may_be_absolute_or_base_names_and_need_no_order(tmp_path: Path) -
         np.testing.assert_array_equal(found([str(place / name) for name in names]), expected)
     np.testing.assert_array_equal(found([Path(name).name for name in names]), expected)
     wrong = r"80 images, the first of them '00.png'; its files have names like '/data/00.png'; .*"
-    with pytest.raises(InputError, match=wrong + f"give names below {photos}"):
+    with pytest.raises(InputError, match=wrong + f"give names relative to {photos}"):
         found([f"/data/{name}" for name in names])
     Image.fromarray(noise[0]).save(photos / "sub/00.png")  # two of one name
     splits = load_dataset(str(photos), data_dir=tmp_path / "kept")
@@ -97,7 +97,7 @@ def test_names_may_be_absolute_or_base_names_and_need_no_order(tmp_path: Path) -
             lambda f: np.where(np.arange(len(f))[:, None] == 3, np.nan, f),
             "NaN, infinite or huge features for 1 images, first in row 3",
         ),
-        (lambda f: rng.permutation(f), "images' order"),
+        (lambda f: rng.permutation(f), "the order of the images"),
     ],
 )
 def test_features_of_other_images_are_refused(  # type: ignore[no-untyped-def]

@@ -102,7 +102,7 @@ def test_a_wrong_cifar_archive_is_refused(
     address, served = server
     publish(monkeypatch, archive_of(cifar_files()), (address,))
     (served / CIFAR_ARCHIVE).write_bytes(b"something else")
-    with pytest.raises(DownloadError, match="not the published file"):
+    with pytest.raises(DownloadError, match="is not the published one"):
         load_dataset("cifar-10", tmp_path / "cache")
     assert not list((tmp_path / "cache/cifar-10").iterdir())
     (tmp_path / "cache/cifar-10" / CIFAR_ARCHIVE).write_bytes(b"something else")

@@ -43,7 +43,7 @@ def test_the_number_is_the_largest_of_low_conductance() -> None:
     assert line.startswith("K = 3: of 3 clusters the two most alike share 2.0%")
     assert line.endswith("of 4 clusters 20.0%")
     alone = SelectedK(1, {3: 0.6, 2: 0.5}, limits).describe()
-    assert alone.startswith("K = 1: even of two clusters the smaller shares 50.0%")
+    assert alone.startswith("K = 1: of two clusters, the smaller shares 50.0%")
 
 
 def test_limits_follow_how_often_neighbours_are_wrong() -> None:
@@ -150,8 +150,8 @@ def test_the_model_has_as_many_components_and_the_run_a_curve(
     ("flags", "message"),
     [
         ("--model vae", "K has no effect with model vae"),
-        ("--posterior bayes", "give K itself"),
-        ("--pair_weight 0", "give K itself"),
+        ("--posterior bayes", "give --K a number"),
+        ("--pair_weight 0", "give --K a number"),
     ],
 )
 def test_models_without_parts_cannot_find_it(

@@ -33,7 +33,7 @@ def elsewhere(digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("--dataset 90.npz --balance two.txt", "balance must be 3 numbers"),
         ("--dataset 90.npz --batchsize 1", "larger --batchsize"),
         ("--dataset 9.npz --early_stopping 1", "too few"),
-        ("--dataset 9.npz --model vade --K 10", "cannot be fitted by K = 10"),
+        ("--dataset 9.npz --model vade --K 10", "too few for K = 10"),
         ("--dataset 90.npz --tensorboard", "--tensorboard needs TensorBoard"),
         ("--dataset 90.npz --seed 4294967296", "seed is"),
     ],

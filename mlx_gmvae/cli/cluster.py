@@ -28,7 +28,7 @@ from ..evaluation.scores import (
 )
 from ..models import LatentVariableModel, MixtureModel
 from ..models.mixture import Gaussians
-from ..report import curation, model_summary, plots, sorted_folders, tables
+from ..report import model_summary, plots, sorted_folders, tables
 from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
 from ..report.duplicate_groups import save_groups
 from ..report.exports import EXPORTS, require_exportable
@@ -40,6 +40,7 @@ from ..system import interrupts
 from ..system.cache import without_home
 from ..training.resolve import resolve_training
 from . import flags, options
+from .curated import MODEL_SUFFIXES, curation_line, curation_of, save_curated
 from .script import Parser, log_json, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     backend.select_device(args.cpu)
     loaded = options.load_checked_model(args)
     require_something_to_do(args, loaded.model)
-    decided = curation.read(Path(args.curation), loaded.model.config.K) if args.curation else None
+    decided = curation_of(args, loaded)
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
     if args.features or loaded.model.config.classifier == "features":
         from .seen import as_trained  # which other models need not load
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         found.parts = data.parts_of(dataset)
     if decided is not None:
         found = found.curated(decided)
-        print(curation_line(args.curation, decided, found))
+        print(curation_line(args.curation or args.model, decided, found))
     scores = save_results(args, loaded, found, gaussians)
     if not data.is_own:
         say_how_far(loaded, dataset)
@@ -98,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         interrupts.say(f"remove {args.sort_into}, then run the same command again")
         sorted_folders.sort_into(found, Path(args.sort_into), args.hard_links)
         print(f"saved {len(dataset)} images in folders of {args.sort_into}")
+    if args.save_model and decided is not None:
+        save_curated(args, loaded, dataset, found, decided)
     # What takes long comes last: Ctrl-C loses nothing that is known already.
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
@@ -152,6 +155,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "them (curation.json); for these images, or new ones of the same model",
     )  # fmt: skip
     group.add_argument(
+        "--save_model", metavar="FILE",
+        help="with --curation, also write a model that has the names and merges inside and has "
+        "learned from the moved images; with it, new images need no --curation",
+    )  # fmt: skip
+    group.add_argument(
         "--anomalies", type=int, metavar="N",
         help="score every image (a column of assignments.csv) and show the N strangest in "
         "anomalies.png; for models without components too",
@@ -190,24 +198,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         require_at_least(name, getattr(args, name), 1)
     if args.curation and args.labelled:
         raise InputError("--curation and --labelled both name the clusters; give one of them")
+    if args.save_model and not args.curation:
+        raise InputError("--save_model has no effect without --curation")
+    if args.save_model and Path(args.save_model).suffix not in MODEL_SUFFIXES:
+        raise InputError(f"--save_model is {args.save_model}; it must end in .npz or .safetensors")
     if args.hard_links and not args.sort_into:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
         raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
     args.anomaly_score = args.anomaly_score or next(iter(ANOMALY_SCORES))
     return args
-
-
-def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
-    """What a curation changes, in one line."""
-    here, same_name = len(found.moves(decided)), sum(n in decided.moved for n in found.image_names)
-    line = (
-        f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into "
-        f"{len(decided.groups())}, {here} of {len(decided.moved)} moved images are among these"
-    )
-    if others := same_name - here:
-        line += f" ({others} more share the name, but not the pixels)"
-    return line
 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:

@@ -11,26 +11,26 @@ ROTATION = math.radians(15)
 SCALE = 0.15
 SHEAR = math.radians(12)
 SHIFT = 2.5 / 28  # of the side
-NUMBERS = 6  # that a map is made of
+NUMBERS = 6  # random numbers per map
 
 
 def affine(x: mx.array, maps: mx.array) -> mx.array:
-    """Each image (B, H, W, C) under its own rotation, scale, shear and shift, by `maps` (6, B).
+    """Rotate, shear, scale and shift each image (B, H, W, C) by its own numbers, `maps` (6, B).
 
-    Those are numbers in [-1, 1], for up to +-15 degrees, +-12 degrees, +-15 % and +-9 % of the
-    side. Bilinear; outside the image its border continues.
+    The numbers are in [-1, 1], for up to +-15 degrees, +-12 degrees, +-15 % and +-9 % of the side.
+    Interpolation is bilinear. Outside the image its border continues.
     """
     batch, height, width, _ = x.shape
     angle, shear, scale_y, scale_x, shift_y, shift_x = maps
     cos, sin, tan = mx.cos(ROTATION * angle), mx.sin(ROTATION * angle), mx.tan(SHEAR * shear)
     scale_y, scale_x = 1 + SCALE * scale_y, 1 + SCALE * scale_x
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    # The row and the column that a pixel comes from, from its own, counted from the middle.
+    # Maps the row and column of a pixel, counted from the middle, to those that it comes from.
     matrices = mx.stack([
         scale_y * (cos - sin * tan), -scale_y * sin, middle_y + SHIFT * height * shift_y,
         scale_x * (sin + cos * tan), scale_x * cos, middle_x + SHIFT * width * shift_x,
     ]).reshape(2, 3, batch).transpose(0, 2, 1)  # fmt: skip
-    # One product, which is faster than sums that broadcast.
+    # One matrix product is faster than broadcast sums.
     sources = matrices.reshape(-1, 3) @ mx.array(_grid(height, width))
     sources = sources.reshape(2, batch, height, width)
     if not on_cpu():
@@ -39,7 +39,7 @@ def affine(x: mx.array, maps: mx.array) -> mx.array:
 
 
 def _grid(height: int, width: int) -> np.ndarray:
-    """The row and the column of each pixel, from the middle, and 1: (3, H * W)."""
+    """Return the row and the column of each pixel, from the middle, and 1: (3, H * W)."""
     rows = np.arange(height, dtype=np.float32) - (height - 1) / 2
     columns = np.arange(width, dtype=np.float32) - (width - 1) / 2
     rows, columns = np.meshgrid(rows, columns, indexing="ij")
@@ -47,14 +47,14 @@ def _grid(height: int, width: int) -> np.ndarray:
 
 
 def _bilinear_by_gather(x: mx.array, sources: mx.array) -> mx.array:
-    """`bilinear` at rows and columns (2, B, h, w), with few kernels, as suits a GPU."""
+    """Return `bilinear` at rows and columns (2, B, h, w), with few kernels, for a GPU."""
     batch, height, width, channels = x.shape
     last = np.array([height - 1, width - 1], np.float32).reshape(2, 1, 1, 1)
     last_but_one = np.maximum(last - 1, 0).astype(np.int32)
     sources = mx.minimum(mx.maximum(sources, 0), mx.array(last))
     first = mx.minimum(sources.astype(mx.int32), mx.array(last_but_one))
     down, right = (sources - first)[..., None]
-    # Where the four neighbours are among all pixels of the batch.
+    # The indices of the four neighbours among all pixels of the batch.
     below, beside = width * (height > 1), 1 * (width > 1)
     of_image = np.arange(batch, dtype=np.int32).reshape(batch, 1, 1) * (height * width)
     row, column = first
@@ -69,7 +69,7 @@ def bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
     """Sample images (B, H, W, C) at fractional positions (B, h, w) in pixels."""
     batch, height, width, channels = x.shape
     rows, columns = mx.clip(rows, 0, height - 1), mx.clip(columns, 0, width - 1)
-    # The upper left of four neighbours, all of which are within the image.
+    # The upper left of four neighbours, which are all within the image.
     top = mx.minimum(rows.astype(mx.int32), max(0, height - 2))
     left = mx.minimum(columns.astype(mx.int32), max(0, width - 2))
     below, beside = width * (height > 1), 1 * (width > 1)
@@ -79,7 +79,7 @@ def bilinear(x: mx.array, rows: mx.array, columns: mx.array) -> mx.array:
     pixels = x.reshape(batch, -1, channels)
 
     def at(offset: int) -> mx.array:
-        # take_along_axis, which is eight times as fast on the CPU as indexing.
+        # On the CPU, take_along_axis is eight times as fast as indexing.
         taken = mx.take_along_axis(pixels, first + offset, axis=1)
         return taken.reshape(*rows.shape, channels)
 

@@ -1,6 +1,6 @@
-"""Augmentation: random changes of images that keep their class. In MLX, inside the step.
+"""Augmentation: random changes of images that keep their class, in MLX, inside the step.
 
-Which kinds suit a set, its images decide: `suitable` looks at them, and never at a label.
+`suitable` chooses the kinds of augmentation for a set from its images, without labels.
 """
 
 import math
@@ -15,13 +15,13 @@ from ..errors import InputError
 from . import affine
 from .descriptors import describe
 
-OUTLINED, BLURRED = 0.15, 0.2  # shares of the images whose strokes are changed that way
+OUTLINED, BLURRED = 0.15, 0.2  # shares of the images that become outlines, or are blurred
 GAIN, TINT, CONTRAST, SATURATION = 0.4, 0.2, 0.4, 0.6
 GREY = 0.2  # share of the images that lose their colours
 
-LOOKED_AT = 2000  # images, to find out what fits
-TWO_TONE = 0.5  # share of the pixels of an image, in the middle between drawings and photographs
-TONE_PARTS = 8  # a tone counts as extreme in the first and the last of so many
+LOOKED_AT = 2000  # images, from which the kinds are chosen
+TWO_TONE = 0.5  # share of an image's pixels, between that of drawings and of photographs
+TONE_PARTS = 8  # equal parts of an image's range; tones in the first and the last are extreme
 AS_NEAR = 1.1  # times the distance of an image to its neighbours
 
 
@@ -42,7 +42,7 @@ class Augmentation:
         return mx.random.uniform(-1, 1, (numbers, num)) if numbers else None
 
     def __call__(self, x: mx.array, drawn: mx.array | None = None) -> mx.array:
-        """Images (B, H, W, C) in [0, 1], augmented by `draw`'s numbers or by new ones."""
+        """Augment images (B, H, W, C) in [0, 1] by the numbers of `draw`, or by new ones."""
         drawn = self.draw(len(x)) if drawn is None else drawn
         first = 0
         for name in self.kinds:
@@ -54,30 +54,30 @@ class Augmentation:
 
 
 def kinds_of(names: str) -> list[str]:
-    """The kinds in "affine,strokes", or none in "none". Raises InputError."""
+    """Return the kinds named in a string like "affine,strokes" or "none". Raises InputError."""
     kinds = [] if names == "none" else names.split(",")
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(
-                f"augment is {names!r}; it must be auto, none, or of {', '.join(KINDS)} with "
-                "commas between"
+                f"augment is {names!r}; it must be auto, none, or a comma-separated list of "
+                f"{', '.join(KINDS)}"
             )
     return kinds
 
 
 def without_strokes(kinds: Sequence[str]) -> list[str]:
-    """For when the clusters are known: what strokes let look past, style, may now tell again."""
+    """Return the kinds without strokes, for after the merge: style may separate clusters again."""
     return [kind for kind in kinds if kind != "strokes"]
 
 
 def flip(x: mx.array, numbers: mx.array) -> mx.array:
-    """Every other image, on average, in a mirror."""
+    """Mirror each image with probability 1/2."""
     (side,) = numbers
     return mx.where(_each(side) > 0, x, x[:, :, ::-1])
 
 
 def colour(x: mx.array, numbers: mx.array) -> mx.array:
-    """Brighter or darker, in other light, with more or less contrast and colour, or with none."""
+    """Change the brightness, tint, contrast and saturation of images, or make them grey."""
     gain, contrast, saturation, is_grey, *tint = numbers
     light = mx.stack(tint, axis=-1)[:, None, None, : x.shape[-1]]
     x = x * (1 + GAIN * _each(gain)) * (1 + TINT * light)
@@ -89,9 +89,10 @@ def colour(x: mx.array, numbers: mx.array) -> mx.array:
 
 
 def strokes(x: mx.array, numbers: mx.array) -> mx.array:
-    """Drawings in another pen: thicker or thinner, some of them as outlines, some blurred.
+    """Make strokes thicker or thinner; turn some images into outlines, and blur some.
 
-    Grey dilation and erosion over the four nearest pixels. The ground, dark or bright, stays.
+    This is grey dilation and erosion over the four nearest pixels. A dark background stays dark, a
+    bright one bright.
     """
     thickness, outline, blur = numbers
     thickness = _each(thickness)
@@ -108,7 +109,7 @@ def strokes(x: mx.array, numbers: mx.array) -> mx.array:
 
 
 def _shifted(x: mx.array) -> list[mx.array]:
-    """The neighbours of each pixel above, below, left and right of it; the border continues."""
+    """Return the neighbours of each pixel above, below, left and right; the border continues."""
     _, height, width, _ = x.shape
     padded = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
     return [
@@ -122,7 +123,7 @@ def _each(numbers: mx.array) -> mx.array:
 
 
 def _share(numbers: mx.array) -> mx.array:
-    """Uniform in [0, 1], to compare with a share of the images."""
+    """Return numbers uniform in [0, 1], to compare with a share of the images."""
     return (_each(numbers) + 1) / 2
 
 
@@ -136,11 +137,11 @@ KINDS: dict[str, tuple[Callable[[mx.array, mx.array], mx.array], int]] = {
 
 
 def suitable(images: Images) -> tuple[str, str]:
-    """Return the augmentations that suit uint8 images (N, H, W, C), with commas between, and why.
+    """Return the augmentations for uint8 images (N, H, W, C), comma-separated, and the reason.
 
-    Affine maps always. Strokes for drawings, which have two tones; other light and colours for
-    coloured images that are none; mirrors where a mirrored image is as near to the others as it was
-    before, which a mirrored letter is not.
+    "affine" is always used, "strokes" for drawings, which have two tones, and "colour" for colour
+    images that are not drawings. "flip" is used if mirrored images are as near to the others as the
+    images themselves, which is not so for letters.
     """
     rows = random_rows(len(images), LOOKED_AT)
     some = images[np.sort(rows)]
@@ -162,8 +163,8 @@ def suitable(images: Images) -> tuple[str, str]:
 def two_tone(images: np.ndarray) -> float:
     """Return the median share of an image's pixels that have nearly its lightest or darkest tone.
 
-    Nearly is within an eighth of what lies between the two. Of drawings, on whatever ground, it is
-    0.66 (scans of 8 pixels) to 0.92, of photographs and textures 0.03 to 0.27.
+    Nearly means within an eighth of the range between the two. The share is 0.66 (scans of 8
+    pixels) to 0.92 for drawings on any background, and 0.03 to 0.27 for photographs and textures.
     """
     grey = images.mean(axis=-1, dtype=np.float32).reshape(len(images), -1)
     darkest, lightest = grey.min(axis=1, keepdims=True), grey.max(axis=1, keepdims=True)
@@ -173,7 +174,7 @@ def two_tone(images: np.ndarray) -> float:
 
 
 def mirrored_distance(images: np.ndarray) -> float:
-    """Return how much farther mirrored images are from the others than the images themselves."""
+    """Return the distance of mirrored images from the others, relative to that of the images."""
     from sklearn.neighbors import NearestNeighbors
 
     num = len(images)
@@ -185,6 +186,6 @@ def mirrored_distance(images: np.ndarray) -> float:
     own = rows == np.tile(np.arange(num), 2)[:, None]
     nearest = np.where(own[:, 0], distances[:, 1], distances[:, 0])
     mirrored, before = float(np.median(nearest[num:])), float(np.median(nearest[:num]))
-    if before == 0:  # most images are there twice
+    if before == 0:  # most images occur twice
         return 1.0 if mirrored == 0 else math.inf
     return mirrored / before

@@ -1,4 +1,4 @@
-"""The codebook of visual words, by k-means: for the descriptor of patches and the classifier."""
+"""The codebook of visual words (Coates and Ng 2011), for the descriptor and the classifier."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from ..device.randomness import random_rows
 from ..models.visual_words import WORDS, VisualWords, contrasts, windows
 from ..system.progress_bar import progress
 
-SEEN, SEEN_OF_ONE = 200_000, 100  # patches, at most, in all and of one image: to learn the codebook
+SEEN, SEEN_OF_ONE = 200_000, 100  # patches to learn the codebook from, at most: in all, per image
 IMAGES_SEEN = 10_000  # at most
 WHITENING_FLOOR = 0.1  # added to the variances of patches
 BLOCK = 128  # images
@@ -21,9 +21,9 @@ DIMS = 200
 
 
 def patch_descriptor(images: np.ndarray) -> np.ndarray:
-    """Principal components, at most 200, of visual-word histograms; (N, F).
+    """Return at most 200 principal components of the visual-word histograms of images, (N, F).
 
-    Of images (N, H, W, C) in [0, 1].
+    Images (N, H, W, C) are in [0, 1].
     """
     from sklearn.decomposition import PCA
 
@@ -32,7 +32,7 @@ def patch_descriptor(images: np.ndarray) -> np.ndarray:
     seen = images[_some(len(images))]
     with progress(total=len(seen) + len(images), desc="patches", unit="im") as bar:
         histograms = _over_blocks(layer, seen, bar)
-        if np.ptp(histograms, axis=0).max() == 0:  # one image, or all alike
+        if np.ptp(histograms, axis=0).max() == 0:  # one image, or only identical ones
             return np.zeros((len(images), 1), np.float32)
         dims = min(DIMS, *histograms.shape)
         axes = PCA(dims, svd_solver="randomized", iterated_power=2, random_state=0).fit(histograms)
@@ -40,9 +40,9 @@ def patch_descriptor(images: np.ndarray) -> np.ndarray:
 
 
 def learn(layer: VisualWords, images: Images) -> None:
-    """Centres of k-means on whitened patches of some images, and the scale of their histograms.
+    """Learn the codebook of `layer` by k-means on whitened patches, and the scale of histograms.
 
-    Of images (N, H, W, C), uint8 or in [0, 1]. The same in all processes.
+    Images (N, H, W, C) are uint8 or in [0, 1]. The result is the same in all processes.
     """
     from sklearn.cluster import MiniBatchKMeans
 
@@ -67,12 +67,12 @@ def learn(layer: VisualWords, images: Images) -> None:
 
 
 def _some(num: int) -> np.ndarray:
-    """Rows of images to learn from."""
+    """Return the rows of the images to learn from."""
     return np.sort(random_rows(num, IMAGES_SEEN))
 
 
 def _some_patches(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Patches at random places, about as many of each image; at least one per word."""
+    """Return patches at random places, as many of each image, in all at least one per word."""
     each = max(-(-WORDS // len(images)), min(SEEN // len(images), SEEN_OF_ONE))
     found: list[np.ndarray] = []
     for start in range(0, len(images), BLOCK):
@@ -89,7 +89,7 @@ def _over_blocks(
     bar: tqdm | None = None,
     then: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> np.ndarray:
-    """`then(function(images))`, (N, F), a block of images at a time."""
+    """Return `then(function(images))`, (N, F), computed by blocks of images."""
     found = []
     for start in range(0, len(images), BLOCK):
         block = images[start : start + BLOCK]

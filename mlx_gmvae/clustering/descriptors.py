@@ -1,9 +1,10 @@
-"""What makes two images neighbours before anything is learned: pixels, gradients, patches.
+"""Descriptors, by which images are neighbours before training: pixels, gradients, patches.
 
-Descriptors see a reduced copy, so any image size and number of channels will do.
+They are computed from a reduced copy, so any image size and number of channels will do.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..config.record import require_choice
 from ..data.images import Images
 from ..device.randomness import random_rows
 from ..models.enlarge import bicubic
+from ..system.processors import available_processors
 from .codebook import patch_descriptor
 
 LONGEST_SIDE = 32
@@ -18,15 +20,16 @@ PIXEL_DIMS, GRADIENT_DIMS = 50, 80
 ORIENTATIONS = 8
 CELL_PIXELS = 4
 BLOCK = 4096
+GRADIENT_BLOCK = 1024  # images, whose arrays stay in a processor's cache
 BLOCK_PIXELS = 1 << 22
-MOST_FITTED = 200_000  # images, whose own principal components are taken
+MOST_FITTED = 200_000  # images to fit principal components to
 
 
 def describe(images: Images, kind: str) -> np.ndarray:
-    """A float32 descriptor (N, F) of uint8 images (N, H, W, C), of a kind in DESCRIPTORS.
+    """Return a float32 descriptor (N, F) of uint8 images (N, H, W, C), a kind in DESCRIPTORS.
 
-    "pixels" are those of a grey copy, "hog" has oriented gradients beside them, "patches" says how
-    much of which kind of coloured patch lies in which part of the image.
+    "pixels" has the pixels of a grey copy, "hog" has oriented gradients too, and "patches" is the
+    visual-word histogram of coloured patches in each part of the image.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
     >>> describe(images, "pixels").shape, describe(images, "hog").shape
@@ -37,21 +40,22 @@ def describe(images: Images, kind: str) -> np.ndarray:
 
 
 def pixels(images: Images) -> np.ndarray:
-    """Principal components of the pixels of a reduced grey copy, at most 50."""
+    """Return at most 50 principal components of the pixels of a reduced grey copy."""
     return _described(images, [(_flat, PIXEL_DIMS)])
 
 
 def hog(images: Images) -> np.ndarray:
-    """`pixels`, and principal components of oriented gradients, of the same total variance."""
+    """Return `pixels`, and principal components of oriented gradients of equal total variance."""
     return _described(images, [(_flat, PIXEL_DIMS), (_gradients, GRADIENT_DIMS)])
 
 
 def _described(
     images: Images, parts: Sequence[tuple[Callable[[np.ndarray], np.ndarray], int]]
 ) -> np.ndarray:
-    """Principal components of functions of grey copies (N, h, w, 1), each with its number of them.
+    """Return the principal components of functions of grey copies (N, h, w, 1).
 
-    Of many images they are those of some, since copies of all would take 15 kB an image.
+    `parts` has each function and its number of components. For many images they are fitted to some
+    of them, since the copies of all would take 15 kB per image.
     """
     num = len(images)
     if num <= MOST_FITTED:
@@ -76,13 +80,13 @@ def _gradients(grey: np.ndarray) -> np.ndarray:
 
 
 def patches(images: Images) -> np.ndarray:
-    """`patch_descriptor` on a sphere: nearness is cosine."""
+    """Return `patch_descriptor` scaled to unit length, so that nearness is cosine similarity."""
     components = patch_descriptor(reduced(images, grey=False))
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-8)
 
 
 def reduced(images: Images, grey: bool) -> np.ndarray:
-    """float32 (N, h, w, C or 1) in [0, 1], the longer side at most 32 pixels."""
+    """Return float32 copies (N, h, w, C or 1) in [0, 1], the longer side at most 32 pixels."""
     height, width = images.shape[1:3]
     longest = max(height, width, LONGEST_SIDE)
     rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in (height, width))
@@ -102,7 +106,7 @@ def reduced(images: Images, grey: bool) -> np.ndarray:
 
 
 def oriented_gradients(grey: np.ndarray) -> np.ndarray:
-    """Histograms of gradient orientation over cells of about 4 pixels, (N, cells * 8).
+    """Return histograms of gradient orientation over cells of about 4 pixels, (N, cells * 8).
 
     Magnitudes are shared linearly between the two nearest of 8 signed orientations and summed
     over each cell; the whole histogram is L1-normalised and square-rooted.
@@ -113,8 +117,9 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
     rows, columns = (max(1, round(side / CELL_PIXELS)) for side in (height, width))
     to_rows, to_columns = _cells(height, rows), _cells(width, columns)
     histogram = np.empty((num, ORIENTATIONS, rows, columns), np.float32)
-    for start in range(0, num, BLOCK):
-        block = grey[start : start + BLOCK]
+
+    def fill(start: int) -> None:
+        block = grey[start : start + GRADIENT_BLOCK]
         dy, dx = (
             np.gradient(block, axis=axis) if block.shape[axis] > 1 else np.zeros_like(block)
             for axis in (1, 2)
@@ -125,14 +130,19 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
             distance = np.abs(position - orientation)
             distance = np.minimum(distance, ORIENTATIONS - distance)
             share = magnitude * np.clip(1 - distance, 0, None)
-            histogram[start : start + BLOCK, orientation] = to_rows @ share @ to_columns.T
+            of_block = histogram[start : start + GRADIENT_BLOCK, orientation]
+            np.matmul(to_rows @ share, to_columns.T, out=of_block)
+
+    with ThreadPoolExecutor(available_processors()) as pool:
+        for _ in pool.map(fill, range(0, num, GRADIENT_BLOCK)):
+            pass
     histogram = histogram.reshape(num, -1)
     total = histogram.sum(axis=1, keepdims=True)
     return np.sqrt(histogram / np.maximum(total, 1e-8))
 
 
 def _cells(side: int, num: int) -> np.ndarray:
-    """Which pixels of a column lie in which of `num` cells, (num, side)."""
+    """Return which pixels of a column lie in which of `num` cells, (num, side)."""
     cell_of = np.arange(side) * num // side
     return (cell_of == np.arange(num)[:, None]).astype(np.float32)
 
@@ -144,13 +154,13 @@ def _flat(images: np.ndarray) -> np.ndarray:
 def principal_components(
     values: np.ndarray, dims: int
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """The first principal components, scaled to a total variance of 1; and those of others."""
+    """Return principal components of total variance 1, and a function that projects others."""
     from sklearn.decomposition import PCA
 
     def nothing(others: np.ndarray) -> np.ndarray:
         return np.zeros((len(others), 1), np.float32)
 
-    if np.ptp(values, axis=0).max() == 0:  # one image, or all alike
+    if np.ptp(values, axis=0).max() == 0:  # one image, or only identical ones
         return nothing(values), nothing
     pca = PCA(min(dims, *values.shape), svd_solver="covariance_eigh")
     components = pca.fit_transform(values)

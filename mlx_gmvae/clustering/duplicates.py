@@ -1,8 +1,8 @@
-"""Near-duplicates: images that are the same but for size, compression, a small crop or brightness.
+"""Near-duplicates: images that differ only in size, compression, a small crop or brightness.
 
-Candidates are nearest neighbours by oriented gradients. A pair is a copy where the normalised
-cross-correlation of the two, reduced and one of them cropped a little, is high; it does not depend
-on brightness and contrast.
+Candidates are nearest neighbours by oriented gradients. Two images are near-duplicates if the
+normalised cross-correlation of their reduced copies is high, whole or with one of them cropped a
+little. It does not depend on brightness and contrast.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from .descriptors import GRADIENT_DIMS, oriented_gradients, principal_components
 from .neighbours import nearest
 
 CANDIDATES = 5  # neighbours of each image
-SAME = 0.95  # correlation of copies, at least
-PLAUSIBLE = 0.5  # correlation of those that a crop may make copies
+SAME = 0.95  # smallest correlation of near-duplicates
+PLAUSIBLE = 0.5  # smallest correlation of pairs that are compared again with crops
 SCALES = (0.95, 0.9, 0.85)  # sides of crops, as shares of the side
 BLOCK = 4096  # pairs
-FLATTEST = 0.02  # standard deviation of an image, below which nothing can be told
+FLATTEST = 0.02  # standard deviation of an image, below which it cannot be compared
 
 
 def near_duplicates(images: Images) -> list[np.ndarray]:
-    """Return groups of rows of uint8 images (N, H, W, C) that are copies of each other.
+    """Return groups of rows of uint8 images (N, H, W, C) that are near-duplicates.
 
     Images that have almost one colour are in no group. Groups are ordered by their first rows.
     """
@@ -68,7 +68,7 @@ def correlations(grey: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Normalised cross-correlation of images (P, h, w) and others."""
+    """Return the normalised cross-correlation of images (P, h, w) and others, (P,)."""
     one, other = (each - each.mean(axis=(1, 2), keepdims=True) for each in (one, other))
     products = np.einsum("nij,nij->n", one, other)
     lengths = np.sqrt(np.einsum("nij,nij->n", one, one) * np.einsum("nij,nij->n", other, other))
@@ -76,7 +76,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _crops(height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Matrices that cut crops out of an image and enlarge them to its size, rows and columns."""
+    """Yield matrices that crop an image and enlarge the crop to its size, rows and columns."""
     for scale in SCALES:
         for top in (0.0, 0.5, 1.0):
             for left in (0.0, 0.5, 1.0):
@@ -84,7 +84,7 @@ def _crops(height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _stretch(side: int, scale: float, place: float) -> np.ndarray:
-    """Linear interpolation of `side` points from a part of them, (side, side)."""
+    """Return the matrix (side, side) that interpolates `side` points from a part of them."""
     length = scale * side
     start = place * (side - length)
     position = np.clip(start + (np.arange(side) + 0.5) * scale - 0.5, 0, side - 1)

@@ -1,8 +1,9 @@
-"""Features of the images that were computed elsewhere, in place of a descriptor of our own.
+"""Image features that were computed elsewhere, which replace the descriptor.
 
-A .npy array (N, F), or an .npz with `features` and, to be safe from a mix-up, `files`: one row for
-each image of the source, in its order; for a folder that of the sorted relative names. `files` are
-names below the folder or absolute ones, or base names if no two are alike.
+The file is a .npy array (N, F), or an .npz with `features` and, to protect against a wrong order,
+`files`. It has one row for each image of the source, in its order; for a folder, in the order of
+the sorted relative names. `files` are names relative to the folder, absolute names, or base names
+if these are unique.
 """
 
 import dataclasses
@@ -18,13 +19,13 @@ from ..errors import InputError
 from .descriptors import describe
 from .neighbours import unit_length
 
-CHECKED = 2000  # images whose neighbours are looked at
+CHECKED = 2000  # images whose neighbours are compared
 FEWEST_CHECKED = 50
-STANDARD_ERRORS = 3.0  # by which neighbours must be more alike than images drawn at random
+STANDARD_ERRORS = 3.0  # by which neighbours must be more similar than random images
 
 
 def load_features(path: str, splits: Splits) -> Splits:
-    """Return the images with the features (N, F) that a file has of them, float32.
+    """Return the images with their features (N, F) from a file, float32.
 
     Raises InputError unless they are finite numbers, as many as images, and in their order.
     """
@@ -36,7 +37,7 @@ def load_features(path: str, splits: Splits) -> Splits:
         )
     parts = []
     for part, rows in zip(splits, _rows(path, len(values), files, splits), strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):  # seen below
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             features = np.asarray(values[rows], np.float32)
             squares = np.square(features).sum(axis=1)
         bad = np.flatnonzero(~np.isfinite(squares))  # also where they are too large
@@ -47,7 +48,7 @@ def load_features(path: str, splits: Splits) -> Splits:
             )
         parts.append(dataclasses.replace(part, features=features))
     train, test = parts
-    if files is None:  # rows with names need no order
+    if files is None:  # with names, any order will do
         whole = train if len(train) >= len(test) else test
         assert whole.features is not None
         _require_order(path, unit_length(whole.features), whole.images)
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
 def _rows(
     path: str, num: int, files: list[str] | None, splits: Splits
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which row belongs to each training image, and to each test image."""
+    """Return which row belongs to each training image, and to each test image."""
     train, test = splits
     if files is not None:
         if len(files) != num:
@@ -82,7 +83,7 @@ def _rows(
     counted = len(train) + len(test)
     expected = len(train.files) or counted
     last = int(np.concatenate([train.index, test.index]).max())
-    is_part = not train.files and last + 1 > counted  # --classes left some out
+    is_part = not train.files and last + 1 > counted  # --classes selected some
     if num <= last or (num != expected and not is_part):
         raise InputError(
             f"{path} has {num:,} rows, {train.name} has {expected:,} images; give one row per "
@@ -92,9 +93,9 @@ def _rows(
 
 
 def _rows_of_files(path: str, files: list[str], train: Dataset) -> np.ndarray:
-    """Which row has the name of each training image."""
+    """Return which row has the name of each training image."""
     names = [train.relative_name(row) for row in range(len(train))]
-    ways = [(files, names)]  # to match them, the surest first
+    ways = [(files, names)]  # to match names, the most reliable first
     if train.files:
         paths = [train.source_of(row) for row in range(len(train))]
         ways.append(
@@ -111,7 +112,7 @@ def _rows_of_files(path: str, files: list[str], train: Dataset) -> np.ndarray:
     raise InputError(
         f"{path} has no features of {len(missing):,} images, the first of them {missing[0]!r}; its "
         f"files have names like {files[0] if files else ''!r}"
-        + (f"; give names below {train.name}" if train.files else "")
+        + (f"; give names relative to {train.name}" if train.files else "")
     )
 
 
@@ -131,6 +132,6 @@ def _require_order(path: str, features: np.ndarray, images: np.ndarray) -> None:
     gain -= np.linalg.norm(described - described[neighbours], axis=1)
     if gain.mean() < STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)):
         raise InputError(
-            f"the rows of {path} do not seem to be in the images' order: images with like features "
-            "look no more alike than any two; name them with files in an .npz"
+            f"the rows of {path} do not seem to be in the order of the images: images with similar "
+            "features look no more alike than random ones; add their names as files in an .npz"
         )

@@ -1,13 +1,13 @@
-"""Clustering by the features of a frozen encoder: heads on one dense layer, and their consensus.
+"""Clustering of features of a frozen encoder: many heads, and a classifier that learns their vote.
 
-The network is small and no image is augmented, so q(y|x) is trained before the generative half,
+The network is small and no image is augmented, so q(y|x) is trained before the generative model,
 which takes it as given. The loss is pointwise mutual information,
 
     L_PMI = mean[-log sum_y (q(y|x) q(y|x'))^beta / m(y)]
 
-with the mean m of q(y|.) over images, a moving average that is not differentiated (Adaloglou et al.
-2023, TEMI, arXiv:2303.17896). Partners x' are neighbours in smoothed features. In the end the last
-layer learns the vote of all heads, as in Baydar and Akbas 2025 (ICCE, arXiv:2511.16213).
+where m is the mean of q(y|.) over images, a moving average that is not differentiated (Adaloglou et
+al. 2023, TEMI, arXiv:2303.17896). Partners x' are neighbours in smoothed features. Finally the
+classifier learns the vote of the heads, as in Baydar and Akbas 2025 (ICCE, arXiv:2511.16213).
 """
 
 import math
@@ -32,11 +32,11 @@ from .neighbours import draw_partners
 from .phases import half_cosine
 
 BETA = 0.6
-MEAN_DECAY = 0.9  # of q's mean over images
+MEAN_DECAY = 0.9  # of the mean of q over images
 STEPS, VOTE_STEPS = 1200, 400
 RATE = 1e-3
 HEADS_PER_LAYER = 5
-LOSS_NEIGHBOURS = 10  # by which heads are compared
+LOSS_NEIGHBOURS = 10  # of each image, in the loss that compares heads
 BATCH, SMALL_BATCH, FEW_IMAGES = 512, 256, 4000
 BLOCK = 4096  # images at a time
 
@@ -44,7 +44,7 @@ BLOCK = 4096  # images at a time
 class Voters(nn.Module):
     """About `num` heads with K outputs each, five on each of several dense layers.
 
-    Heads on one layer err alike, and which clusters are found depends on the layer's start.
+    Heads on one layer make similar errors, and the clusters depend on the layer's initial weights.
     """
 
     def __init__(self, classifier: FeatureClassifier, num: int):
@@ -64,7 +64,7 @@ class Voters(nn.Module):
         self.freeze(keys=["mean"], recurse=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        """Return log q(y|x) of each head, (B, heads, K), of features (B, F)."""
+        """Return log q(y|x) of each head, (B, heads, K), for features (B, F)."""
         layers, heads, num_clusters, width = self._shape
         hidden = leaky_relu(self.hidden(self.scaler(x))).reshape(-1, layers, width)
         z = hidden.transpose(1, 0, 2) @ self.weight + self.bias
@@ -72,7 +72,7 @@ class Voters(nn.Module):
         return log_responsibilities(z)
 
     def information_loss(self, x: mx.array) -> mx.array:
-        """Return the mean over heads of L_PMI, of features of images and then of their partners."""
+        """Return the mean of L_PMI over heads, for features of images and then of partners."""
         log_q = self(x)
         q = mx.stop_gradient(mx.exp(log_q))
         self.mean = MEAN_DECAY * self.mean + (1 - MEAN_DECAY) * q.mean(axis=0)
@@ -99,8 +99,8 @@ def train_on_features(
 ) -> bool:
     """Train q(y|x) on the features (N, F) of all training images, with their neighbours (N, k).
 
-    What comes out depends on these and on the seed alone, whatever the weights were before. Returns
-    whether it was finished, which it is not once `should_stop` answers True.
+    The result depends on these and on the seed only, not on the weights before. Returns whether it
+    was finished, which is False once `should_stop` returns True.
     """
     rng = np.random.default_rng(seed)
     choose_fusing()
@@ -136,14 +136,14 @@ def train_on_features(
 
 
 def draw_weights(layer: nn.Linear, gain: float) -> None:
-    """Draw weights anew; a gain of 6 is He et al. 2015, eq. 10, for a layer before a rectifier."""
+    """Draw new weights; a gain of 6 is He et al. 2015, eq. 10, for a layer before a ReLU."""
     limit = math.sqrt(gain / layer.weight.shape[1])
     layer.weight = mx.random.uniform(-limit, limit, layer.weight.shape)
     layer.bias = mx.zeros(layer.bias.shape)
 
 
 class Steps:
-    """Steps of Adam over batches of `num` rows, with a falling rate."""
+    """Steps of Adam over batches of `num` rows, with a falling learning rate."""
 
     def __init__(
         self, num: int, rng: np.random.Generator, bar: tqdm, should_stop: Callable[[], bool]
@@ -160,7 +160,7 @@ class Steps:
         inputs: Callable[[np.ndarray], tuple[mx.array, ...]],
         steps: int,
     ) -> bool:
-        """Minimise `loss` of the `inputs` at rows; returns whether that was finished."""
+        """Minimise `loss` of the `inputs` at rows. Return whether it was finished."""
         optimizer = Adam(RATE, bias_correction=True)
         optimizer.init(layers.trainable_parameters())
         state: list[Any] = [layers.state, optimizer.state]
@@ -185,7 +185,7 @@ class Steps:
 
 
 def head_losses(q: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """Return L_PMI of heads, (heads,), of q (N, heads, K) over some neighbours of each image."""
+    """Return L_PMI of each head, (heads,), from q (N, heads, K) and some neighbours of images."""
     mean = np.maximum(q.mean(axis=0), 1e-12)
     losses = np.zeros(q.shape[1])
     columns = np.linspace(0, graph.shape[1], LOSS_NEIGHBOURS, endpoint=False, dtype=int)
@@ -196,9 +196,9 @@ def head_losses(q: np.ndarray, graph: np.ndarray) -> np.ndarray:
 
 
 def vote_order(q: np.ndarray, rounds: int = 3) -> np.ndarray:
-    """Return for each head of q (N, heads, K) which of its clusters are 0, 1, ... of the vote.
+    """Return, for each head of q (N, heads, K), which of its clusters are 0, 1, ... of the vote.
 
-    Heads are matched with the one that shares most with the others, then with the vote.
+    Heads are matched with the head that agrees most with all others, then with the vote.
     """
     from scipy.optimize import linear_sum_assignment
 

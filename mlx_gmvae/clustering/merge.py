@@ -1,4 +1,4 @@
-"""Merging sub-clusters into clusters of any size, by how many neighbours they share."""
+"""Merging of sub-clusters into clusters of any size, by the neighbours that they share."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,16 +7,16 @@ import numpy as np
 
 CUT_THROUGH = 0.16  # conductance above which two clusters are one class that was cut in two
 SIZE_POWER = 0.1
-DIFFERENT = 0.5  # of one cluster of K: if more images differ, the merge is another clustering
-DOUBTFUL = 0.8  # of the neighbours in one cluster: with fewer, neighbours say too little
+DIFFERENT = 0.5  # times 1 / K; if a larger share of images differs, the clusterings differ
+DOUBTFUL = 0.8  # share of neighbours in one cluster, below which neighbours say too little
 
 
 class Merge(NamedTuple):
-    """Clusters of sub-clusters, and how they compare with the model's own.
+    """Merged sub-clusters, and a comparison with the model's own clusters.
 
     `groups` (P, K) is the cluster of each sub-cluster, one-hot, and `sizes` (K,) the share of the
-    images in each cluster. `agreement` is the share of images that are in the model's own cluster
-    of the same number, `together` the share of neighbours in one cluster; both are scalars.
+    images in each cluster. `agreement` is the share of images whose cluster has the same number in
+    the model, and `together` is the share of neighbours in one cluster; both are scalars.
     """
 
     groups: np.ndarray
@@ -26,17 +26,17 @@ class Merge(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """What follows: "agreed" and "doubted" change nothing, "distil" teaches q(y|x)."""
+        """The outcome: "agreed" and "doubted" do not change q(y|x), "distil" teaches it."""
         if 1 - self.agreement <= DIFFERENT / len(self.sizes):
             return "agreed"
         return "doubted" if self.together < DOUBTFUL else "distil"
 
 
 def affinity(probabilities: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """Return how likely an image is in sub-cluster a and its neighbour in b, (P, P).
+    """Return the probability that an image is in sub-cluster a and its neighbour in b, (P, P).
 
-    It is symmetric and sums to 1. `probabilities` (N, P) is q of each image, `graph` (N, k) its
-    neighbours; without any it is its own.
+    It is symmetric and sums to 1. `probabilities` (N, P) is q of each image, and `graph` (N, k) has
+    its neighbours. If k is 0, each image is its own neighbour.
     """
     if graph.shape[1] == 0:
         graph = np.arange(len(graph))[:, None]
@@ -50,9 +50,9 @@ def affinity(probabilities: np.ndarray, graph: np.ndarray) -> np.ndarray:
 def merged_clusters(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
     """Return the cluster of each sub-cluster, (P,), from their `affinity`.
 
-    Of two ways to merge, one that prefers equal sizes and one that does not, the first is used
-    unless it cuts a class in two, so that two of its clusters share many neighbours, and the second
-    does not.
+    There are two ways to merge: one that prefers equal sizes and one that does not. The first is
+    used, unless it cuts a class in two and the second does not. If a class is cut in two, two
+    clusters share many neighbours.
 
     >>> a, b, c, d = merged_clusters(0.01 + np.eye(4) + np.eye(4)[[1, 0, 3, 2]], 2).tolist()
     >>> a == b != c == d
@@ -65,7 +65,7 @@ def merged_clusters(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
 
 
 def spectral(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Minimise the normalised cut, which prefers equal sizes."""
+    """Merge by spectral clustering, which minimises the normalised cut and prefers equal sizes."""
     from sklearn.cluster import SpectralClustering
 
     clustering = SpectralClustering(
@@ -75,10 +75,10 @@ def spectral(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
 
 
 def agglomerative(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Merge the two clusters of the highest conductance, again and again.
+    """Merge the two clusters of the highest conductance, repeatedly.
 
-    It is high within a class however large that is, and low between classes however small. Against
-    chains, the larger of the two clusters counts slightly less the larger it is.
+    Conductance is high within a class of any size, and low between classes of any size. To avoid
+    chains, it is divided by a small power of the size of the larger cluster.
     """
     clusters = np.arange(len(affinity))
     for first, second, *_ in _merges(affinity, num_clusters):
@@ -88,21 +88,22 @@ def agglomerative(affinity: np.ndarray, num_clusters: int) -> np.ndarray:
 
 
 def conductance_by_number(affinity: np.ndarray) -> dict[int, float]:
-    """Return the largest conductance of 2, 3, ... clusters that `agglomerative` makes."""
+    """Return the largest conductance of 2, 3, ... clusters of `agglomerative`, by number."""
     merges = _merges(affinity, 1)
     return {len(affinity) - done: highest for done, (_, _, highest, _) in enumerate(merges)}
 
 
 def cut_by_number(affinity: np.ndarray) -> dict[int, float]:
-    """Return the share of neighbours in different ones of those 2, 3, ... clusters."""
+    """Return the share of neighbours in different clusters of `agglomerative`, by number."""
     merges = _merges(affinity, 1)
     return {len(affinity) - done: cut for done, (_, _, _, cut) in enumerate(merges)}
 
 
 def _merges(affinity: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int, float, float]]:
-    """Yield the numbers of two clusters to merge, their conductance, and the share that is cut.
+    """Yield the next two clusters to merge, their conductance, and the share that is cut.
 
-    The numbers are those among the clusters that are left.
+    The numbers of the two count the clusters that are left. The share is that of neighbours in
+    different clusters before the merge.
     """
     joint = affinity.copy()
     while len(joint) > num_clusters:
@@ -117,16 +118,16 @@ def _merges(affinity: np.ndarray, num_clusters: int) -> Iterator[tuple[int, int,
 
 
 def largest_conductance(affinity: np.ndarray, clusters: np.ndarray) -> float:
-    """Return the largest share of a cluster's neighbours that lie in one other, larger cluster."""
+    """Return the largest share of a cluster's neighbours that are in one other, larger cluster."""
     groups = np.eye(clusters.max() + 1)[clusters]
     return float(conductance(groups.T @ affinity @ groups).max())
 
 
 def conductance(affinity: np.ndarray) -> np.ndarray:
-    """Return cut(a, b) / min(vol(a), vol(b)) of each two clusters; -1 on the diagonal.
+    """Return cut(a, b) / min(vol(a), vol(b)) for each two clusters; -1 on the diagonal.
 
-    It is the conductance of the cut between the two: the share of the smaller one's neighbours that
-    lie in the larger. `affinity` (P, P) is between clusters.
+    This is the conductance of the cut between the two: the share of the smaller cluster's
+    neighbours that are in the larger one. `affinity` (P, P) is that of the clusters.
     """
     sizes = affinity.sum(axis=1)
     between = affinity / np.minimum.outer(sizes, sizes)
@@ -137,9 +138,9 @@ def conductance(affinity: np.ndarray) -> np.ndarray:
 def renumbered(
     clusters: np.ndarray, own: np.ndarray, sub_clusters: np.ndarray, num_clusters: int
 ) -> np.ndarray:
-    """Return `clusters` (P,) with the numbers of `own` (N,) with which most images agree.
+    """Return `clusters` (P,), renumbered so that most images agree with `own` (N,).
 
-    `sub_clusters` (N,) is the sub-cluster of each image; by the Hungarian algorithm.
+    `sub_clusters` (N,) is the sub-cluster of each image. The Hungarian algorithm matches numbers.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,11 +1,12 @@
-"""The pair loss: its terms, and the sizes of clusters to expect.
+"""The pair loss of SCAN: its terms, and the expected sizes of clusters.
 
 An image x and one of its nearest neighbours x' are augmented (T, T'), and
 
     L_pair = mean[-log sum_y q(y|Tx) q(y|T'x')] + balance * KL(mean q(y|.) || p(y)) - log K
 
-where p(y) are the sizes to expect. For uniform ones the KL is log K - H(mean q(y|.)): the loss of
-Van Gansbeke et al. 2020 (SCAN, arXiv:2005.12320, eq. 2), a balance of 1 as in mutual information.
+where p(y) are the expected sizes. For uniform sizes the KL is log K - H(mean q(y|.)): this is the
+loss of Van Gansbeke et al. 2020 (SCAN, arXiv:2005.12320, eq. 2). A balance of 1 is that of mutual
+information.
 """
 
 import math
@@ -23,7 +24,7 @@ BALANCES = ("auto", "uniform", "free")
 def pair_loss(terms: dict[str, mx.array], balance: float | mx.array) -> mx.array:
     """Return L_pair of `pair_terms`, nats.
 
-    Of its KL terms one comes with the constant, as the entropy that `pair_terms` explains.
+    The entropy of `pair_terms` is log K - KL, so it contains one KL term and the constant.
     """
     return terms["pair"] - terms["entropy"] + (balance - 1) * terms["imbalance"]
 
@@ -36,17 +37,17 @@ def pair_terms(
 ) -> dict[str, mx.array]:
     """Return the disagreement of pairs, the entropy of the mean, and its KL from the prior, nats.
 
-    The entropy is relative to the prior, log K - KL(mean || prior), so that it is largest where the
-    mean is the prior; for a uniform prior it is the plain one, H(mean).
+    The entropy is relative to the prior, log K - KL(mean || prior), so it is largest where the mean
+    equals the prior. For a uniform prior it is H(mean).
 
-    Of log q(y|x), (B, ..., K), and of the partners': each term has the shape between. `mean` is
-    that of q(y|x) over a larger batch of which these images are a share, (..., K).
+    log q(y|x) of images and of partners are (B, ..., K), and each term has the axes between. `mean`
+    is the mean of q(y|x) over a larger batch, of which these images are a shard, (..., K).
     """
     if mean is None:
         mean = mean_probabilities(log_q, log_q_partner)
     log_mean = mx.log(mx.maximum(mean, 1e-12))
     entropy = -(mean * log_mean).sum(axis=-1)
-    # Exactly 0 for a uniform prior, which so trains as if there were no other.
+    # Exactly 0 for a uniform prior, so that training is the same as without a prior.
     log_skew = log_prior + math.log(log_prior.size)
     return {
         "pair": -mx.logsumexp(log_q + log_q_partner, axis=-1).mean(axis=0),
@@ -63,9 +64,9 @@ def mean_probabilities(log_q: mx.array, log_q_partner: mx.array) -> mx.array:
 def batch_terms(asked: list[tuple[mx.array, mx.array]]) -> list[dict[str, mx.array]]:
     """Return `pair_terms` of each log q (2 B, ..., K) and log p (K,), over all processes.
 
-    The first half of log q is of images, the second of their partners. Processes exchange their
-    means of q at once: the entropy of the mean over a share of a batch is lower, the more the
-    smaller the share is.
+    The first half of log q belongs to images, the second to their partners. Processes average their
+    means of q in one exchange, since the entropy of the mean over a shard of the batch is lower
+    than over the whole batch.
     """
     halves = [(log_q[: len(log_q) // 2], log_q[len(log_q) // 2 :]) for log_q, _ in asked]
     means = distributed.shared_means([mean_probabilities(*each) for each in halves])
@@ -76,20 +77,20 @@ def batch_terms(asked: list[tuple[mx.array, mx.array]]) -> list[dict[str, mx.arr
 
 
 def of_equal_size(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """Return log q (2 B, ..., K) of logits, and the log p (K,) of equal sizes."""
+    """Return log q (2 B, ..., K) of logits, and log p (K,) of equal sizes."""
     return log_responsibilities(logits), log_balance_prior("uniform", logits.shape[-1])
 
 
 def log_balance_prior(balance: str, num_components: int) -> mx.array:
-    """Return log p(y), (K,), from its name or its numbers. Raises InputError."""
+    """Return log p(y), (K,), from the name or the numbers in `balance`. Raises InputError."""
     if balance in BALANCES:
         return mx.full((num_components,), -math.log(num_components))
     try:
         shares = np.array([float(part) for part in balance.split(",")])
     except ValueError:
         raise InputError(
-            f"balance is {balance!r}; it must be {', '.join(BALANCES)}, or numbers with commas "
-            "between"
+            f"balance is {balance!r}; it must be {', '.join(BALANCES)}, or a comma-separated list "
+            "of numbers"
         ) from None
     if len(shares) != num_components or not (np.isfinite(shares).all() and (shares > 0).all()):
         raise InputError(f"balance must be {num_components} numbers above 0, one per component")

@@ -1,15 +1,15 @@
-"""The clustering objective: for each phase of training, the loss that q(y|x) minimises on pairs.
+"""The clustering objective: the loss of q(y|x) on pairs of neighbours, for each training phase.
 
 The ELBO alone penalises the information that clustering needs: averaged over images,
-KL(q(y|x) || 1/K) = I(x;y) + KL(mean q(y|x) || 1/K). The pair loss keeps the balance and rewards
-agreement instead. No labels are used. Several heads, of which the one of lowest loss is used, are
-an idea of Ji et al. 2019 (IIC, arXiv:1807.06653). New here is how clusters of other sizes are
-learned: sub-clusters are merged by their neighbours and, where the result is another clustering
-than q(y|x), they teach it by a pseudo-label loss,
+KL(q(y|x) || 1/K) = I(x;y) + KL(mean q(y|x) || 1/K). The pair loss (SCAN, arXiv:2005.12320) keeps
+the balance and rewards agreement instead. No labels are used. Several heads, of which the one with
+the lowest loss is used, are an idea of Ji et al. 2019 (IIC, arXiv:1807.06653). New here is how
+clusters of unequal sizes are learned: sub-clusters are merged by their neighbours. If the result
+differs from q(y|x), they teach it by a pseudo-label loss,
 
     L_pseudo = mean[-sum_y p(y|T'x') log q(y|Tx)],  p(y|x) = sum of q over the sub-clusters of y
 
-and from then on the sizes that were found are those to expect.
+and from then on the expected sizes are those of the merged clusters.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ Terms = dict[str, mx.array]
 
 
 class Weights(NamedTuple):
-    """Of terms of the loss in one step: arrays, since Python floats would retrace the step.
+    """Weights of the loss terms in one step, as arrays: Python floats would retrace the step.
 
-    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    It is a NamedTuple, because that passes through `mx.compile` and `value_and_grad`.
     """
 
     kl: mx.array  # of the KL terms of the bound
@@ -44,10 +44,10 @@ class PairObjective:
     """Losses of a mixture model's q(y|x) on pairs, by phase.
 
     `balance` is "auto" or "uniform", "free" (uniform, and lambda falls during training), or K
-    numbers with commas between them. Each of `heads` replaces the classifier's last layer and has a
-    loss of its own. `loss` maps a phase to a function of what q(y|x) sees of images and then of
-    their partners, augmented, (2 B, H, W, C) or (2 B, F), and of the weights; it returns a scalar
-    to minimise and named terms, nats.
+    comma-separated numbers. Each of `heads` replaces the classifier's last layer and has its own
+    loss. `loss` maps a phase to a function of augmented inputs of q(y|x), (2 B, H, W, C) or
+    (2 B, F), and of the weights. The first half of the inputs are images (or features), the second
+    half their partners. The function returns a scalar to minimise and named terms, nats.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PairObjective:
         self.sub_clusters = sub_clusters
         kinds = kinds_of(augment)
         strong, gentle = Augmentation(kinds), Augmentation(without_strokes(kinds))
-        # Once clusters are known, style may tell again what strokes let look past.
+        # After the merge there are no strokes: style may separate clusters again.
         self.augmentation: dict[Phase, Augmentation] = {
             "pairs": strong, "overcluster": strong, "distil": gentle, "refine": gentle,
         }  # fmt: skip
@@ -76,7 +76,7 @@ class PairObjective:
         }
 
     def pairs(self, x: mx.array, weights: Weights) -> tuple[mx.array, Terms]:
-        """L_pair of q(y|x), or its mean over the heads."""
+        """Return L_pair of q(y|x), or its mean over the heads, and the terms."""
         if self.heads is None:
             (terms,) = batch_terms([(self.model.log_probabilities_of(x), self.log_prior)])
             return pair_loss(terms, weights.balance), terms
@@ -85,7 +85,7 @@ class PairObjective:
         return self._of_heads(self.heads, terms, weights), self._of_chosen(terms)
 
     def overcluster(self, x: mx.array, weights: Weights) -> tuple[mx.array, Terms]:
-        """L_pair of q(y|x), or its mean over the heads, and of sub-clusters of equal size."""
+        """Return L_pair of q(y|x), or its mean over the heads, plus that of equal sub-clusters."""
         assert self.sub_clusters is not None
         features = self.model.classifier.features(x)
         head = self.model.classifier.out if self.heads is None else self.heads
@@ -98,9 +98,9 @@ class PairObjective:
         return loss + self._of_heads(self.heads, terms, weights), self._of_chosen(terms)
 
     def distil(self, x: mx.array, weights: Weights) -> tuple[mx.array, Terms]:
-        """a (L_pair of sub-clusters + L_pseudo) + (1 - a) L_pair, a the distillation weight.
+        """Return a (L_pair of sub-clusters + L_pseudo) + (1 - a) L_pair, and the terms of L_pair.
 
-        L_pair expects the sizes that were found.
+        a is the distillation weight. L_pair expects the sizes of the merged clusters.
         """
         assert self.sub_clusters is not None
         features = self.model.classifier.features(x)
@@ -114,17 +114,17 @@ class PairObjective:
         return loss + (1 - a) * pair_loss(terms, weights.balance), terms
 
     def sub_cluster_loss(self, x: mx.array, weights: Weights) -> mx.array:
-        """L_pair of sub-clusters alone, by which --K auto trains."""
+        """Return L_pair of the sub-clusters alone, which --K auto minimises."""
         assert self.sub_clusters is not None
         features = self.model.classifier.features(x)
         (terms,) = batch_terms([of_equal_size(self.sub_clusters(features))])
         return self._of_heads(self.sub_clusters, terms, weights)
 
     def _of_heads(self, heads: Heads, terms: Terms, weights: Weights) -> mx.array:
-        """The mean of L_pair over heads, which take note of their own."""
+        """Return the mean of L_pair over heads, which record their losses."""
         losses = pair_loss(terms, weights.balance)
         if heads.training:
-            # Running losses of several processes are averaged together with the gradients.
+            # With several processes, running losses are averaged together with the gradients.
             (heads.record if distributed.size() == 1 else heads.follow)(losses)
         return losses.mean()
 
@@ -137,9 +137,9 @@ class PairObjective:
         return None if self.model.sees_features else self.augmentation[phase].draw(num)
 
     def augmented(self, phase: Phase, images: mx.array, drawn: mx.array | None = None) -> mx.array:
-        """Augment float images; small ones are enlarged first, as turning few pixels blurs.
+        """Augment float images; small ones are enlarged first, since rotating few pixels blurs.
 
-        Features of a frozen encoder stay as they are.
+        Features of a frozen encoder are not augmented.
         """
         if self.model.sees_features:
             return images
@@ -151,7 +151,8 @@ class PairObjective:
 def pseudo_label_loss(known: mx.array, log_q: mx.array) -> mx.array:
     """Return L_pseudo of p(y|x), not differentiated, and log q(y|x), (2 B, K).
 
-    The first half is of images, the second of their partners: each is taught by the other.
+    The first half belongs to images, the second to their partners. The target of each image is p of
+    its partner, and of each partner that of its image.
     """
     known = mx.stop_gradient(known)
     half = len(known) // 2

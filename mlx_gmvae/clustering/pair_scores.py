@@ -1,4 +1,4 @@
-"""How good a clustering looks without labels."""
+"""Scores of a clustering without labels."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from .phases import FREE_BALANCE, balance_weight
 PAIR_IMAGES = 10_000
 NOTHING, SEPARATED = 0.25, 0.85  # Cohen's kappa of neighbours; random features have up to 0.1
 ONE_CLUSTER = 0.98  # chance agreement
-MANY_SHARED = 0.1  # of the neighbours of the smaller of two clusters
+MANY_SHARED = 0.1  # share of the smaller cluster's neighbours that are in the other
 
 
 class Closest(NamedTuple):
@@ -39,15 +39,16 @@ def pair_scores(
     seed: int = 0,
     graph: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """How good a clustering looks without labels, from at most 10,000 of the images.
+    """Return scores of a clustering without labels, from at most 10,000 of the images.
 
     `pair_loss` is the pair objective, by which runs can be compared on the same images (lower is
-    better); `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
-    cluster is also that of a random near neighbour, and of an augmented copy of themselves;
-    `chance_agreement` is the first for neighbours drawn at random. As in training, an image is its
-    own neighbour three times of ten. `graph` are the neighbours of all images, if they are known.
+    better). `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
+    cluster is also that of a random near neighbour, and of an augmented copy of the image.
+    `chance_agreement` is the neighbour agreement expected for random neighbours. As in training, an
+    image is its own neighbour with probability 0.3. `graph` has the neighbours of all images, if
+    they are known.
     """
-    if graph is None:  # own features are of the training images: others are compared as they look
+    if graph is None:  # given features are of the training images: use a descriptor for others
         config = dataclasses.replace(config, features=None)
     rng = np.random.default_rng(seed)
     rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
@@ -67,7 +68,7 @@ def pair_scores(
         )
     terms = pair_terms(mx.array(augmented), mx.array(other), objective.log_prior)
     clusters = plain.argmax(axis=1)
-    # Sizes that were found are as free as those of "free".
+    # With "auto" the sizes of clusters are learned, so the weight is that of "free".
     is_auto = config.balance == "auto" and model.has_classifier
     weight = FREE_BALANCE if is_auto else balance_weight(config, config.epochs)
     theirs = over_batches(model.log_cluster_probabilities, partners).argmax(axis=1)
@@ -85,7 +86,7 @@ def closest_clusters(
 ) -> Closest | None:
     """Return the two clusters that share most neighbours (N, k), or None if there is one cluster.
 
-    By at most 10,000 of the images and one neighbour of each.
+    They are found from at most 10,000 of the images and one neighbour of each.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
@@ -98,7 +99,7 @@ def closest_clusters(
 
 
 def closest_pair(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | None:
-    """Return the two clusters of the highest conductance, of those of images and of neighbours.
+    """Return the two clusters of the highest conductance, from the clusters of neighbours.
 
     >>> closest_pair(np.array([2, 2, 5, 5]), np.array([2, 5, 2, 5]))
     Closest(first=2, second=5, share=0.5)
@@ -115,9 +116,10 @@ def closest_pair(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | N
 
 
 def verdict(scores: dict[str, float], closest: Closest | None = None) -> str:
-    """Return in a sentence whether to believe the clusters, from `pair_scores`: no labels.
+    """Return a sentence on how far to trust the clusters, from `pair_scores`, without labels.
 
-    Cohen's kappa of neighbours: how much more often they are in one cluster than by chance.
+    It depends on Cohen's kappa of neighbours: how much more often than by chance they are in one
+    cluster.
     """
     # Without the images that are their own neighbours.
     agreement, chance = (
@@ -130,7 +132,7 @@ def verdict(scores: dict[str, float], closest: Closest | None = None) -> str:
         return "nearly all images are in one cluster: give a larger --K, or other features"
     if kappa < NOTHING:
         return (
-            f"no clusters were found: {figures}; give features by another encoder, or more images"
+            f"no clusters were found: {figures}; give features of another encoder, or more images"
         )
     if closest is not None and closest.share >= MANY_SHARED:
         first, second, share = closest
@@ -141,6 +143,6 @@ def verdict(scores: dict[str, float], closest: Closest | None = None) -> str:
 
 
 def _augmented_probabilities(objective: PairObjective, x: Inputs) -> mx.array:
-    """log q(y|x), (B, K), of images that are augmented as at the end of the training."""
+    """Return log q(y|x), (B, K), of images augmented as at the end of the training."""
     seen = objective.augmented("refine", objective.model.classifier_inputs(x))
     return objective.model.log_probabilities_of(seen)

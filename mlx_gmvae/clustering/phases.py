@@ -2,13 +2,14 @@
 
 | phase       | epochs           | loss                                                         |
 |-------------|------------------|--------------------------------------------------------------|
-| elbo        | all              | the bound alone, where the model or its options know no pairs |
-| pairs       | all              | and the pair loss of each head, without sub-clusters         |
-| overcluster | 0 to 40 %        | and the pair loss of the over-clustering head                |
-| distil      | 40 to 100 %      | sub-clusters, merged, teach q(y|x) with a falling weight     |
-| refine      | 40 to 100 %      | as pairs, where the merge agrees with q(y|x) or is doubted   |
+| elbo        | all              | the bound alone, if the model or its options use no pairs    |
+| pairs       | all              | and the pair loss of each head, if there are no sub-clusters |
+| overcluster | 0 to 40 %        | as pairs, and the pair loss of the over-clustering head      |
+| distil      | 40 to 100 %      | merged sub-clusters teach q(y|x), with a falling weight      |
+| refine      | 40 to 100 %      | as pairs, if the merge agrees with q(y|x) or is doubted      |
 
-Partners are neighbours by a descriptor and, of few images, from 40 % on in the features of q(y|x).
+Partners are neighbours by a descriptor. With few images, from 40 % on, they are neighbours in the
+features of q(y|x).
 """
 
 import math
@@ -21,25 +22,25 @@ MERGE = 0.4  # of the epochs, after which sub-clusters are merged
 DISTILLATION = 0.2  # of the epochs, the window in which their weight falls from 1 to 0
 FREEZE = 0.6  # of the epochs, after which the chosen head stays chosen
 RECOMPUTE = (MERGE, FREEZE)  # of the epochs, after which neighbours are recomputed
-SPREAD_FIRST = 0.25  # of the epochs, in which free clusters are still asked to be of equal size
+SPREAD_FIRST = 0.25  # of the epochs, in which the balance weight falls, with balance free
 FREE_BALANCE = 0.8
 OUTCOMES = ("agreed", "distil", "doubted")
 
 
 class Merged(NamedTuple):
-    """What came of the merge, and the distillation window in epochs."""
+    """The outcome of the merge, and the distillation window in epochs."""
 
     outcome: str
     window: tuple[float, float]
 
     @classmethod
     def from_json(cls, saved: Any) -> "Merged | None":
-        """Return what a state says. Raises ValueError if it is none."""
+        """Return it from the JSON of a state. Raises ValueError if that is not valid."""
         if saved is None:
             return None
         outcome, (start, end) = saved
         if outcome not in OUTCOMES:
-            raise ValueError(f"there is no merge that is {outcome!r}")
+            raise ValueError(f"{outcome!r} is not an outcome of a merge")
         return cls(outcome, (float(start), float(end)))
 
 
@@ -75,11 +76,11 @@ def distillation_window(config: TrainConfig, epoch: int) -> tuple[float, float]:
 
 
 def balance_weight(config: TrainConfig, epochs_done: float) -> float:
-    """Return the pair loss's lambda: `pair_balance`, or with free sizes falling to 0.8.
+    """Return lambda of the pair loss: `pair_balance`, or falling to 0.8 with balance free.
 
-    1 is what mutual information asks for; with a little less, components that share their
-    neighbours are given up. From the start that would let classes merge that a first spread over
-    all components keeps apart.
+    In the mutual information lambda is 1. With slightly less, components that share their
+    neighbours become empty. From the start this would merge classes, which a larger lambda keeps
+    apart by first spreading images over all components.
     """
     if config.balance != "free":
         return config.pair_balance
@@ -88,5 +89,5 @@ def balance_weight(config: TrainConfig, epochs_done: float) -> float:
 
 
 def half_cosine(share_done: float) -> float:
-    """Return a number that falls from 1 to 0 as the share that is done goes from 0 to 1."""
+    """Return half a cosine, which falls from 1 to 0 as `share_done` rises from 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * share_done))

@@ -1,4 +1,4 @@
-"""What a classifier takes from the images before the first step, and gradients never change."""
+"""Parameters of a classifier that are computed before the first step and not by gradients."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,9 +12,9 @@ from . import codebook
 
 
 def prepare_classifier(model: nn.Module, images: Examples) -> None:
-    """Find the visual words of a classifier that counts them, or the scale of features.
+    """Learn the codebook of a visual-word classifier, or the mean and scale of features.
 
-    Of uint8 images (N, H, W, C), with features where the classifier sees those.
+    Images (N, H, W, C) are uint8, with features if the classifier sees these.
     """
     encoder = model.classifier.encoder if "classifier" in model else None
     if isinstance(encoder, VisualWordEncoder):
@@ -26,7 +26,7 @@ def prepare_classifier(model: nn.Module, images: Examples) -> None:
         mean = features.mean(axis=0, dtype=np.float64)
         scale = float(np.sqrt(np.mean((features - mean) ** 2)))
         encoder.mean = _shared(mean)
-        encoder.scale = _shared(np.array(scale or 1.0))  # 0 where all images are alike
+        encoder.scale = _shared(np.array(scale or 1.0))  # 0 if all features are equal
 
 
 def _shared(value: np.ndarray) -> mx.array:

@@ -1,9 +1,9 @@
 """The over-clustering head: many small clusters beside the K of q(y|x).
 
 The pair loss alone makes clusters of equal size: it cuts large classes and merges small ones. So a
-second head divides the images into several times as many sub-clusters, which are pure, and
-`merge` joins those that share their neighbours. An auxiliary over-clustering head is an idea of
-Ji et al. 2019 (IIC, arXiv:1807.06653, section 4); merging its clusters is new here.
+second head divides the images into several times as many sub-clusters, which are pure, and `merge`
+joins those that share their neighbours. An auxiliary over-clustering head is an idea of Ji et al.
+2019 (IIC, arXiv:1807.06653, section 4). Merging its clusters is new here.
 """
 
 import mlx.core as mx
@@ -18,11 +18,11 @@ from .merge import Merge, affinity, merged_clusters, renumbered
 
 COPIES = 3  # of the over-clustering head, trained side by side
 IMAGES_PER_SUB_CLUSTER = 10  # at least
-SMALLEST = np.float32(1e-6)  # cluster, as a share of the images: its logarithm is needed
+SMALLEST = np.float32(1e-6)  # share of the images in a cluster, so that its logarithm is finite
 
 
 class SubClusters(Heads):
-    """Linear layers for `num` sub-clusters, on the features that `layer` makes K clusters of.
+    """Linear layers for `num` sub-clusters, on the same features as `layer` with K clusters.
 
     `groups` (num, K) is the cluster of each sub-cluster, one-hot, and `sizes` (K,) the share of the
     images in each cluster; both are zero until `take`.
@@ -36,18 +36,18 @@ class SubClusters(Heads):
         self.freeze(keys=["groups", "sizes"], recurse=False)
 
     def take(self, merge: Merge) -> None:
-        """Keep which cluster each sub-cluster belongs to; the copy in use stays in use."""
+        """Store the cluster of each sub-cluster, and keep the chosen copy from now on."""
         self.groups, self.sizes = mx.array(merge.groups), mx.array(merge.sizes)
         self.freeze_choice()
 
     def probabilities(self, features: mx.array) -> mx.array:
-        """Return p(y|x), (B, K): the sum of q over the sub-clusters of y, by the copy in use."""
+        """Return p(y|x), (B, K): the sum of q over the sub-clusters of y, by the chosen copy."""
         q = mx.softmax(self(features)[:, self.chosen], axis=-1)
         return q @ self.groups
 
 
 def num_sub_clusters(num_clusters: int, per_cluster: int, num_images: int) -> int:
-    """Return how many sub-clusters to use; 0 if no more than clusters, which would gain nothing."""
+    """Return how many sub-clusters to use; 0 if they are not more than the clusters, or K is 1."""
     num = min(per_cluster * num_clusters, num_images // IMAGES_PER_SUB_CLUSTER)
     return num if num > num_clusters > 1 else 0
 
@@ -57,11 +57,11 @@ def merge_sub_clusters(
 ) -> Merge:
     """Merge sub-clusters into K clusters, by the neighbours of uint8 images.
 
-    Clusters are numbered as the model's own are where they agree, so that what was learned of
-    cluster y stays true of y.
+    Clusters get the numbers of the model's own clusters that they agree with, so that what was
+    learned about cluster y stays valid.
     """
     features = over_batches(model.classifier_features, images)
-    # by however little
+    # The best copy, without a margin.
     sub_clusters.chosen = sub_clusters.running_loss.argmin().astype(sub_clusters.chosen.dtype)
     outputs = sub_clusters(mx.array(features))[:, sub_clusters.chosen]
     q = np.array(mx.softmax(outputs, axis=-1))

@@ -1,4 +1,4 @@
-"""What a model is and how it is trained: two frozen, validated, JSON-serialisable records."""
+"""Configurations of models and of training: frozen, validated, JSON-serialisable records."""
 
 from .model import ModelConfig
 from .training import TrainConfig

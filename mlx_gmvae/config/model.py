@@ -1,4 +1,4 @@
-"""What a model is."""
+"""Configuration of a model."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ POSTERIORS = ("amortised", "bayes")
 CLASSIFIERS = ("conv", "patches", "features")
 
 
-# Options that mean something only for some networks or likelihoods, and the values which other
-# fields have there, in one way or another. Which mean something only for some models, the models
-# say themselves.
+# Options that have an effect only with some networks or likelihoods. Each option has a list of
+# alternatives: the values that other fields must have. Options that depend on the kind of model
+# are listed by the model classes.
 NEEDS: dict[str, list[dict[str, str]]] = {
     "max_filters": [{"arch": "conv"}],
     "hidden_dims": [
@@ -30,7 +30,7 @@ NEEDS: dict[str, list[dict[str, str]]] = {
     "sigma": [{"likelihood": "gaussian"}],
 }
 
-# Limits that no real use reaches, so that a damaged or hostile file cannot ask for
+# No real use reaches these limits. They keep a damaged or malicious file from allocating
 # terabytes of memory.
 LARGEST = {
     "image_size": 16384,
@@ -47,10 +47,55 @@ LARGEST = {
 
 @dataclass(frozen=True, repr=False)
 class ModelConfig(Record):
-    """Everything needed to rebuild a model before its weights are loaded.
+    """Configuration of a model: all that is needed to rebuild it before its weights are loaded.
 
-    `num_layers` counts stride-2 stages for `conv` and hidden layers for `mlp`; None chooses
-    from the image size. NEEDS lists the fields that concern only some networks or likelihoods.
+    Instances cannot be changed; `dataclasses.replace` returns a changed copy. A value of the wrong
+    type or out of range raises InputError, a ValueError.
+
+    Parameters
+    ----------
+    model : {"gmvae", "vade", "vae-gmm", "vae"}
+        Kind of model.
+    arch : {"conv", "mlp"}
+        Convolutional or dense networks.
+    image_size : tuple of int
+        Height and width of the images.
+    channels : int
+        Number of channels: 1 for grey, 3 for colour.
+    latent_dims : int
+        Number of dimensions of z.
+    K : int
+        Number of components of the mixture. Not for a vae.
+    w_dims : int
+        Number of dimensions of the style w. Only for a gmvae.
+    posterior : {"amortised", "bayes"}
+        Whether a classifier computes q(y|.), or Bayes' rule at z and w. Only for a gmvae.
+    classifier : {"conv", "patches", "features"}
+        First layers of q(y|x): convolutions, histograms of visual words of small patches, or
+        none, on features of a frozen encoder. Only for an amortised gmvae.
+    feature_dims : int
+        Number of features. Only for the classifier "features".
+    likelihood : {"bernoulli", "gaussian", "logistic"}
+        Likelihood of the pixels given z.
+    sigma : float
+        Standard deviation of the Gaussian likelihood.
+    max_filters : int
+        Channels of the coarsest convolutional stage. Each finer stage has half as many, but at
+        least 16. Only for "conv".
+    hidden_dims : int
+        Width of the hidden layers for "mlp", or of the layer after the visual words.
+    num_layers : int, optional
+        Number of stride-2 stages for "conv", or of hidden layers for "mlp". By default it is
+        chosen from the image size, see `layers`.
+    mc_samples : int
+        Number of draws of the latents per image for the ELBO.
+
+    Examples
+    --------
+    >>> ModelConfig(image_size=(64, 48), channels=3, K=5)
+    ModelConfig(image_size=(64, 48), channels=3, K=5)
+    >>> ModelConfig(image_size=(64, 48)).layers
+    4
     """
 
     model: str = "gmvae"
@@ -88,10 +133,10 @@ class ModelConfig(Record):
 
     @property
     def layers(self) -> int:
-        """`num_layers`, or the default for this architecture and image size.
+        """Number of layers: `num_layers`, or its default for this architecture and image size.
 
-        Two hidden layers for `mlp`; for `conv`, halve until the shorter side is about 4
-        pixels, so that 28x28 gets three stages and 512x512 gets seven.
+        The default for "mlp" is two hidden layers. For "conv" the image is halved until its shorter
+        side is about 4 pixels: three stages for 28 x 28, seven for 512 x 512.
         """
         if self.num_layers is not None:
             return self.num_layers
@@ -100,7 +145,18 @@ class ModelConfig(Record):
         return max(1, round(math.log2(min(self.image_size) / 4)))
 
     def require_effect(self, name: str) -> None:
-        """Raise InputError if the option `name` means nothing for these networks and likelihood."""
+        """Check that an option has an effect with these networks and this likelihood.
+
+        Parameters
+        ----------
+        name : str
+            Name of a field.
+
+        Raises
+        ------
+        InputError
+            If the option has no effect.
+        """
         if self._has_effect(name):
             return
         needs, *others = NEEDS[name]
@@ -112,7 +168,13 @@ class ModelConfig(Record):
         )
 
     def effective(self) -> dict[str, Any]:
-        """The options that mean something for them, with `num_layers` resolved."""
+        """Return the options that have an effect with these networks and this likelihood.
+
+        Returns
+        -------
+        dict
+            Options by name. `num_layers` is never None.
+        """
         values = self.to_dict() | {"num_layers": self.layers}
         return {name: value for name, value in values.items() if self._has_effect(name)}
 
@@ -122,5 +184,5 @@ class ModelConfig(Record):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """Shape of one image, (H, W, C)."""
         return (*self.image_size, self.channels)

@@ -17,9 +17,12 @@ AnyRecord = TypeVar("AnyRecord", bound="Record")
 
 @dataclass(frozen=True)
 class Record:
-    """Type checks and a JSON round trip for the records built on it.
+    """Dataclass with type checks and conversion to and from JSON types.
 
-    `RENAMED` maps the names that fields had in earlier versions, in files, to those of now.
+    Attributes
+    ----------
+    RENAMED : dict
+        Current name of each field that had another name in earlier versions, for their files.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {}
@@ -31,14 +34,26 @@ class Record:
         self.validate()
 
     def validate(self) -> None:
-        """Raise InputError if a value cannot be used."""
+        """Check all values.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be used.
+        """
 
     def __repr__(self) -> str:
         given = (f"{name}={value!r}" for name, value in self.given().items())
         return f"{type(self).__name__}({', '.join(given)})"
 
     def given(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """Return the fields that differ from their defaults.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -46,12 +61,34 @@ class Record:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types; `from_dict` inverts it."""
+        """Return all fields as a dict of JSON types.
+
+        Returns
+        -------
+        dict
+            Values by name; `from_dict` is the inverse.
+        """
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls: type[AnyRecord], values: dict[str, Any]) -> AnyRecord:
-        """Build from `to_dict`'s answer. Raises InputError for unknown or missing names."""
+        """Create a configuration from a dict.
+
+        Parameters
+        ----------
+        values : dict
+            Values by name, as `to_dict` returns them.
+
+        Returns
+        -------
+        Record
+            An instance of this class.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown or missing, or a value cannot be used.
+        """
         if not isinstance(values, dict):
             raise InputError(f"a {cls.__name__} is a JSON object, not {type(values).__name__}")
         values = {cls.RENAMED.get(name, name): value for name, value in values.items()}

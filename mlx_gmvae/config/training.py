@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Configuration of training."""
 
 import math
 from dataclasses import dataclass
@@ -16,16 +16,71 @@ PAIR_OPTIONS = (
 
 @dataclass(frozen=True, repr=False)
 class TrainConfig(Record):
-    """How a model is trained. Weights multiply terms in nats per example.
+    """Configuration of a training.
 
-    `kl_anneal` is the number of epochs over which the KL weight rises linearly from 0. With
-    "cosine" the learning rate falls from `lr` to 0 over all epochs, or between the
-    refits of the mixture: `vade` fits it once after `pretrain_epochs`, `vae-gmm` after
-    each of `mutual_iterations` + 1 equal shares of the epochs. `early_stopping` holds out a tenth
-    of the training images and ends the run when their bound has not improved for so many epochs.
-    The fields from `pair_weight` on concern the neighbour-pair objective (see `clustering`); a
-    weight of 0 turns it off and leaves the plain ELBO. `features` is a file in the place of the
-    descriptor.
+    Weights multiply terms in nats per example. The parameters from `pair_weight` on belong to the
+    clustering objective of neighbour pairs. Instances cannot be changed; `dataclasses.replace`
+    returns a changed copy. A value of the wrong type or out of range raises InputError, a
+    ValueError.
+
+    Parameters
+    ----------
+    epochs : int
+        Number of passes over the training images.
+    batchsize : int
+        Number of images per step.
+    lr : float
+        Learning rate of Adam.
+    lr_schedule : {"cosine", "constant"}
+        With "cosine" the learning rate falls from `lr` to 0 over all epochs, or between two refits
+        of the mixture.
+    seed : int
+        Random seed.
+    recon_weight : float
+        Weight of the reconstruction term.
+    kl_weight : float
+        Weight of the KL terms.
+    kl_anneal : int
+        Number of epochs over which the weight of the KL terms rises linearly from 0.
+    clip_grad : float, optional
+        Largest norm of the gradient. By default it is not clipped.
+    early_stopping : int, optional
+        If given, a tenth of the training images is held out, and the training ends when their bound
+        has not improved for this number of epochs.
+    pretrain_epochs : int, optional
+        Number of epochs of a vade before its mixture is fitted to the latents; by default a third.
+    mutual_iterations : int, optional
+        The mixture of a vae-gmm is fitted after each of `mutual_iterations` + 1 equal shares of
+        the epochs; by default 4, or fewer if there are fewer epochs.
+    pair_weight : float
+        Weight of the clustering objective. With 0 the plain ELBO is trained.
+    pair_balance : float
+        Weight of the balance of cluster sizes in the pair loss.
+    balance : str
+        Cluster sizes: "auto" (found by merging sub-clusters), "uniform", "free" (for more
+        components than classes), or K expected sizes as numbers separated by commas.
+    sub_clusters : int
+        Number of sub-clusters per component, which the balance "auto" merges into clusters.
+    neighbours : int
+        Number of nearest neighbours from which the partner of an image is drawn.
+    descriptor : str
+        Descriptor for the nearest neighbours: "pixels", "hog", "patches", or "auto", which chooses
+        by the images.
+    features : str, optional
+        Pretrained encoder, or file of features, that replaces the descriptor.
+    augment : str
+        Augmentation of image pairs: "none", "auto", which chooses by the images, or kinds
+        separated by commas.
+    heads : int
+        Number of last layers of the classifier that are trained side by side. The one with the
+        lowest loss is used.
+    sample_weight : float
+        Weight of the term by which samples of a component are to be recognised as such.
+
+    Examples
+    --------
+    >>> TrainConfig(epochs=20, lr=3e-4)
+    TrainConfig(epochs=20, lr=0.0003)
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"parts": "sub_clusters"}
@@ -54,7 +109,15 @@ class TrainConfig(Record):
     sample_weight: float = 3.0
 
     def effective(self) -> dict[str, Any]:
-        """The options in use, which with a pair_weight of 0 are none of the pairs'."""
+        """Return the options that have an effect.
+
+        With a `pair_weight` of 0 the options of neighbour pairs have none.
+
+        Returns
+        -------
+        dict
+            Options by name, without those that are None.
+        """
         hidden: tuple[str, ...] = () if self.pair_weight else PAIR_OPTIONS
         if self.features:
             hidden = (*hidden, "descriptor")
@@ -66,7 +129,7 @@ class TrainConfig(Record):
 
     @property
     def refits(self) -> list[int]:
-        """The epochs after which the mixture is fitted to the latents, in rising order."""
+        """Epochs after which the mixture is fitted to the latents, in ascending order."""
         if self.mutual_iterations is not None:
             shares = self.mutual_iterations + 1
             return [math.ceil(self.epochs * share / shares) for share in range(1, shares + 1)]

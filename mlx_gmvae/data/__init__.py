@@ -1,1 +1,1 @@
-"""Images in, as NumPy arrays: published sets, array files, folders of IDX files."""
+"""Loading of images as NumPy arrays: published datasets, array files, IDX files, image folders."""

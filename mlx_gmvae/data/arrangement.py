@@ -1,4 +1,4 @@
-"""Splits and classes of image files, from the names of their folders."""
+"""Splits and classes of image files, read from the names of their folders."""
 
 import re
 from typing import NamedTuple
@@ -16,23 +16,23 @@ FILLING = {"set", "split", "data", "dataset", "image", "images", "img", "imgs"} 
 
 
 class Arrangement(NamedTuple):
-    """What the folders say about N files: which are for testing, and their classes, if any."""
+    """Splits and classes of N files, as the names of their folders give them."""
 
     is_test: np.ndarray  # (N,) bool
     labels: np.ndarray | None  # (N,) int
     class_names: tuple[str, ...]
-    is_divided: bool  # no folder is for testing: a fifth is held out
+    is_divided: bool  # there is no test folder: a fifth is held out
 
 
 class Split(NamedTuple):
-    """What the name of a folder says: a word of KINDS, and the other words beside it."""
+    """The split that a folder name stands for: a word of KINDS, and the other words of the name."""
 
     word: str
     others: tuple[str, ...]
 
     @classmethod
     def named(cls, folder: str) -> "Split | None":
-        """The split that a folder is called after, such as seg_train, TEST or val2017.
+        """Return the split that a folder name stands for, as with seg_train, TEST or val2017.
 
         >>> Split.named("seg_train"), Split.named("Test-Images"), Split.named("cats")
         (Split(word='train', others=('seg',)), Split(word='test', others=()), None)
@@ -49,14 +49,14 @@ class Split(NamedTuple):
 
 
 def _without_set(word: str) -> str:
-    """trainset and testset, written in one."""
+    """Remove "set" from words such as trainset and testset."""
     return word.removesuffix("set") if word.removesuffix("set") in KINDS else word
 
 
 def arrange(names: list[str]) -> Arrangement:
-    """Splits and classes of files from their relative names.
+    """Return the splits and classes of files from their relative names.
 
-    Raises InputError if some files lie beside the splits.
+    Raises InputError if some files lie outside the folders of the splits.
     """
     parts = [name.split("/")[:-1] for name in names]
     splits, parts = _find_splits(parts)
@@ -67,7 +67,7 @@ def arrange(names: list[str]) -> Arrangement:
     else:
         is_test = np.zeros(len(names), bool)
         if len(names) > 1:
-            # Of the names alone, so that neither --classes nor a damaged file moves the others.
+            # Depends on the names alone: neither --classes nor a damaged file changes the split.
             is_test[held_out_rows(len(names))[1]] = True
     if not all(parts) or len({folders[0] for folders in parts}) < 2:
         return Arrangement(is_test, None, (), is_divided)
@@ -76,9 +76,9 @@ def arrange(names: list[str]) -> Arrangement:
 
 
 def _find_splits(parts: list[list[str]]) -> tuple[dict[str, Split], list[list[str]]]:
-    """The folders that are splits, and the parts of each name from those on.
+    """Return the folders that are splits, and the folders of each name from there on.
 
-    They may lie in a folder that holds everything, as in an archive that was extracted.
+    The splits may lie in an enclosing folder, as in an extracted archive.
     """
     inner = parts
     while True:
@@ -92,9 +92,9 @@ def _find_splits(parts: list[list[str]]) -> tuple[dict[str, Split], list[list[st
 
 
 def _splits_among(folders: set[str]) -> dict[str, Split]:
-    """Those of `folders` that are for training or testing; "" stands for files beside them all.
+    """Return the `folders` that are for training or testing; "" stands for files outside them.
 
-    Raises InputError if there are others too, or two for testing.
+    Raises InputError if there are other folders too, or two test folders.
     """
     named = {name: split for name in folders if (split := Split.named(name)) is not None}
     besides = {split.others for split in named.values() if split.kind is TRAIN}
@@ -106,21 +106,24 @@ def _splits_among(folders: set[str]) -> dict[str, Split]:
         return {}
     shown = ", ".join(sorted(splits, key=str.lower))
     if "" in folders:
-        raise InputError(f"some images lie beside the folder {shown}, not in it; move them into it")
+        raise InputError(
+            f"some images are not in the folder of a split ({shown}); move them into one"
+        )
     if others:
         raise InputError(
-            f"there are splits ({shown}) and other folders beside them ({', '.join(others)}); "
-            "move the others to another place"
+            f"there are folders of splits ({shown}) and other folders ({', '.join(others)}); "
+            "move the other folders out"
         )
     if len(tests) > 1:
         raise InputError(
-            f"there are folders {shown}; two splits are used: keep that for training and one other"
+            f"there are folders {shown}, but only two splits are used; keep the training folder "
+            "and one other"
         )
     return splits
 
 
 def _below(splits: dict[str, Split], parts: list[list[str]]) -> list[list[str]]:
-    """The folders below the splits, each of which may lie in itself: seg_train/seg_train."""
+    """Return the folders below each split; a split may be nested, as in seg_train/seg_train."""
     inside: dict[str, set[str]] = {name: set() for name in splits}
     for name, *folders in parts:
         inside[name].add(folders[0] if folders else "")

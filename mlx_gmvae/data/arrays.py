@@ -1,7 +1,8 @@
-"""NumPy's .npy and .npz files, read so that no header gets more memory than the file can fill.
+"""Safe reading of NumPy's .npy and .npz files.
 
-Nothing is ever unpickled, and of an .npz only what is asked for is looked at. Damaged files raise a
-dozen unrelated types; here they are all ValueErrors, and OSError says that a file cannot be read.
+No header makes the reader allocate more memory than the file can fill. Nothing is unpickled, and
+only the requested arrays of an .npz are read. NumPy and zipfile raise a dozen unrelated types for
+damaged files. Here a damaged file is a ValueError, and a file that cannot be read is an OSError.
 """
 
 import contextlib
@@ -23,15 +24,15 @@ HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
-LARGEST_RATIO = 1032  # of what is deflated; no byte of it stands for more
+LARGEST_RATIO = 1032  # the largest compression ratio of deflate
 
 Shapes = dict[str, tuple[tuple[int, ...], str]]  # (shape, dtype) by name
 
 
 def array_shapes(path: Path) -> Shapes:
-    """What the arrays of an .npz are, from the headers alone: nothing large is allocated.
+    """Return the shape and dtype of each array of an .npz, from the headers alone.
 
-    Raises OSError or ValueError.
+    Nothing large is allocated. Raises OSError or ValueError.
     """
     with _opened(path) as (_, archive):
         if archive is None:
@@ -45,9 +46,10 @@ def array_shapes(path: Path) -> Shapes:
 
 
 def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz, all or those `names` that are there; that of an .npy is called "".
+    """Return the arrays of an .npz by name, or the array of an .npy under the name "".
 
-    Raises OSError or ValueError.
+    With `names`, only those arrays are read, and missing ones are left out. Raises OSError or
+    ValueError.
     """
     with _opened(path) as (file, archive):
         if archive is None:
@@ -62,10 +64,10 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile | None]]:
-    """A file, and as an archive if it is one; whatever is wrong with it is a ValueError."""
+    """Open a file, also as an archive if it is one. Other errors become ValueErrors."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd about headers that can be read
+            warnings.simplefilter("ignore")  # about unusual headers that can be read
             if file.read(2) != b"PK":
                 file.seek(0)
                 yield file, None
@@ -79,7 +81,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile | None]]:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """What an archive holds, by the names of the arrays."""
+    """Return the members of an archive by the names of their arrays."""
     named = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
     for name, num in Counter(name for name, _ in named).items():
         if num > 1:
@@ -88,12 +90,12 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _size(member: zipfile.ZipInfo, path: Path) -> int:
-    """How many bytes a member announces. Raises ValueError if it cannot hold so many."""
+    """Return the uncompressed size of a member. Raises ValueError if the size is impossible."""
     if member.compress_type not in METHODS:
-        raise ValueError("it is compressed in a way that NumPy does not write")
+        raise ValueError("it uses a compression that NumPy does not write")
     ratio = 1 if member.compress_type == zipfile.ZIP_STORED else LARGEST_RATIO
     if member.file_size > ratio * min(member.compress_size, path.stat().st_size):
-        raise ValueError(f"{member.filename} cannot hold what it announces")
+        raise ValueError(f"the size of {member.filename} is impossible")
     return member.file_size
 
 
@@ -101,28 +103,28 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
     read = HEADERS.get(version)
     if read is None:
-        raise ValueError(f"version {version} of the array format")
+        raise ValueError(f"version {version} of the array format is unknown")
     shape, _, dtype = read(file)
     if min(shape, default=0) < 0:
-        raise ValueError(f"a shape of {shape}")
+        raise ValueError(f"an array has the shape {shape}")
     return shape, dtype
 
 
 def _array(file: IO[bytes], size: int, is_all: bool = False) -> np.ndarray:
-    """The array in a file of so many bytes, of which it `is_all` there is or the beginning."""
+    """Read the array in a file of `size` bytes; with `is_all`, it must fill the file."""
     shape, dtype = _header(file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read")
+        raise ValueError("it holds Python objects, which are not supported")
     needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if needed > there or (is_all and needed < there):
-        raise ValueError(f"its header announces {needed} bytes, {there} are there")
+        raise ValueError(f"its header announces {needed} bytes, but the file has {there}")
     require_memory(needed)
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def require_memory(needed: int) -> None:
-    """Raise InputError if so many bytes are more than this machine has."""
+    """Raise InputError if `needed` bytes are more than the memory of this machine."""
     if needed > memory_bytes():
         raise InputError(
             f"an array needs {needed / 1e9:.1f} GB of memory, this machine has "

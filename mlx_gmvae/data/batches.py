@@ -1,4 +1,4 @@
-"""A function over a whole set of uint8 images, a batch at a time."""
+"""Evaluation of functions over large sets of uint8 images, in batches."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,27 +17,28 @@ from .images import Examples, Featured
 Item = TypeVar("Item")
 
 BATCH_PIXELS = 1 << 20
-DELAY = 2  # seconds, after which progress is worth showing
+DELAY = 2  # seconds before a progress bar appears
 
 
 def as_float(images: mx.array | np.ndarray) -> mx.array:
-    """uint8 pixels as float32 in [0, 1]; other numbers as they are."""
+    """Return uint8 pixels as float32 in [0, 1], and other numbers as float32, unscaled."""
     x = mx.array(images)
     return x.astype(mx.float32) / 255 if x.dtype == mx.uint8 else x.astype(mx.float32)
 
 
 def as_inputs(images: np.ndarray | Featured) -> Inputs:
-    """Return images as a model takes them: float pixels, and their features if there are any."""
+    """Return images as the input of a model: float pixels, with their features if there are any."""
     if isinstance(images, Featured):
         return WithFeatures(as_float(np.asarray(images.images[:])), mx.array(images.features))
     return as_float(images)
 
 
 def in_batches(images: Examples, copies: int = 1, what: str = "") -> Iterator[Inputs]:
-    """uint8 images as float ones, a batch at a time; a progress bar if it takes over two seconds.
+    """Yield uint8 images as batches of floats.
 
-    `copies` is how many times each batch will be multiplied, to bound the memory. Raises InputError
-    in a process that was forked after MLX had been used.
+    A progress bar appears after two seconds. `copies` is how many copies of a batch the caller
+    will make; batches are smaller for more copies, which limits the memory. Raises InputError in
+    a process that was forked after MLX had been used.
     """
     forks.require_usable()
     size = batch_size(images.shape[1:], copies)
@@ -51,14 +52,15 @@ def in_batches(images: Examples, copies: int = 1, what: str = "") -> Iterator[In
 def over_batches(
     function: Callable[[Any], mx.array], images: Examples, copies: int = 1, what: str = ""
 ) -> np.ndarray:
-    """Concatenate `function` over batches of float images; one evaluation a batch.
+    """Return the concatenated results of `function` over batches of float images.
 
-    On a GPU it is compiled, and a batch is started before the one before it is copied from there.
+    There is one evaluation per batch. On a GPU the function is compiled, and each batch is started
+    before the result of the previous one is copied to the CPU.
     """
     in_flight = AsyncEvaluation()
     if on_gpu():
         choose_fusing()
-        # With the generator's state, or every batch would repeat the first's noise.
+        # Without the state of the generator, every batch would repeat the noise of the first.
         function = mx.compile(function, inputs=mx.random.state, outputs=mx.random.state)
     started = (in_flight.start(function(x)) for x in in_batches(images, copies, what))
     found = [np.array(each) for each in started if each is not None]
@@ -67,10 +69,10 @@ def over_batches(
 
 
 def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Each of `items`, with a progress bar if they take over two seconds together."""
+    """Yield `items`, with a progress bar that appears after two seconds."""
     yield from progress(items, desc=what, delay=DELAY)
 
 
 def batch_size(image_shape: tuple[int, ...], copies: int = 1) -> int:
-    """How many images of (H, W, C) go through a network at a time."""
+    """Return how many images of shape (H, W, C) a batch has."""
     return max(1, BATCH_PIXELS // (copies * math.prod(image_shape)))

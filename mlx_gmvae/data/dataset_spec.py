@@ -1,4 +1,4 @@
-"""Where images come from and how they are fitted: what the files of a run say of them."""
+"""Specifications of datasets, as they are stored in the files of a run."""
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,11 +16,17 @@ from .splits import Splits
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset by name or by path, as it was typed and as an absolute one; and what `fit` did.
+    """A dataset by name or path, and the options it was loaded with.
 
-    `classes` are those that were kept, or None for all; `labels` whether any were read; `bits` how
-    many of 16 bits a channel were used, if there were so many; `encoder` which frozen encoder
-    saw the images, as its `EncoderId` says, if one did.
+    Attributes
+    ----------
+        dataset: the name or path as it was typed.
+        path: the absolute path, or None for a dataset with a name.
+        classes: the classes that were kept, or None for all.
+        fit: how images were brought to another size.
+        labels: whether labels were read.
+        bits: how many bits a channel images with 16 bits a channel use, if there are such images.
+        encoder: the `EncoderId` of the frozen encoder, as a dictionary, if there is one.
     """
 
     dataset: str
@@ -40,16 +46,16 @@ class DatasetSpec:
         labels: bool = True,
         bits: int | None = None,
     ) -> "DatasetSpec":
-        """What was given on a command line."""
+        """Build a specification from command-line arguments."""
         path = None if dataset in NAMES else os.path.realpath(expanded(dataset))
         return cls(dataset, path, classes, fit or "crop", labels, bits)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], file: str | Path) -> "DatasetSpec":
-        """What `file` says. Raises InputError if it does not say it.
+        """Build a specification from the contents of `file`. Raises InputError if it is invalid.
 
-        Files of the first version know of no other way to fit images than to stretch them. Those of
-        the second read labels wherever there were any, and image files by all of their 16 bits.
+        In files of the first version images were always stretched. In those of the second, labels
+        were always read where there were any, and image files used all of their 16 bits.
         """
         place = str(values.get("path") or values.get("dataset"))
         bits = None if place.endswith((".npy", ".npz")) else 16
@@ -62,23 +68,23 @@ class DatasetSpec:
         is_right = source.fit in FITS and type(source.labels) is bool
         is_right = is_right and source.bits in (None, *DEPTHS)
         if not all(isinstance(name, str) for name in names) or not is_right:
-            raise InputError(f"{file} does not say what it was trained on; give --dataset")
+            raise InputError(f"{file} does not name its training images; give --dataset")
         return replace(source, path=source.path and os.path.expanduser(source.path))
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types; `from_dict` inverts it."""
+        """Return a dictionary of JSON types; `from_dict` is the inverse."""
         values = asdict(self)
         if self.encoder is None:
             del values["encoder"]
         return values
 
     def to_share(self) -> dict[str, Any]:
-        """What a model's file says, which others may get: the user's home folder is ~ in paths."""
+        """Return `to_dict` for model files, which may be shared: the home folder in paths is ~."""
         paths = {"dataset": self.dataset, "path": self.path}
         return self.to_dict() | {k: v and without_home(v) for k, v in paths.items()}
 
     def is_named_by(self, dataset: str) -> bool:
-        """Whether `dataset`, typed anywhere, names this source."""
+        """Return whether `dataset`, a name or path, is this dataset."""
         if dataset in NAMES or self.path is None:
             return dataset == self.dataset
         return os.path.realpath(expanded(dataset)) == self.path
@@ -90,7 +96,7 @@ class DatasetSpec:
         channels: int | None = None,
         least: int = 2,
     ) -> Splits:
-        """The images, as `load_dataset` reads them. Raises InputError."""
+        """Load the images with `load_dataset`. Raises InputError."""
         where = self.dataset
         if self.path and Path(self.path).exists():  # it may have been typed in another folder
             where = self.path
@@ -100,7 +106,7 @@ class DatasetSpec:
         )  # fmt: skip
 
     def is_gone(self) -> bool:
-        """Whether neither the absolute path nor the typed one leads anywhere."""
+        """Return whether neither the absolute path nor the typed one exists."""
         return self.path is not None and not any(
             expanded(place).exists() for place in (self.path, self.dataset)
         )

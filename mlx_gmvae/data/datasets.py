@@ -1,4 +1,4 @@
-"""One way in for every image set: `load_dataset` gives train and test images and labels."""
+"""`load_dataset`, which loads training and test images and their labels from any source."""
 
 import dataclasses
 from pathlib import Path
@@ -34,29 +34,54 @@ def load_dataset(
     labels: bool = True,
     bits: int | None = None,
 ) -> Splits:
-    """Load images by name or path.
+    """Load a dataset of images by its name or path.
 
-    Args:
-        dataset: "mnist", "fashion-mnist", "kmnist", "cifar-10", "frey" (downloaded once,
-            verified, cached), "digits" (scikit-learn's 1,797 handwritten digits), or a path: a
-            folder of image files or of IDX files, an .npy array of images, or an .npz with
-            `images` and optional `labels`, `test_images` and `test_labels`.
-        data_dir: where downloads and decoded images are kept, and looked for first.
-        image_size: (H, W) to bring images to; by default they keep their size, or, in a folder of
-            several sizes, get one that is proposed from them.
-        classes: keep only these classes, by name.
-        fit: how images come to another size: "crop", "pad" or "stretch".
-        channels: 1 or 3; by default colour unless every image is grey.
-        least: images that there must be; with 1 there need not be both training and test images.
-        labels: whether classes are read, where there are any.
-        bits: of images with 16 bits a channel, how many these use at least; by default the largest
-            value of the source says whether it is 8, 10, 12, 14 or 16.
+    If the source has no test split, a fifth of the images is held out, always the same ones.
 
-    A source without a test split of its own holds out a fifth, always the same one.
+    Parameters
+    ----------
+    dataset : str
+        "mnist", "fashion-mnist", "kmnist", "cifar-10" or "frey" (downloaded once, verified and
+        cached), "digits" (scikit-learn's 1,797 handwritten digits), or a path: a folder of image
+        files or of IDX files, an .npy array of images, or an .npz file with `images` and optional
+        `labels`, `test_images` and `test_labels`.
+    data_dir : str or Path, optional
+        Folder for downloads and decoded images, which is searched first. By default it is
+        mlx_gmvae in the user's cache folder.
+    image_size : tuple of int, optional
+        (H, W) to resize images to. By default they keep their size; for a folder with images of
+        several sizes, one is chosen from these.
+    classes : list of str, optional
+        Names of the classes to keep.
+    fit : {"crop", "pad", "stretch"}, default="crop"
+        How to resize images.
+    channels : int, optional
+        1 for grey, 3 for colour. By default it is 3 unless every image is grey.
+    least : int, default=2
+        Smallest number of images. With 1, training or test images may be missing.
+    labels : bool, default=True
+        Whether to read the classes, if there are any.
+    bits : int, optional
+        Smallest number of bits that images with 16 bits per channel use. By default it is 8, 10,
+        12, 14 or 16, according to the largest value of the source.
 
-    Raises:
-        DownloadError: a published set is not there and cannot be fetched.
-        InputError: the source does not exist or is not what it says.
+    Returns
+    -------
+    Splits
+        The training and test images, `train` and `test`. Each has `images`, uint8 of shape
+        (N, H, W, C), and `labels` of shape (N,), or None.
+
+    Raises
+    ------
+    DownloadError
+        If a published dataset is missing and cannot be downloaded.
+    InputError
+        If the source does not exist or cannot be read. It is a ValueError.
+
+    Examples
+    --------
+    >>> load_dataset("digits").train
+    Dataset('digits': 1,438 images of (8, 8, 1), 10 classes)
     """
     if not str(dataset).strip():
         raise InputError("the name of the dataset is empty; give a name or a path")
@@ -146,7 +171,7 @@ def _load_arrays(path: Path, wanted: Wanted) -> Splits:
 def _find_bits(
     name: str, arrays: list[np.ndarray | None], least: int | None
 ) -> tuple[int | None, list[str]]:
-    """How many of 16 bits the arrays use, but at least `least`, and what to say about it."""
+    """Return how many of 16 bits the arrays use, at least `least`, and notes about it."""
     deep = [each for each in arrays if each is not None and each.dtype == np.uint16 and each.size]
     if not deep:
         return None, []
@@ -174,7 +199,7 @@ def _load_idx_folder(folder: Path, least: int) -> Splits:
 
 
 def _part(name: str) -> str:
-    """train, test or t10k, if that is in a file's name: emnist-letters-train-images-idx3-ubyte."""
+    """Return the split in a file name such as emnist-letters-train-images-idx3-ubyte."""
     words = name.lower().split("-")
     return next((word for word in words if word in ("train", "test", "t10k")), words[0])
 
@@ -188,7 +213,7 @@ def _read_idx_pair(images_path: Path) -> Dataset:
 
 
 def _fitted(dataset: Dataset, wanted: Wanted) -> Dataset:
-    """Images in memory as they are wanted."""
+    """Return images in memory with the wanted classes, channels and size."""
     if wanted.classes:
         names, labels = dataset.class_names, dataset.labels
         dataset = dataset.take(rows_of_classes(dataset.name, wanted.classes, names, labels))

@@ -1,4 +1,4 @@
-"""Image files as arrays of bytes, whatever their format, depth, palette, alpha or orientation."""
+"""Decoding of image files to uint8, for any format, depth, palette, alpha or orientation."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ from . import depth
 from .fitting import Size, fit
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-DRAFT_FACTOR = 4  # a JPEG is read at no more than so many times the size that is wanted
+DRAFT_FACTOR = 4  # a JPEG is decoded at no less than this multiple of the wanted size
 PIXELS_AT_ONCE = 1 << 20
 AHEAD = 4  # images in the queue for each thread
 
@@ -29,56 +29,57 @@ Result = TypeVar("Result")
 
 
 class Header(NamedTuple):
-    """What a file says before its pixels are read; height and width as it is to be shown."""
+    """Contents of a file's header; height and width are those of the upright image."""
 
     height: int
     width: int
     is_grey: bool
-    is_deep: bool = False  # 16 bits a channel, of which it does not say how many are used
+    is_deep: bool = False  # 16 bits a channel, of unknown effective depth
     pages: int = 1  # of a TIFF
 
 
 def read_header(path: str) -> Header:
-    """Size and kind of an image file. Raises any exception if it is not a readable one."""
+    """Return the header of an image file. Raises any exception if the file is not readable."""
     with open(path, "rb") as file, _opened(file) as image:
         width, height = image.size
         is_grey, is_deep, pages = _is_grey(image), depth.is_deep(image), 1
-        if isinstance(image, TiffImageFile):  # some releases of Pillow turn its size, some do not
+        if isinstance(image, TiffImageFile):  # only some releases of Pillow rotate its size
             width, height = (image.tag_v2[tag] for tag in (Tag.ImageWidth, Tag.ImageLength))
         if _orientation(image) >= 5:  # a quarter turn
             width, height = height, width
-        image.draft(None, (1, 1))  # a large JPEG can be read at an eighth
+        image.draft(None, (1, 1))  # a large JPEG can be decoded at an eighth of its size
         _require_few_pixels(image)
         if isinstance(image, TiffImageFile):
-            with contextlib.suppress(Exception):  # damaged further pages must not cost the first
+            with contextlib.suppress(Exception):  # damaged later pages must not reject the first
                 pages = image.n_frames
         return Header(height, width, is_grey, is_deep, pages)
 
 
 def read_largest(path: str) -> float:
-    """The largest pixel of an image file of 16 bits. Raises any exception if it is damaged."""
+    """Return the largest pixel of a 16-bit image file. Raises any exception if it is damaged."""
     with open(path, "rb") as file, _opened(file) as image:
         _require_few_pixels(image)
         return depth.largest_value(image)
 
 
 def decode(path: str, channels: int, size: Size, how: str, bits: int = 16) -> np.ndarray:
-    """An image file as uint8 (*size, channels): the first frame, upright, on white, fitted.
+    """Return the first frame of an image file as uint8 (*size, channels).
 
-    `how` is one of the `FITS`; `bits` is how many of 16 bits a channel are used. Raises any
-    exception if the file is damaged.
+    The image is upright, on white where it is transparent, and brought to `size` by `how`, one of
+    the `FITS`. `bits` is how many of 16 bits a channel are used. Raises any exception if the file
+    is damaged.
     """
     image = picture(path, "L" if channels == 1 else "RGB", DRAFT_FACTOR * max(size), bits)
     return np.asarray(fit(image, size, how)).reshape(*size, channels)
 
 
 def picture(path: str, mode: str, least: int, bits: int = 16) -> Image.Image:
-    """The first frame of an image file in `mode` L or RGB, upright and on white.
+    """Return the first frame of an image file in `mode` L or RGB, upright and on white.
 
-    A JPEG is read at a half, a quarter or an eighth of its size if `least` pixels of height and
-    width remain. `bits` is as in `decode`. Raises any exception if the file is damaged.
+    A JPEG is decoded at a half, a quarter or an eighth of its size if height and width remain at
+    least `least` pixels. `bits` is as in `decode`. Raises any exception if the file is damaged.
     """
-    # By its path, Pillow would map an uncompressed TIFF into memory, and garble one that is turned.
+    # Given a path, Pillow maps an uncompressed TIFF into memory, and garbles it if it is rotated.
     with open(path, "rb") as file, _opened(file) as opened:
         has_lower = bits < 16 and depth.is_deep_in_colour(opened)
         bits = bits if depth.is_deep(opened) else 16
@@ -96,7 +97,7 @@ def picture(path: str, mode: str, least: int, bits: int = 16) -> Image.Image:
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
-    """An image, also a JPEG of more pixels than Pillow opens: it may be read at a fraction."""
+    """Open an image, also a JPEG above Pillow's pixel limit, which can be decoded smaller."""
     try:
         return Image.open(file)
     except Image.DecompressionBombError:
@@ -109,19 +110,19 @@ def _opened(file: IO[bytes]) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    with contextlib.suppress(Exception):  # damaged EXIF must not cost the image
+    with contextlib.suppress(Exception):  # damaged EXIF must not reject the image
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
 def _require_few_pixels(image: Image.Image) -> None:
-    """Raise DecompressionBombError for more than Pillow's limit, of which it only warns."""
+    """Raise DecompressionBombError above Pillow's pixel limit, where Pillow itself only warns."""
     if math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise _too_many_pixels(isinstance(image, JpegImageFile))
 
 
 def _too_many_pixels(is_jpeg: bool) -> Image.DecompressionBombError:
-    remedy = "a smaller --image_size reads it"
+    remedy = "use a smaller --image_size"
     if not is_jpeg:
         most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         remedy = f"save it as a JPEG, or with at most {most} million"
@@ -131,9 +132,9 @@ def _too_many_pixels(is_jpeg: bool) -> Image.DecompressionBombError:
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], total: int, what: str
 ) -> Iterator[Result | str]:
-    """`function` of each item in order, or the reason why it cannot be read; a progress bar.
+    """Yield `function(item)` for each item in order, or the reason why it cannot be read.
 
-    Only a few results wait in memory at a time.
+    Items are processed in threads, with a progress bar. Only a few results are in memory at a time.
     """
     threads = available_processors()
     waiting: deque[Future[Result | str]] = deque()
@@ -160,7 +161,7 @@ def in_threads(
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # asking further would decode the image
+        return 1  # getexif would decode the image
     try:
         return int(image.getexif().get(Tag.Orientation, 1))
     except Exception:  # damaged EXIF raises a dozen unrelated types
@@ -175,8 +176,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    """What shows of a picture with transparent parts on white paper; some pixels at a time, for the
-    memory's sake."""
+    """Return a transparent image on a white background, in blocks, which limits the memory."""
     whole, (width, height) = Image.new(mode, image.size), image.size
     columns = min(width, PIXELS_AT_ONCE)
     rows = max(1, PIXELS_AT_ONCE // columns)

@@ -1,4 +1,4 @@
-"""Files of a published set: found in the data folder or downloaded into it, always verified."""
+"""Files of published datasets: found in the data folder or downloaded, and always verified."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ MIRROR_VARIABLE = "MLX_GMVAE_MIRROR"
 
 
 class Content(NamedTuple):
-    """What a published set holds: images and labels, if it has any; a test split, if it has one."""
+    """Contents of a published dataset: images and labels, if any, and a test split, if any."""
 
     train: tuple[np.ndarray, np.ndarray | None]
     test: tuple[np.ndarray, np.ndarray | None] | None = None
@@ -32,10 +32,10 @@ class Content(NamedTuple):
 
 
 class Published(NamedTuple):
-    """Mirrors of one set, the SHA-256 of each file, and what makes a `Content` of them.
+    """Mirrors of one dataset, the SHA-256 of each file, and the function that reads the files.
 
-    The mirrors serve each file under its name and `suffix`. Digests are of the file without it
-    ("content") or as it is served ("archive").
+    The mirrors serve each file under its name and `suffix`. `digest_of` says whether the digests
+    are of the decompressed file ("content") or of the file as it is served ("archive").
     """
 
     mirrors: tuple[str, ...]
@@ -46,13 +46,13 @@ class Published(NamedTuple):
 
     @property
     def wanted(self) -> str:
-        """The files to download by hand, in words."""
+        """Return the names of the files to download by hand, for messages."""
         names = [name + self.suffix for name in self.digests]
         return names[0] if len(names) == 1 else f"its four files ({names[0]}, ...)"
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with its ~ replaced. Raises InputError if there is no such user."""
+    """Return a path with ~ expanded. Raises InputError if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -60,7 +60,7 @@ def expanded(path: str | Path) -> Path:
 
 
 class Downloads:
-    """The set `name` in `data_dir`: files lie in `data_dir/name` or directly in `data_dir`."""
+    """Files of the dataset `name`, in `data_dir/name` or directly in `data_dir`."""
 
     def __init__(self, name: str, published: Published, data_dir: Path):
         self.name = name
@@ -69,14 +69,14 @@ class Downloads:
         self.places = (self.own_folder, data_dir)
 
     def folder(self, name: str) -> Path | None:
-        """A folder of that name, if there is one: an archive that somebody extracted."""
+        """Return the folder of that name, such as an extracted archive, or None."""
         return next((place / name for place in self.places if (place / name).is_dir()), None)
 
     def content(self, file_name: str) -> tuple[str, bytes]:
-        """The path of a file, plain or with its suffix, and its verified content, decompressed.
+        """Return the path of a file, with or without its suffix, and its decompressed content.
 
-        Raises DownloadError if it is not there and cannot be fetched, InputError if the file
-        there is not the published one.
+        Raises DownloadError if the file is absent and cannot be downloaded, InputError if the file
+        on disk is not the published one.
         """
         served = file_name + self.published.suffix
         for folder in self.places:
@@ -86,25 +86,25 @@ class Downloads:
                 try:
                     return str(path), self._verified(file_name, path)
                 except InputError:
-                    # Relatives of MNIST share its file names: a file in the common folder is
-                    # this set's only if its content says so.
+                    # Fashion-MNIST and KMNIST use MNIST's file names: a file in `data_dir` itself
+                    # may belong to another of these datasets.
                     if folder == self.own_folder:
                         raise
         return self._downloaded(file_name, self.own_folder / served)
 
     def _is_known(self, path: Path) -> bool:
-        """Whether there is a digest for `path`: of some sets only for what they are packed in."""
+        """Return whether there is a digest for `path`; some datasets have one for archives only."""
         return self.published.digest_of != "archive" or path.name.endswith(self.published.suffix)
 
     def _downloaded(self, file_name: str, path: Path) -> tuple[str, bytes]:
         own_mirror = os.environ.get(MIRROR_VARIABLE)
         bases = [own_mirror.rstrip("/") + "/"] if own_mirror else self.published.mirrors
 
-        def check(written: Path) -> None:  # a portal's login page must not be taken for data
+        def check(written: Path) -> None:  # do not accept a network's login page as data
             try:
                 self._verified(file_name, path, written)
             except InputError:
-                raise ValueError("what came is not the published file") from None
+                raise ValueError("the downloaded file is not the published one") from None
 
         try:
             fetch([base + path.name for base in bases], path, check)
@@ -113,7 +113,7 @@ class Downloads:
         return str(path), self._verified(file_name, path)
 
     def _verified(self, file_name: str, path: Path, written: Path | None = None) -> bytes:
-        """The content of `path`, or of what was `written` to take its place. Raises InputError."""
+        """Return the verified content of `path`, or of `written`, which is to replace it."""
         raw = read_raw(written or path)
         content = raw if path.name == file_name else gunzip(raw, path)
         is_of_archive = self.published.digest_of == "archive"
@@ -127,14 +127,14 @@ class Downloads:
         return content
 
 
-TIMEOUT_SECONDS = 20  # without a byte
-PATIENCE_SECONDS, SLOWEST = 60, 1000  # after which so many bytes a second are too few
-ROUNDS = 2  # over the mirrors, of which the second is for what may have been an accident
+TIMEOUT_SECONDS = 20  # without receiving a byte
+PATIENCE_SECONDS, SLOWEST = 60, 1000  # give up after these seconds below these bytes per second
+ROUNDS = 2  # over the mirrors; the second retries temporary failures
 CHUNK_BYTES = 1 << 16
 
 
 class DownloadError(InputError):
-    """No mirror could be reached, or what came was not the file."""
+    """No mirror could be reached, or none served the right file."""
 
 
 def fetch(
@@ -143,11 +143,11 @@ def fetch(
     check: Callable[[Path], None] = lambda written: None,
     largest_bytes: int = 1 << 28,
 ) -> None:
-    """Download from the first of `mirrors` (whole addresses) that serves the file, to `path`.
+    """Download a file to `path` from the first of `mirrors` (complete URLs) that serves it.
 
-    What came is shown to `check`, which raises ValueError if it is not the file, and only then put
-    in its place, so that `path` is right or absent. Raises DownloadError with the reason from the
-    last mirror, OSError if nothing can be written.
+    `check` is called with the downloaded file and raises ValueError if it is the wrong one. Only
+    then is it moved to `path`, so `path` is correct or absent. Raises DownloadError with the
+    reason of the last failure, and OSError if nothing can be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent)
@@ -169,7 +169,7 @@ def fetch(
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another try may succeed: the server answered, and then something went wrong."""
+    """Return whether a retry may succeed: the server was reached, but the transfer failed."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500
     return isinstance(error, (ConnectionError, HTTPException, _Broken))
@@ -180,11 +180,11 @@ class _Broken(ValueError):
 
 
 def _reason(error: Exception) -> str:
-    """Why a download failed, with the remedy where Python knows no authorities to trust."""
-    cause = getattr(error, "reason", error)  # urllib's errors wrap those of the connection
+    """Return why a download failed, with a remedy if Python has no root certificates."""
+    cause = getattr(error, "reason", error)  # urllib wraps the errors of the connection
     if not isinstance(cause, ssl.SSLCertVerificationError):
         return str(cause)
-    # Python from python.org brings a script for that, which has to be run once.
+    # Python from python.org has a script that installs them, which must be run once.
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     script = f'open "/Applications/Python {version}/Install Certificates.command"'
     other = "install ca-certificates, or set SSL_CERT_FILE to a file of root certificates"
@@ -193,7 +193,7 @@ def _reason(error: Exception) -> str:
 
 
 def _fetch_one(address: str, path: Path, name: str, largest_bytes: int) -> None:
-    """Download to `path`, over whatever it holds; `name` is for the progress bar."""
+    """Download to `path`, replacing its content; `name` is for the progress bar."""
     started = time.monotonic()
     request = urllib.request.Request(address, headers={"User-Agent": "mlx_gmvae"})
     with (
@@ -203,13 +203,13 @@ def _fetch_one(address: str, path: Path, name: str, largest_bytes: int) -> None:
         announced = int(answer.headers.get("Content-Length") or 0)
         received = 0
         with progress(total=announced or None, unit="B", unit_scale=True, desc=name) as bar:
-            while chunk := answer.read1(CHUNK_BYTES):  # what has come, however little
+            while chunk := answer.read1(CHUNK_BYTES):  # returns what has arrived
                 received += len(chunk)
                 if received > largest_bytes:
-                    raise ValueError("the answer is far larger than the file")
+                    raise ValueError("the download is far larger than the file should be")
                 seconds = time.monotonic() - started
                 if seconds > PATIENCE_SECONDS and received < SLOWEST * seconds:
-                    raise ValueError(f"only {received} bytes came in {seconds:.0f} seconds")
+                    raise ValueError(f"only {received} bytes arrived in {seconds:.0f} seconds")
                 file.write(chunk)
                 bar.update(len(chunk))
         if announced and received != announced:
@@ -217,5 +217,5 @@ def _fetch_one(address: str, path: Path, name: str, largest_bytes: int) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
+    """Return the hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()

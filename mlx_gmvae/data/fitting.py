@@ -1,4 +1,4 @@
-"""How images of any size and kind come to one height, width and number of channels."""
+"""Resizing of images to one height, width and number of channels."""
 
 import math
 from collections import Counter
@@ -18,10 +18,10 @@ Size = tuple[int, int]  # height, width
 
 
 def fit(image: Image.Image, size: Size, how: str) -> Image.Image:
-    """An image at `size`, bicubic with antialiasing, by one of `FITS`.
+    """Resize an image to `size`, bicubic with antialiasing, by one of `FITS`.
 
-    "crop" keeps the middle, "pad" the whole on the usual colour of its border, and "stretch"
-    changes height and width each on its own.
+    "crop" keeps the centre, "pad" keeps the whole image and pads it with the median colour of its
+    border, and "stretch" ignores the aspect ratio.
     """
     height, width = size
     if image.size == (width, height):
@@ -35,7 +35,7 @@ def fit(image: Image.Image, size: Size, how: str) -> Image.Image:
 
 
 def _border_colour(image: Image.Image) -> int | tuple[int, ...]:
-    """The median of each channel along the four sides."""
+    """Return the median of each channel along the four sides."""
     width, height = image.size
     sides = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height),
              (width - 1, 0, width, height)]  # fmt: skip
@@ -47,7 +47,7 @@ def _border_colour(image: Image.Image) -> int | tuple[int, ...]:
 
 
 def fit_images(images: np.ndarray, size: Size, how: str) -> np.ndarray:
-    """uint8 images (N, H, W, C), each by `fit`, as (N, *size, C)."""
+    """Resize uint8 images (N, H, W, C) with `fit` to (N, *size, C)."""
     if images.shape[1:3] == tuple(size):
         return images
     channels = images.shape[-1]
@@ -60,7 +60,7 @@ def fit_images(images: np.ndarray, size: Size, how: str) -> np.ndarray:
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """Images of 1 or 3 channels with 1 or 3; colours become greys by their luma."""
+    """Convert images between 1 and 3 channels; the grey value of a colour is its luma."""
     if images.shape[-1] == channels:
         return images
     if channels == 3:
@@ -72,7 +72,7 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
 
 
 class Sizes(NamedTuple):
-    """The heights and widths of images before they are fitted: how many, and the commonest."""
+    """Sizes of images before they are resized: how many different ones, and the commonest."""
 
     num: int
     commonest: list[list[int]]  # height, width, number of images
@@ -83,7 +83,7 @@ class Sizes(NamedTuple):
         return cls(len(counts), [[*size, num] for size, num in counts.most_common(SIZES_SHOWN)])
 
     def describe(self) -> str:
-        """Such as "images of 427 x 640", or of how many sizes."""
+        """Return a phrase such as "images of 427 x 640", or one with the number of sizes."""
         if self.num == 1:
             ((height, width, _),) = self.commonest
             return f"images of {height} x {width}"
@@ -93,14 +93,15 @@ class Sizes(NamedTuple):
         return f"images of {self.num:,} sizes ({shown})"
 
     def differ_from(self, size: Size) -> bool:
-        """Whether any image has another size."""
+        """Return whether any image has another size."""
         return self.num > 1 or self.commonest[0][:2] != list(size)
 
 
 def proposed_size(sizes: Sequence[Size]) -> Size:
-    """Height and width for images of `sizes`: their own if they have one that can be read.
+    """Return a height and width for images of `sizes`.
 
-    Otherwise the median height and width, reduced to 64 pixels at most and to multiples of 4.
+    If all have the same size and it is not above Pillow's limit, that size. Otherwise the median
+    height and width, reduced to at most 64 pixels and rounded to multiples of 4.
 
     >>> proposed_size([(28, 20), (28, 20)]), proposed_size([(3000, 4000), (1500, 2000), (30, 40)])
     ((28, 20), (48, 64))
@@ -122,7 +123,7 @@ DONE = {
 
 
 def note(source: str, sizes: Sizes, size: Size, how: str, chosen: bool) -> str:
-    """What to tell whoever loads images that were fitted; `chosen` if somebody asked for `size`."""
+    """Return a note about resized images; `chosen` says whether the user gave `size`."""
     height, width = size
     line = f"{source}: {sizes.describe()}; {DONE[how]} {height} x {width}"
     return line if chosen else f"{line} (--image_size H W chooses another size)"

@@ -1,4 +1,4 @@
-"""Which files are taken for images, by the ends of their names, and what would read the others."""
+"""Image formats by file suffix, and the packages that read further ones."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ SUFFIXES_SHOWN = 6
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of that name is taken for an image, and can be read as one."""
+    """Return whether a file name has the suffix of an image format that can be read."""
     suffix = suffix_of(name)
     if suffix in HEIF:
         return _reads_heif()
@@ -34,13 +34,13 @@ def is_image_name(name: str) -> bool:
 
 
 def suffix_of(name: str) -> str:
-    """The end of a file's name from its last dot, in small letters."""
+    """Return the suffix of a file name from its last dot, in lower case."""
     return os.path.splitext(name)[1].lower()
 
 
 @cache
 def _reads_heif() -> bool:
-    """Photographs of iPhones, if the package for them is installed."""
+    """Return whether HEIF, the format of iPhone photographs, can be read; enable it if so."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif
@@ -51,12 +51,12 @@ def _reads_heif() -> bool:
 
 @cache
 def _reads(feature: str) -> bool:
-    """Whether Pillow was built with it."""
+    """Return whether Pillow was built with a feature."""
     return bool(features.check(feature))
 
 
 def left_out(names: Iterable[str]) -> str:
-    """How many files of each kind are not taken for images, those with a remedy first.
+    """Return how many files of each suffix are not read, those with a remedy first.
 
     >>> left_out(["a.mov", "b.txt", "c.mov"])
     '2 .mov, 1 .txt'

@@ -1,4 +1,4 @@
-"""What a person gives in Python: as an array, or refused in one line."""
+"""Conversion and validation of arrays that users pass to the Python API."""
 
 import os
 from typing import Any
@@ -15,32 +15,32 @@ OF_PILLOW = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")  # modes whose arr
 
 
 def as_array(given: Any, name: str, wanted: str = IMAGES) -> Any:
-    """Return `given` as a NumPy array; a data frame or another library's table stays as it is.
+    """Return `given` as a NumPy array; data frames and other libraries' tables are not converted.
 
-    Lists of images of one size, arrays or Pillow's, become one array. Raises InputError, which
-    calls the argument `name` and says what is `wanted`, if there is no such array.
+    Lists of images of one size, arrays or Pillow images, become one array. Raises InputError if
+    that is impossible. The message calls the argument `name` and names what is `wanted`.
     """
     _require_arrays(given, name, wanted)
     require_unmasked(given, name)
     if isinstance(given, (list, tuple)):
         given = _stacked(given, name, wanted)
     elif isinstance(given, mx.array):
-        is_half = given.dtype == mx.bfloat16  # which NumPy has not
+        is_half = given.dtype == mx.bfloat16  # NumPy has no such type
         given = np.array(given.astype(mx.float32) if is_half else given)
     elif not hasattr(given, "ndim") and not hasattr(given, "shape"):
         given = np.asarray(given)
     shape, kind = tuple(np.shape(given)), getattr(getattr(given, "dtype", None), "kind", "")
     if kind in ("U", "S"):
-        raise InputError(f"{name} has text in the place of numbers; give {wanted}")
+        raise InputError(f"{name} has text instead of numbers; give {wanted}")
     if kind == "c":
-        raise InputError(f"Complex data not supported: {name} has them; give {name}.real")
+        raise InputError(f"Complex data not supported: {name} is complex; give {name}.real")
     if len(shape) > 4 or not shape or (len(shape) == 1 and kind == "O"):
-        raise InputError(f"{name} has shape {shape} of {given.dtype}; give {wanted}")
+        raise InputError(f"{name} has shape {shape} and type {given.dtype}; give {wanted}")
     return given
 
 
 def _require_arrays(given: Any, name: str, wanted: str) -> None:
-    """Raise InputError for what is no array and has none in it."""
+    """Raise InputError for what is neither an array nor a list of arrays."""
     is_array = hasattr(given, "__array__") or hasattr(given, "shape")
     if is_array or (isinstance(given, (list, tuple)) and not hasattr(given, "_fields")):
         return
@@ -58,7 +58,7 @@ def _require_arrays(given: Any, name: str, wanted: str) -> None:
 
 
 def _stacked(items: list[Any] | tuple[Any, ...], name: str, wanted: str) -> np.ndarray:
-    """A list of images, or of rows, as one array."""
+    """Return a list of images, or of rows, as one array."""
     if items and _is_image(items[0]):
         arrays = [_image(item, name, row) for row, item in enumerate(items)]
         for row, array in enumerate(arrays):
@@ -86,14 +86,16 @@ def _image(item: Any, name: str, row: int) -> np.ndarray:
     try:
         return np.asarray(item)
     except ValueError:
-        raise InputError(f"{name} has no image at {row}, but a ragged list") from None
+        raise InputError(f"{name} has lists of different lengths at {row}, not an image") from None
 
 
 def as_latents(given: Any, name: str, dims: int) -> np.ndarray:
-    """Return latents (N, `dims`) as float32. Raises InputError if they are no such array."""
+    """Return latents (N, `dims`) as float32. Raises InputError for another shape or type."""
     array = np.asarray(as_array(given, name, f"latents (N, {dims})"))
     if array.ndim != 2 or array.shape[1] != dims or not len(array):
         raise InputError(f"latents have shape {array.shape}; they must be (N, {dims})")
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InputError(f"{name} has latents that are NaN, infinite or no numbers; mend them")
+        raise InputError(
+            f"{name} must be finite numbers; correct those that are NaN, infinite or not numbers"
+        )
     return array.astype(np.float32)

@@ -1,4 +1,4 @@
-"""IDX, the format MNIST is published in: a magic number, big-endian sizes, then bytes."""
+"""IDX, the file format of MNIST: a magic number, big-endian sizes, then bytes."""
 
 import gzip
 import io
@@ -14,17 +14,17 @@ from .arrays import require_memory
 UNSIGNED_BYTE = 0x08
 LARGEST_HEADER_BYTES = 20
 CHUNK_BYTES = 1 << 24
-MOST_COMPRESSED = 20  # times, that images are in earnest
+MOST_COMPRESSED = 20  # compression ratio; real images stay below it
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in an IDX file, plain or gzipped; see `parse_idx`."""
+    """Return the uint8 array in an IDX file, plain or gzipped; see `parse_idx`."""
     content = read_raw(path)
     return parse_idx(gunzip(content, path) if path.suffix == ".gz" else content, str(path))
 
 
 def read_raw(path: Path) -> bytes:
-    """A file's content as it is. Raises InputError."""
+    """Return the bytes of a file. Raises InputError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -32,9 +32,9 @@ def read_raw(path: Path) -> bytes:
 
 
 def gunzip(content: bytes, path: Path) -> bytes:
-    """Decompressed content of the IDX file `path`. Raises InputError.
+    """Return the decompressed content of the IDX file `path`. Raises InputError.
 
-    No more of it than its header announces, and one byte, so that a small file cannot fill the
+    At most one byte more than its header announces is read, so that a small file cannot fill the
     memory.
     """
     try:
@@ -43,9 +43,9 @@ def gunzip(content: bytes, path: Path) -> bytes:
             start, shape = _header(head, str(path))
             missing = start + math.prod(shape) + 1 - len(head)
             require_memory(missing)
-            if missing > MOST_COMPRESSED * len(content):  # a bomb? Then first see what is there
+            if missing > MOST_COMPRESSED * len(content):  # perhaps a bomb: first count the bytes
                 _require_length(_length(content, start + math.prod(shape)), shape, start, str(path))
-            # Read as it comes: what is announced may not be there.
+            # Read in chunks: the file may hold fewer bytes than its header announces.
             parts = [head]
             while missing > 0 and (part := file.read(min(missing, CHUNK_BYTES))):
                 parts.append(part)
@@ -56,7 +56,7 @@ def gunzip(content: bytes, path: Path) -> bytes:
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """The array in the bytes of an IDX file; `name` is for messages.
+    """Return the array in the bytes of an IDX file; `name` is for messages.
 
     Raises InputError for a wrong magic number, another element type than unsigned byte, or
     a length that does not match the sizes in the header.
@@ -67,7 +67,7 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
 
 
 def _length(content: bytes, most: int) -> int:
-    """How many bytes there are when decompressed, or one more than `most`; none is kept."""
+    """Return the decompressed length, at most `most` + 1, without keeping the bytes."""
     total = 0
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         while total <= most and (part := file.read(CHUNK_BYTES)):
@@ -80,12 +80,12 @@ def _require_length(length: int, shape: list[int], start: int, name: str) -> Non
     if length - start != expected:
         raise InputError(
             f"{name} is truncated or too long: its header announces {expected} bytes, "
-            f"{max(0, length - start)} are there; download it again"
+            f"but it has {max(0, length - start)}; download it again"
         )
 
 
 def _header(content: bytes, name: str) -> tuple[int, list[int]]:
-    """Where the items begin, and the shape. Raises InputError."""
+    """Return the offset of the data, and the shape. Raises InputError."""
     if len(content) < 4 or content[:2] != b"\0\0":
         raise InputError(f"{name} is not an IDX file (wrong magic number)")
     kind, rank = content[2], content[3]

@@ -1,4 +1,4 @@
-"""Folders of image files: names make classes and splits, pixels come from a memory map."""
+"""Folders of image files, with classes and splits from folder names and memory-mapped pixels."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ SKIPPED_SHOWN = 3
 
 
 class Wanted(NamedTuple):
-    """How images are wanted: None lets the images of a folder say."""
+    """Options for loading images; where they are None, the images of the folder decide."""
 
     size: Size | None = None
     channels: int | None = None
@@ -30,19 +30,19 @@ class Wanted(NamedTuple):
     classes: list[str] | None = None
     least: int = 2  # images
     labels: bool = True  # whether classes are wanted
-    bits: int | None = None  # at least so many of 16 are used; None lets the largest value say
+    bits: int | None = None  # at least so many of 16 are used; None: as the largest value needs
 
 
 def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
-    """Images below `folder`, decoded once into `data_dir`/folders and mapped from there.
+    """Load the images below `folder`, decoded once into `data_dir`/folders and mapped from there.
 
-    Sub-folders `train` and `test` (or of another usual name) are the splits; without them a fifth
-    of the files is held out. Sub-folders below are the classes if every image lies in one of at
-    least two. Files that are no images, or cannot be read, are left out, with a note. Images of
-    other sizes than the one wanted are fitted, and so are images of several sizes. Colour unless
+    Sub-folders `train` and `test` (or with similar names) are the splits; without them a fifth
+    of the files is held out. The sub-folders below are the classes, if there are at least two and
+    every image lies in one. Files that are not images, or cannot be read, are skipped, with a
+    note. Images are resized if they do not all have the wanted size. They are in colour unless
     every image is grey.
 
-    Raises InputError if there are too few images, or if the decoded ones cannot be kept.
+    Raises InputError if there are too few images, or if the decoded images cannot be written.
     """
     folder = folder.resolve()
     listing, others = list_images(folder)
@@ -62,7 +62,7 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
 
     def cache_for(options: Wanted) -> ArrayCache:
         kept = options._asdict() | {"classes": sorted(options.classes or [])}
-        for name in ("least", "labels"):  # which do not change what is read
+        for name in ("least", "labels"):  # they do not change what is read
             del kept[name]
         files = [list(file) for file in listing]
         return ArrayCache(data_dir / "folders", str(folder), files, kept)
@@ -71,7 +71,7 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
     found = cache.read()
     if found is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd about files that can be read all the same
+            warnings.simplefilter("ignore")  # about unusual files that can be read nevertheless
             headers = read_headers(folder, names, rows, wanted.least)
             exact = wanted._replace(
                 size=wanted.size or proposed_size(headers.sizes),
@@ -115,17 +115,17 @@ def load_image_folder(folder: Path, data_dir: Path, wanted: Wanted) -> Splits:
 
 
 def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """Relative name, bytes and time of change (ns) of every image file below, sorted by name.
+    """Return the image files below `folder`, and the names of all other files.
 
-    And the names of all other files. Hidden files and folders are not looked at; folders that are
-    links are.
+    Each image file has a relative name, a size in bytes and a modification time in ns; they are
+    sorted by name. Hidden files and folders are skipped; links to folders are followed.
     """
     found, others, seen = [], [], set()
     for place, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
         identity = _status(place)
         if identity is None:
             continue
-        if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder that was there already
+        if (identity.st_dev, identity.st_ino) in seen:  # a link to a folder that was listed already
             folders.clear()
             continue
         seen.add((identity.st_dev, identity.st_ino))
@@ -145,15 +145,16 @@ def list_images(folder: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    """Raise InputError unless the folder was only removed since it was listed."""
+    """Raise InputError, unless the folder was removed after it was listed."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(
-            f"cannot read the folder {error.filename} ({error.strerror}); allow it, or move it away"
+            f"cannot read the folder {error.filename} ({error.strerror}); allow reading it, or "
+            "move it away"
         )
 
 
 def _status(path: str) -> os.stat_result | None:
-    """None if there is nothing, as where it was removed since the folder was listed."""
+    """Return the status of a file, or None if it does not exist any more."""
     try:
         return os.stat(path)
     except OSError:
@@ -161,7 +162,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 class Headers(NamedTuple):
-    """What the files at some rows of a listing say before their pixels are read."""
+    """Headers of the files at some rows of a listing, and reasons for unreadable ones."""
 
     readable: dict[int, Header]
     skipped: dict[str, str]
@@ -177,7 +178,7 @@ class Headers(NamedTuple):
 
     @property
     def paged(self) -> list[int]:
-        """The number of files with several pages, and that of these pages."""
+        """The number of files with several pages, and the number of their pages."""
         pages = [header.pages for header in self.readable.values() if header.pages > 1]
         return [len(pages), sum(pages)]
 
@@ -185,13 +186,13 @@ class Headers(NamedTuple):
 def _pages_note(folder: Path, files: int, pages: int) -> str:
     what = f"{files:,} TIFF files" if files > 1 else "a TIFF file"
     return (
-        f"{folder}: of {what} with {pages:,} pages the first page is taken, the others are not "
-        "looked at; save each page as a file, or all as an .npy array (N, H, W)"
+        f"{folder}: of {what} with {pages:,} pages only the first page is read; save each page "
+        "as a file, or all as an .npy array (N, H, W)"
     )
 
 
 def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -> Headers:
-    """The headers of the files at `rows`. Raises InputError if too few can be read."""
+    """Return the headers of the files at `rows`. Raises InputError if too few can be read."""
     headers = Headers({}, {})
     paths = [str(folder / names[row]) for row in rows]
     found = in_threads(read_header, paths, len(paths), "reading headers")
@@ -210,9 +211,9 @@ def read_headers(folder: Path, names: list[str], rows: np.ndarray, least: int) -
 
 
 def find_bits(folder: Path, names: list[str], headers: Headers, least: int | None) -> int | None:
-    """How many of 16 bits the files with so many use, together, but at least `least`.
+    """Return how many bits the 16-bit files use together, at least `least`.
 
-    None if there are no such files.
+    Returns None if there are no such files.
     """
     paths = [str(folder / names[row]) for row, each in headers.readable.items() if each.is_deep]
     if not paths:
@@ -230,7 +231,7 @@ def fill(
     is_test: np.ndarray,
     wanted: Wanted,
 ) -> None:
-    """Decode what has a header into the cache: files for training, then those for testing."""
+    """Decode the readable files into the cache: the training images, then the test images."""
     assert wanted.size is not None and wanted.channels is not None
     decode_one = partial(
         decode, channels=wanted.channels, size=wanted.size, how=wanted.how, bits=wanted.bits or 16

@@ -1,4 +1,4 @@
-"""Arrays of images (N, H, W, C): as bytes, looked at through chosen rows."""
+"""Arrays of images (N, H, W, C): validation, conversion to uint8, views of selected rows."""
 
 import math
 import zlib
@@ -11,23 +11,24 @@ from ..errors import InputError
 from .depth import bits_of
 
 CHANNELS = (1, 2, 3, 4)  # grey and colour, without and with alpha
-BLOCK_VALUES = 1 << 20  # that are converted at a time
-NARROW = 5  # times as high as wide: more likely the colours of one picture
+BLOCK_VALUES = 1 << 20  # values that are converted at a time
+NARROW = 5  # an (a, b, c) array with a and b this many times c is likely one colour image
 
 
 def as_uint8_images(images: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
-    """(N, H, W) or (N, H, W, C), uint8 or floats in [0, 1], as uint8 (N, H, W, 1 or 3).
+    """Convert images (N, H, W) or (N, H, W, C) to uint8 (N, H, W, 1 or 3).
 
-    C is 1 or 3, or with an alpha channel 2 or 4: those are put on white, as image files are. uint16
-    images are scaled by the `bits` that they use, if these are known.
-    Raises InputError, which for channels before height and width names the transpose to use.
+    They are uint8 or floats in [0, 1]. C is 1 or 3, or 2 or 4 with an alpha channel; transparent
+    images are put on white, as image files are. uint16 images are scaled by the `bits` that they
+    use, if these are known. Raises InputError; for channel-first images the message names the
+    transpose to use.
     """
     require_unmasked(images, name)
     if images.ndim == 3:
         if images.shape[-1] in (3, 4) and min(images.shape[:2]) >= NARROW * images.shape[-1]:
             raise InputError(
-                f"{name}: an array of shape {images.shape} looks like one picture in colour; "
-                "several are (N, H, W, C)"
+                f"{name}: an array of shape {images.shape} looks like one colour image; "
+                "give images (N, H, W, C)"
             )
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape[1:]:
@@ -40,21 +41,21 @@ def as_uint8_images(images: np.ndarray, name: str, bits: int | None = None) -> n
 
 
 def require_unmasked(images: Any, name: str) -> None:
-    """Raise InputError for a masked array, of which NumPy would drop the mask silently."""
+    """Raise InputError for a masked array, since NumPy would silently drop the mask."""
     if isinstance(images, np.ma.MaskedArray):
         raise InputError(
-            f"{name}: a masked array, of which what is masked would be taken for data; fill it: "
-            f"{name}.filled(0)"
+            f"{name}: a masked array is not supported, its masked values would be used as data; "
+            f"fill it: {name}.filled(0)"
         )
 
 
 def crc32(images: np.ndarray) -> int:
-    """A checksum of pixels, by which images are known again."""
+    """Return a checksum of the pixels, which identifies the images."""
     return zlib.crc32(np.ascontiguousarray(images).data)
 
 
 def _require_channels(shape: tuple[int, ...], name: str) -> None:
-    """Raise InputError unless (N, H, W, C) ends in a number of channels that pictures have."""
+    """Raise InputError unless the last axis of (N, H, W, C) has 1 to 4 channels."""
     if shape[-1] in CHANNELS:
         return
     if shape[1] in CHANNELS:
@@ -81,47 +82,50 @@ def _in_eight_bits(images: np.ndarray, name: str, bits: int | None) -> np.ndarra
     if images.dtype.kind in "iu" and low >= 0 and largest < high < 2**16:
         known = bits_of(high)
         raise InputError(
-            f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
-            f"[{low:g}, {high:g}]; divide them by the largest value that they can have, for "
-            f"{known} bits images / {2**known - 1}"
+            f"{name}: {images.dtype} images must lie in [0, {largest:g}], but these lie in "
+            f"[{low:g}, {high:g}]; divide them by the largest value that they can have, such as "
+            f"{2**known - 1} for {known}-bit images"
         )
     if not (low >= 0 and high <= largest):
         raise InputError(
-            f"{name}: {images.dtype} images must lie in [0, {largest:g}], these in "
+            f"{name}: {images.dtype} images must lie in [0, {largest:g}], but these lie in "
             f"[{low:g}, {high:g}]; rescale them"
         )
     scaled = np.empty(images.shape, np.uint8)
     rows = max(1, BLOCK_VALUES // max(1, math.prod(images.shape[1:])))
-    for start in range(0, len(images), rows):  # for the memory's sake
+    for start in range(0, len(images), rows):  # in blocks, to limit the memory
         block = slice(start, start + rows)
         scaled[block] = np.rint(images[block] * (255 / largest)).astype(np.uint8)
     return scaled
 
 
 def value_range(images: np.ndarray, name: str) -> tuple[float, float]:
-    """The lowest and the highest pixel. Raises InputError for NaN or infinity, naming the image."""
-    with np.errstate(invalid="ignore"):  # seen here
+    """Return the smallest and largest pixel.
+
+    Raises InputError, which names the first image with NaN or infinite pixels.
+    """
+    with np.errstate(invalid="ignore"):  # checked below
         low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high)):
         first = next(row for row, image in enumerate(images) if not np.isfinite(image).all())
         raise InputError(
-            f"{name}: image {first} (counted from 0) is the first with pixels that are NaN or "
-            "infinite; mend or remove it"
+            f"{name}: image {first} (counted from 0) is the first with NaN or infinite pixels; "
+            "correct or remove it"
         )
     return low, high
 
 
 def _on_white(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, C + 1), the last channel alpha, on white as (N, H, W, C)."""
+    """Put uint8 (N, H, W, C + 1), whose last channel is alpha, on white: (N, H, W, C)."""
     flat = np.empty((*images.shape[:-1], images.shape[-1] - 1), np.uint8)
-    for image, out in zip(images, flat, strict=True):  # one at a time, for the memory's sake
+    for image, out in zip(images, flat, strict=True):  # one at a time, to limit the memory
         darkness = (255 - image[..., :-1]).astype(np.uint16) * image[..., -1:]
         out[...] = 255 - (darkness + 127) // 255
     return flat
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`first` followed by `second`: a view where they lie side by side in one array, or a copy."""
+    """Concatenate two arrays: a view if they are adjacent in one array, otherwise a copy."""
     whole = first.base
     if (
         isinstance(whole, np.ndarray)
@@ -137,12 +141,12 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _place(array: np.ndarray) -> tuple[Any, ...]:
-    """Equal for views of the same elements in the same order."""
+    """Return a key that is equal for views of the same elements in the same order."""
     return byte_bounds(array), array.strides, array.shape
 
 
 class Rows:
-    """`images[rows]` for readers of one block after another: no copy of more than a block."""
+    """Lazy `images[rows]`: only the block that is indexed is copied."""
 
     def __init__(self, images: "Examples", rows: np.ndarray):
         self.images = images
@@ -157,9 +161,9 @@ class Rows:
 
 
 class Featured:
-    """Images (N, H, W, C) and the features (N, F) that a frozen encoder has of each of them.
+    """Images (N, H, W, C) with their features (N, F) of a frozen encoder.
 
-    It is sliced and indexed as an array of images is: both parts at once.
+    Slicing and indexing work as for an array and select from both.
     """
 
     def __init__(self, images: "np.ndarray | Rows", features: np.ndarray):
@@ -179,19 +183,19 @@ class Featured:
         return Featured(self.images[chosen], self.features[chosen])
 
 
-Images = np.ndarray | Rows  # what can be read block by block
-Examples = Images | Featured  # the same, with features or without
+Images = np.ndarray | Rows  # can be read block by block
+Examples = Images | Featured  # with or without features
 
 
 def have_features(images: Examples) -> bool:
-    """Return whether there are features beside images."""
+    """Return whether images have features."""
     return (
         have_features(images.images) if isinstance(images, Rows) else isinstance(images, Featured)
     )
 
 
 def features_of(images: Examples) -> np.ndarray | None:
-    """Return the features (N, F) beside images, or None."""
+    """Return the features (N, F) of images, or None."""
     if isinstance(images, Rows):
         found = features_of(images.images)
         return None if found is None else found[images.rows]

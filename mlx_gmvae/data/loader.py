@@ -1,4 +1,4 @@
-"""The images of each training step: on the GPU already, or read while the step before runs."""
+"""Loader of training batches, from GPU memory, host memory or a prefetching thread."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +9,11 @@ import numpy as np
 
 from ..device.backend import gpu_memory
 
-SHARE_OF_GPU = 0.1  # of its memory, which the images may take
+SHARE_OF_GPU = 0.1  # fraction of the GPU memory that the images may use
 
 
 class Residency(Enum):
-    """Where images wait: on the GPU, in memory, or where a thread must read them ahead."""
+    """Location of the images: on the GPU, in memory, or read ahead by a prefetching thread."""
 
     GPU = "gpu"
     MEMORY = "memory"
@@ -21,10 +21,11 @@ class Residency(Enum):
 
 
 class Loader:
-    """Batches of uint8 images (N, H, W, C).
+    """Loader of batches of uint8 images (N, H, W, C).
 
-    A set that a GPU has room for is copied there once, and batches are gathered there. What is
-    mapped from a disk, or is too large for the GPU in use, is read by a thread one batch ahead.
+    If the GPU has room for all images, they are copied there once and batches are gathered there.
+    Images that are mapped from a disk, or are too large for the GPU, are read by a thread that
+    prefetches one batch.
     """
 
     def __init__(self, images: np.ndarray, residency: Residency | None = None):
@@ -33,7 +34,7 @@ class Loader:
         self._on_gpu = mx.array(images) if self.residency == Residency.GPU else None
 
     def batches(self, rows: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[mx.array, ...]]:
-        """The images at each of the tuples of `rows`, in their order."""
+        """Yield the images at each tuple of `rows`, in order."""
         if self._on_gpu is not None:
             for each in rows:
                 yield tuple(self._on_gpu[mx.array(part.astype(np.int32))] for part in each)
@@ -44,7 +45,7 @@ class Loader:
             yield from self._prefetched(rows)
 
     def _prefetched(self, rows: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[mx.array, ...]]:
-        # The thread handles NumPy alone: arrays of MLX belong to the thread that made them.
+        # The thread uses NumPy alone: MLX arrays belong to the thread that made them.
         with ThreadPoolExecutor(1) as reader:
             coming = None
             for each in rows:
@@ -59,7 +60,7 @@ class Loader:
 
 
 def best_residency(images: np.ndarray) -> Residency:
-    """Where images are to wait for their steps, on the device in use."""
+    """Return the best location for the images on the current device."""
     if isinstance(images, np.memmap):
         return Residency.PREFETCH
     memory = gpu_memory()

@@ -1,4 +1,4 @@
-"""Decoded images kept on disk as one .npy file, which is mapped into memory rather than read."""
+"""Cache of decoded images: one .npy file on disk, which is memory-mapped."""
 
 import contextlib
 import hashlib
@@ -19,13 +19,13 @@ FORMAT = 3
 
 @dataclass
 class Record:
-    """What lies in an array file: first the training rows, then the test rows.
+    """Contents of an array file: first the training images, then the test images.
 
-    `train` and `test` are positions in the listing of the source; `skipped` maps the names of
-    files that could not be read to the reasons, which the file `listed_in` has line by line.
-    `num_sizes` and `commonest` are the `Sizes` of the others before they were fitted; `bits` how
-    many of 16 bits a channel are used, if there are images of so many, and `paged` the number of
-    files of several pages, and that of their pages.
+    `train` and `test` are positions in the listing of the source. `skipped` maps the names of
+    unreadable files to the reasons, which are also in the file `listed_in`, one per line.
+    `num_sizes` and `commonest` are the `Sizes` of the images before they were resized. `bits` is
+    how many bits a channel the 16-bit images use, if there are any. `paged` is the number of files
+    with several pages, and the number of their pages.
     """
 
     train: list[int] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Record:
 
 
 class ArrayCache:
-    """The array file of one source, as it was listed, under one set of options.
+    """The cached array file of one source, one listing of its files and one set of options.
 
-    In `place` lie <key>.npy, <key>.json that describes it and, where files were skipped,
-    <key>.skipped.txt. The key is a hash of everything that the content depends on. What was found
-    out about a source under fewer options may refer to the content under more of them.
+    The folder `place` has <key>.npy, <key>.json that describes it and, if files were skipped,
+    <key>.skipped.txt. The key is a hash of everything that the content depends on. An entry for
+    options that leave some values open may refer to the entry with these values filled in.
     """
 
     def __init__(self, place: Path, source: str, listing: list[list[Any]], options: dict[str, Any]):
@@ -59,7 +59,7 @@ class ArrayCache:
         self.skipped = place / f"{key}.skipped.txt"
 
     def read(self) -> tuple[np.ndarray, Record] | None:
-        """The mapped array and its record, or None if there is none or it is damaged."""
+        """Return the memory-mapped array and its record, or None if it is absent or damaged."""
         try:
             key, saved = self.array.stem, json.loads(self.description.read_text())
             if "same_as" in saved:
@@ -75,10 +75,10 @@ class ArrayCache:
 
     @contextlib.contextmanager
     def writing(self, shape: tuple[int, int, int, int]) -> Iterator[tuple[IO[bytes], Record]]:
-        """A file for the bytes of at most `shape` images in a row, and a record to fill in.
+        """Yield a file to write the bytes of at most `shape` images to, and a record to fill in.
 
-        At the end both are put in place at once, and what was kept of an earlier state of the
-        source is removed. Raises InputError if the disk is too small or cannot be written.
+        At the end both files are moved into place, and entries for earlier states of the source
+        are removed. Raises InputError if the disk is too small or cannot be written.
         """
         record = Record()
         try:
@@ -110,7 +110,7 @@ class ArrayCache:
             )
 
     def refer_to(self, other: "ArrayCache") -> None:
-        """From now on `read` here what is kept there."""
+        """Let this entry refer to another one, which `read` then returns."""
         self._write_description({"same_as": other.array.stem})
 
     def _describe(self, record: Record) -> None:
@@ -126,7 +126,7 @@ class ArrayCache:
             temporary.write_text(json.dumps(self.made_from | content))
 
     def _remove_outdated(self) -> None:
-        """Files of this source as it was before it changed, and what killed processes left."""
+        """Remove entries for earlier states of the source, and files that killed runs left."""
         for path in self.place.glob("[!.]*.json"):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 saved = json.loads(path.read_text())

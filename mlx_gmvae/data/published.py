@@ -1,4 +1,4 @@
-"""The published sets: where they are served and what their files must contain."""
+"""Published datasets: mirrors, checksums and readers of their files."""
 
 import io
 import tarfile
@@ -29,7 +29,7 @@ FREY_SIZE = (28, 20)
 
 
 def read_mnist(store: Downloads) -> Content:
-    """Images (N, 28, 28) and labels from train and t10k files."""
+    """Return images (N, 28, 28) and labels from the train and t10k files."""
     train, test = (
         tuple(parse_idx(content, path) for path, content in map(store.content, names))
         for names in IDX_FILES.values()
@@ -38,7 +38,7 @@ def read_mnist(store: Downloads) -> Content:
 
 
 def read_cifar(store: Downloads) -> Content:
-    """Images (N, 32, 32, 3) and labels from an extracted folder or, without one, the archive."""
+    """Return images (N, 32, 32, 3) and labels from the extracted folder, or from the archive."""
     folder = store.folder(CIFAR_FOLDER)
     if folder is not None:
         return _cifar_content(lambda name: read_raw(folder / name), str(folder))
@@ -64,10 +64,12 @@ def _cifar_content(read: Callable[[str], bytes], name: str) -> Content:
 
 
 def _cifar_batch(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Records of a label byte and the pixels of three channels, one after another."""
+    """Parse records of one label byte and the pixels of three channels, channel by channel."""
     record = 1 + int(np.prod(CIFAR_SHAPE))
     if not content or len(content) % record:
-        raise InputError(f"{name} is truncated: {len(content)} bytes are not records of {record}")
+        raise InputError(
+            f"{name} is truncated: {len(content)} bytes are not a multiple of {record}"
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, record)
     labels = records[:, 0]
     if labels.max() >= len(CIFAR_CLASSES):
@@ -76,12 +78,12 @@ def _cifar_batch(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_frey(store: Downloads) -> Content:
-    """1,965 images (N, 28, 20) of one face, without labels."""
+    """Return 1,965 images (N, 28, 20) of one face, without labels."""
     from scipy.io import loadmat
 
     path, content = store.content(FREY_FILE)
     try:
-        columns = loadmat(io.BytesIO(content))["ff"]  # a column of pixels per image
+        columns = loadmat(io.BytesIO(content))["ff"]  # one column of pixels per image
         return Content((columns.T.reshape(-1, *FREY_SIZE), None))
     except Exception as error:  # damaged MATLAB files raise a dozen unrelated types
         raise InputError(f"{path} does not hold Frey faces ({error})") from None
@@ -143,11 +145,11 @@ PUBLISHED = {
 
 
 def load_published(name: str, data_dir: Path) -> Content:
-    """The arrays of a published set, uint8.
+    """Return the uint8 arrays of a published dataset.
 
-    Files are looked for in `data_dir/name` and `data_dir`, and downloaded into the former when
-    absent. Raises DownloadError if they cannot be had, InputError if a file there is not the
-    published one.
+    Files are searched for in `data_dir/name` and `data_dir`, and downloaded into the former if
+    absent. Raises DownloadError if they cannot be downloaded, InputError if a file on disk is not
+    the published one.
     """
     published = PUBLISHED[name]
     return published.read(Downloads(name, published, data_dir))

@@ -1,6 +1,7 @@
-"""Headers of .safetensors files, read by themselves first.
+"""Safe reading of the headers of .safetensors files.
 
-So a damaged or hostile file allocates nothing large.
+The header is checked before any array is read, so a damaged or malicious file allocates no large
+array.
 """
 
 import json
@@ -12,14 +13,14 @@ from ..errors import InputError
 from .arrays import Shapes
 
 LARGEST_HEADER_BYTES = 1 << 26
-TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # as NumPy calls them
+TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # NumPy's names
 BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 
 
 def read_header(path: Path) -> tuple[Shapes, dict[str, Any]]:
-    """(shape, dtype) of every array, and the metadata. Raises InputError.
+    """Return (shape, dtype) of every array, and the metadata. Raises InputError.
 
-    A dtype that NumPy does not have is given by its name in the file.
+    A dtype that NumPy does not have keeps its name from the file.
     """
     try:
         with path.open("rb") as file:
@@ -39,17 +40,17 @@ def read_header(path: Path) -> tuple[Shapes, dict[str, Any]]:
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return dict(pairs)
 
 
 def _described(entry: dict[str, Any], room: int) -> tuple[tuple[int, ...], str]:
-    """(shape, dtype) of an entry of the header, before as many bytes as there is `room` for."""
+    """Return (shape, dtype) of a header entry, whose data must lie within `room` bytes."""
     kind, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])
     start, end = (int(offset) for offset in entry["data_offsets"])
     if min(shape, default=0) < 0 or not 0 <= start <= end <= room:
-        raise ValueError("an array that lies outside of the file")
-    dtype = TYPES.get(kind, kind)  # others are refused where they are compared with the model's
+        raise ValueError("an array lies outside the file")
+    dtype = TYPES.get(kind, kind)  # other types are rejected when compared with the model
     if kind in BYTES and math.prod(shape) * BYTES[kind] != end - start:
-        raise ValueError("an array of another size than its place")
+        raise ValueError("the size of an array does not match its offsets")
     return shape, dtype

@@ -1,4 +1,4 @@
-"""Images with what is known about them, and their division into training and test images."""
+"""Datasets of images with metadata, and their splits into training and test images."""
 
 import dataclasses
 import os
@@ -18,16 +18,14 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images (N, H, W, C) as uint8, and labels (N,) as class numbers where there are any.
+    """Images (N, H, W, C) as uint8, and labels (N,) as class numbers, if there are any.
 
-    `index` (N,) is each image's position in its source, and `class_names` the name of each
-    class number. Images that were files of their own came from the paths `files[index]`.
-    `notes` are lines to show to whoever loads the images, about files left out for example, and
-    `fitted` is one about how they came to their size, if it was not theirs. `bits` is how many of
-    16 bits a channel were used, where there were so many. `is_divided` says that the source has no
-    test split, and that a fifth of it was held out.
-    16 bits a channel were used, where there were so many. `features` (N, F) are those of a frozen
-    encoder, for models whose q(y|x) sees them.
+    `index` (N,) is the position of each image in its source, and `class_names` has the name of
+    each class number. Images from image files have the paths `files[index]`. `notes` are lines to
+    show to the user, for example about skipped files, and `fitted` is one about resizing, if the
+    images were resized. `bits` is how many bits a channel 16-bit images use, if there were any.
+    `is_divided` says that the source has no test split and a fifth of it was held out. `features`
+    (N, F) are those of a frozen encoder, for models whose q(y|x) takes features.
     """
 
     name: str
@@ -44,7 +42,7 @@ class Dataset:
 
     @classmethod
     def of(cls, images: np.ndarray, name: str = "images") -> "Dataset":
-        """Return a set of uint8 images (N, H, W, C) of which nothing else is known."""
+        """Return a dataset of uint8 images (N, H, W, C) without other information."""
         return cls(name, images, None, np.arange(len(images)))
 
     def __len__(self) -> int:
@@ -52,7 +50,7 @@ class Dataset:
 
     @property
     def examples(self) -> np.ndarray | Featured:
-        """The images with their features, or alone if they have none: what models are given."""
+        """The input of models: the images, with their features if there are any."""
         return self.images if self.features is None else Featured(self.images, self.features)
 
     def __repr__(self) -> str:
@@ -66,11 +64,11 @@ class Dataset:
         return height, width, channels
 
     def require_outside(self, folder: Path, flag: str) -> None:
-        """Raise InputError if what is written to `folder` would be among the images next time."""
+        """Raise InputError if files written to `folder` would be read as images next time."""
         place = Path(os.path.realpath(folder))
         if self.files and Path(os.path.realpath(self.name)) in (place, *place.parents):
             raise InputError(
-                f"{folder} lies in the images' own folder {self.name}; choose another {flag}"
+                f"{folder} lies in the folder of the images, {self.name}; choose another {flag}"
             )
 
     @cached_property
@@ -84,29 +82,29 @@ class Dataset:
         return np.array(self.class_names)[self.labels]
 
     def source_of(self, row: int) -> str:
-        """The file of an image, or where there is none its position in its source."""
+        """Return the file of an image, or its position in its source if there is no file."""
         index = int(self.index[row])
         return self.files[index] if self.files else str(index)
 
     def relative_name(self, row: int) -> str:
-        """The name of an image's file below its folder, or its position in its source."""
+        """Return the path of an image relative to its folder, or its position in its source."""
         source = self.source_of(row)
         return Path(source).relative_to(self.name).as_posix() if self.files else source
 
     def columns(self) -> dict[str, Any]:
-        """What tables say of each image: its position in its source, and its file if it has one."""
+        """Return the columns of tables about images: positions in the source, and files if any."""
         columns: dict[str, Any] = {"index": self.index}
         if self.files:
             columns["file"] = [self.files[index] for index in self.index]
         return columns
 
     def short_name(self, row: int) -> str:
-        """What a caption calls an image: its file's name, or its number."""
+        """Return the name of an image for captions: its file name, or its number."""
         source = self.source_of(row)
         return Path(source).name if self.files else f"image {source}"
 
     def take(self, rows: np.ndarray) -> "Dataset":
-        """The images at `rows`, in that order, copied."""
+        """Return a copy of the images at `rows`, in that order."""
         labels = None if self.labels is None else self.labels[rows]
         features = None if self.features is None else self.features[rows]
         images, index = self.images[rows], self.index[rows]
@@ -115,7 +113,7 @@ class Dataset:
         )
 
     def view(self, rows: np.ndarray) -> "Dataset":
-        """The images at `rows`, in that order, not copied: all may not fit into the memory."""
+        """Return the images at `rows`, in that order, uncopied: a copy may not fit in memory."""
         images: Any = Rows(self.images, rows)
         labels = None if self.labels is None else self.labels[rows]
         features = None if self.features is None else self.features[rows]
@@ -125,13 +123,13 @@ class Dataset:
 
 
 class Splits(NamedTuple):
-    """Images to train on and images held out for the figures in metrics.json."""
+    """Training images, and held-out images for the scores in metrics.json."""
 
     train: Dataset
     test: Dataset
 
     def named(self, split: str) -> Dataset:
-        """The "train" or "test" split, or "all": train followed by test."""
+        """Return the "train" or "test" split, or "all": train followed by test."""
         if split != "all":
             return getattr(self, split)
         train, test = self
@@ -150,11 +148,11 @@ class Splits(NamedTuple):
         )
 
     def parts_of(self, dataset: Dataset) -> np.ndarray:
-        """Of images of `whole` which are "train" and which "test", (N,)."""
+        """Return the split of each image of a dataset, "train" or "test", (N,)."""
         return np.where(np.isin(dataset.index, self.test.index), "test", "train")
 
     def whole(self) -> Dataset:
-        """All images; of a source without a test split, in its own order."""
+        """Return all images; if the source has no test split, in the order of the source."""
         every = self.named("all")
         if not every.is_divided:
             return every
@@ -168,16 +166,18 @@ def make_dataset(
     class_names: tuple[str, ...] = (),
     bits: int | None = None,
 ) -> Dataset:
-    """A Dataset of arrays as they are found in files; checks them.
+    """Build a Dataset from arrays as they are in files, after checking them.
 
-    Labels are whole numbers or names; `class_names` are the names of the numbers, if those have
+    Labels are whole numbers or names; `class_names` are the names of the numbers, if there are
     any. uint16 images use `bits` bits. Raises InputError.
     """
     found = images.shape
     images = as_uint8_images(images, name, bits)
     notes: tuple[str, ...] = ()
     if len(found) == 4 and found[-1] != images.shape[-1]:
-        notes = (f"the last of {found[-1]} channels of {name} is taken for alpha, put on white",)
+        notes = (
+            f"the last of {found[-1]} channels of {name} is used as alpha, on a white background",
+        )
     if labels is None:
         return Dataset(name, images, None, np.arange(len(images)), notes=notes, bits=bits)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iubUS":
@@ -196,7 +196,7 @@ def make_dataset(
 
 
 def hold_out(dataset: Dataset, least: int = 2) -> Splits:
-    """Split off TEST_FRACTION of the images at random, the same ones every time.
+    """Hold out TEST_FRACTION of the images at random, the same ones every time.
 
     Raises InputError if there are fewer than `least`; a single one is a test image.
     """
@@ -209,7 +209,7 @@ def hold_out(dataset: Dataset, least: int = 2) -> Splits:
 
 
 def held_out_rows(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of `num` rows are for training and which for testing, each in ascending order.
+    """Return which of `num` rows are for training and which for testing, in ascending order.
 
     >>> train, test = held_out_rows(100)
     >>> len(train), len(test)
@@ -221,15 +221,15 @@ def held_out_rows(num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def two_sources(train: Dataset, test: Dataset) -> Splits:
-    """Training and test images that were read apart, as one set. Raises InputError.
+    """Combine training and test images from separate sources. Raises InputError.
 
-    Positions of test images go on after the training images', classes are those of both, and
-    labels are kept only where both have them.
+    Positions of test images follow those of the training images. The classes are the union of
+    both. Labels are kept only if both have them.
     """
     if train.image_shape != test.image_shape:
         raise InputError(
             f"{train.name}: training images are {train.image_shape}, test images "
-            f"{test.image_shape} (height, width, channels); make them alike"
+            f"{test.image_shape} (height, width, channels); make them the same"
         )
     test = dataclasses.replace(test, index=test.index + len(train))
     if train.labels is None or test.labels is None:
@@ -259,7 +259,7 @@ def _with_classes(dataset: Dataset, names: list[str]) -> Dataset:
 def rows_of_classes(
     name: str, classes: list[str], class_names: tuple[str, ...], labels: np.ndarray | None
 ) -> np.ndarray:
-    """Where `labels` are of one of `classes`. Raises InputError if there are no such classes."""
+    """Return the rows whose label is one of `classes`. Raises InputError for unknown classes."""
     if labels is None:
         raise InputError(f"{name} has no labels, so --classes cannot choose among them")
     unknown = [each for each in classes if each not in class_names]

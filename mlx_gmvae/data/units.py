@@ -1,4 +1,4 @@
-"""What an estimator is given and what the networks see of it, there and back."""
+"""Conversion between the inputs of an estimator and those of the networks."""
 
 import math
 from typing import Any
@@ -9,14 +9,14 @@ from ..config.record import is_whole
 from ..errors import InputError
 from .images import as_uint8_images
 
-CENTRE, UNIT = 0.5, 0.1  # of a table's columns inside: five standard deviations fit into [0, 1]
+CENTRE, UNIT = 0.5, 0.1  # mean and std of standardised columns: 5 stds fit into [0, 1]
 
 
 class ImageUnits:
-    """Images or flat rows of them outside, uint8 (n, H, W, 1 or 3) inside.
+    """Conversion of images, or flat rows of pixels, to uint8 (n, H, W, 1 or 3) and back.
 
-    `shape` is what one is given as: (H, W), (H, W, C), or flat for rows of an `image_shape`. Alpha
-    does not come back. Raises InputError if rows have another size than that.
+    `shape` is the shape of one given image: (H, W), (H, W, C), or flat for rows with an
+    `image_shape`. Alpha channels are not restored. Raises InputError if rows have another size.
     """
 
     log_volume = 0.0
@@ -38,60 +38,62 @@ class ImageUnits:
             self._outside = shape if len(shape) == 2 else self._kept
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Raises InputError if X has no such images."""
+        """Return X as uint8 images. Raises InputError if X has images of another shape."""
         flat = X.ndim == 2
         images = as_uint8_images(X.reshape(len(X), *self._given) if flat else X, "X")
         if images.shape[1:] != self._kept:
-            raise InputError(f"X has images of {images.shape[1:]}, the model's are {self._kept}")
+            raise InputError(
+                f"X has images of {images.shape[1:]}, but the model has images of {self._kept}"
+            )
         return images
 
     def inverse_transform(self, images: np.ndarray) -> np.ndarray:
-        """Images in [0, 1] in the shape of what was given."""
+        """Return images in [0, 1] in the shape that was given."""
         return images.reshape(len(images), *self._outside)
 
 
 class TableUnits:
-    """Rows of a table: (n, F) in their own units outside, standardised (n, 1, F, 1) inside."""
+    """Conversion of table rows (n, F) to standardised float32 (n, 1, F, 1) and back."""
 
     one = None
 
     def __init__(self, rows: np.ndarray):
-        from sklearn.preprocessing import StandardScaler  # which scripts need not load
+        from sklearn.preprocessing import StandardScaler  # scripts need not load it
 
         self._scaler = StandardScaler().fit(rows)
 
     @property
     def log_volume(self) -> float:
-        """What turns a log density inside into one of the table's own units, nats."""
+        """Nats to add to a log density of standardised rows for one in the units of the table."""
         return float(np.log(UNIT / self._scaler.scale_).sum())
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Raises InputError if X are images."""
+        """Return X as standardised rows. Raises InputError if X has images."""
         if X.ndim != 2:
             num = len(self._scaler.scale_)
             raise InputError(
-                f"X has images of {X.shape[1:]}, the model's are rows of {num} numbers"
+                f"X has images of {X.shape[1:]}, but the model takes rows of {num} numbers"
             )
         standard = CENTRE + UNIT * self._scaler.transform(X)
         return standard.astype(np.float32)[:, None, :, None]
 
     def inverse_transform(self, images: np.ndarray) -> np.ndarray:
-        """Rows in their own units."""
+        """Return rows in the units of the table."""
         flat = images.reshape(len(images), -1)
         return self._scaler.inverse_transform((flat - CENTRE) / UNIT)
 
 
 def units_of(X: np.ndarray, image_shape: Any) -> ImageUnits | TableUnits:
-    """How an estimator that is fitted to X sees it. Raises InputError if it cannot."""
+    """Return the conversion for an estimator that is fitted to X. Raises InputError."""
     if X.ndim == 2:
         return TableUnits(X) if image_shape is None else ImageUnits(X.shape[1:], image_shape)
     if image_shape is not None:
-        raise InputError("image_shape is for flat rows; X has images already")
+        raise InputError("image_shape is for flat rows, but X has images; leave it out")
     return ImageUnits(X.shape[1:])
 
 
 def _sides(image_shape: Any) -> tuple[int, ...]:
-    """(H, W) or (H, W, C) as a tuple, or InputError."""
+    """Return (H, W) or (H, W, C) as a tuple. Raises InputError for anything else."""
     given = image_shape.tolist() if hasattr(image_shape, "tolist") else image_shape
     is_shape = isinstance(given, (list, tuple)) and len(given) in (2, 3)
     if not is_shape or not all(is_whole(side) and side > 0 for side in given):

@@ -1,4 +1,4 @@
-"""The machine and the process: BLAS, cores, other processes, random state, signals.
+"""Devices, BLAS, CPU streams, distributed training and random state.
 
-Imports nothing of MLX by itself, since a fast BLAS must be loaded first.
+This package does not import MLX by itself, because a fast BLAS must be loaded first.
 """

@@ -1,4 +1,4 @@
-"""Training steps that run while Python builds the next one, so that a GPU never waits for it."""
+"""Asynchronous evaluation: a step runs while Python builds the next one, so a GPU never waits."""
 
 from collections import deque
 from typing import Any
@@ -8,13 +8,13 @@ import mlx.core as mx
 from . import forks
 from .backend import on_gpu
 
-MOST = 1  # unfinished steps beside the newest; each keeps arrays of its own
+MOST = 1  # unfinished steps besides the newest; each has its own arrays in memory
 
 
 class AsyncEvaluation:
-    """Evaluations that were started, of which at most `most` are left unfinished.
+    """Queue of started evaluations, of which at most `most` are unfinished.
 
-    By default one on a GPU. On the CPU none: there Python and the step want the same cores.
+    The default is 1 on a GPU, and 0 on the CPU, where Python and the step need the same cores.
     """
 
     def __init__(self, most: int | None = None):
@@ -22,7 +22,7 @@ class AsyncEvaluation:
         self._started: deque[Any] = deque()
 
     def start(self, result: Any, *state: Any) -> Any:
-        """Start evaluating all; answers the `result` of the newest that is finished, or None.
+        """Start to evaluate everything; return the newest finished `result`, or None.
 
         Raises InputError in a process that was forked after MLX had been used.
         """
@@ -32,7 +32,7 @@ class AsyncEvaluation:
         return self._wait(self.most)
 
     def finish(self) -> Any:
-        """Wait for all that was started; answers the newest result, or None if none was left."""
+        """Wait for all evaluations; return the newest result, or None if none was pending."""
         return self._wait(0)
 
     def _wait(self, most: int) -> Any:

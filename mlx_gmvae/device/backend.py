@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: a fast BLAS on Linux, the device, and one line that says so.
+"""Device and BLAS selection, and a line that describes them.
 
 `load_fast_blas` must run before `mlx.core` is first imported, so this module imports MLX only
 inside functions and `mlx_gmvae/__init__.py` calls it first.
@@ -23,7 +23,7 @@ from . import blas, forks
 from .blas import Blas
 
 STREAMS_VARIABLE = "MLX_GMVAE_STREAMS"
-MOST_STREAMS = 4  # unless asked for
+MOST_STREAMS = 4  # unless the user asks for more
 WIDTH_VARIABLE = "MLX_BFS_MAX_WIDTH"
 FUSE_VARIABLE = "MLX_GMVAE_FUSE"
 KERNELS_VARIABLE = "MLX_PTX_CACHE_DIR"  # where MLX keeps compiled kernels on CUDA
@@ -36,10 +36,10 @@ _as_on_gpu = ContextVar("_as_on_gpu", default=False)
 
 
 def load_fast_blas() -> None:
-    """Put a fast BLAS ahead of the reference BLAS in MLX's Linux wheel; see `blas`.
+    """Load a fast BLAS in place of the reference BLAS in MLX's Linux wheel; see `blas`.
 
-    Warns where it is too late for that: called by the package's `__init__`, on behalf of whoever
-    imports it.
+    Warns if MLX was imported before, which is too late. The package's `__init__` calls this, and
+    the warning points at the code that imports the package.
     """
     global _loaded
     if platform.system() == "Linux" and not _loaded.name:
@@ -49,15 +49,15 @@ def load_fast_blas() -> None:
 
 
 def fast_blas() -> Blas:
-    """What `load_fast_blas` found."""
+    """Return the BLAS that `load_fast_blas` found."""
     return _loaded
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep memory that MLX frees, for the next step to use.
+    """Let glibc keep the memory that MLX frees, for the next step.
 
-    MLX's CPU allocator is malloc. By default large arrays are given back to the system when freed
-    and fetched again page by page, which costs more than most of the arithmetic on them.
+    MLX's CPU allocator is malloc. By default it returns large arrays to the system when they are
+    freed, and gets them back page by page, which takes longer than most arithmetic on them.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -69,25 +69,28 @@ def keep_freed_memory() -> None:
 
 
 def interleave_streams() -> None:
-    """Let MLX hand out operations of several streams in turns, so that they run at the same time.
+    """Let MLX dispatch the operations of several streams in turn, so that they run in parallel.
 
-    It goes through a graph by breadth, but by depth where more than so many arrays are open, as
-    in a step with all its gradients; then one stream waits for another. Read at the first
-    evaluation.
+    MLX traverses a graph breadth-first, but depth-first if more arrays are open than this
+    variable says, as in a step with all its gradients. Then one stream waits for another. MLX
+    reads the variable at its first evaluation.
     """
     os.environ.setdefault(WIDTH_VARIABLE, "500")
 
 
 def cores() -> int:
-    """On how many streams to work on the CPU.
+    """Return the number of CPU streams to use.
 
-    As many as MLX_GMVAE_STREAMS says; or else OpenBLAS's number of threads where it is loaded, so
-    that OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything; on macOS a fast core each.
+    It is MLX_GMVAE_STREAMS if that is set. Otherwise it is OpenBLAS's number of threads if
+    OpenBLAS is loaded, so that OPENBLAS_NUM_THREADS and OMP_NUM_THREADS limit everything. On
+    macOS there is one stream per performance core, at most MOST_STREAMS.
     """
     asked = os.environ.get(STREAMS_VARIABLE)
     if asked is not None:
         if not (asked.isdecimal() and int(asked)):
-            raise InputError(f"{STREAMS_VARIABLE} is {asked!r}; it must be a number from 1 on")
+            raise InputError(
+                f"{STREAMS_VARIABLE} is {asked!r}; it must be a whole number of at least 1"
+            )
         return int(asked)
     if _loaded.name:
         return max(1, _loaded.threads)
@@ -96,12 +99,12 @@ def cores() -> int:
 
 @functools.cache
 def _fast_cores() -> int:
-    """Of an Apple processor at most four; 1 where that cannot be asked.
+    """Return the number of performance cores of an Apple processor, at most 4; 1 if unknown.
 
-    Accelerate's products run on units that the cores of a cluster share, and so gain little from
-    streams. All else that MLX does in a step is one thread's work for each stream: copies of
-    windows, element by element arithmetic, sums, Adam. Slow cores would make the others wait, and
-    every part of a batch has a gradient to be added.
+    Accelerate's matrix products run on units that the cores of a cluster share, so they gain
+    little from streams. Everything else in a step uses one thread per stream: copies of windows,
+    element-wise arithmetic, sums, Adam. Efficiency cores would make the others wait, and each
+    part of a batch adds a gradient to be summed.
     """
     query = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
     try:
@@ -112,15 +115,15 @@ def _fast_cores() -> int:
 
 
 def memory_bytes() -> int:
-    """How much memory this machine has."""
+    """Return the memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def select_device(cpu: bool = False) -> None:
-    """Use MLX's default device (the GPU where there is one), or the CPU if asked.
+    """Select MLX's default device (the GPU if there is one), or the CPU with `cpu`.
 
-    Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used, or MLX_GMVAE_STREAMS
-    or MLX_GMVAE_FUSE is no number; or if the process was forked after MLX had been used.
+    Raises InputError if MLX_GMVAE_BLAS names a library that cannot be used, if MLX_GMVAE_STREAMS
+    or MLX_GMVAE_FUSE is invalid, or if the process was forked after MLX had been used.
     """
     import mlx.core as mx
 
@@ -128,17 +131,17 @@ def select_device(cpu: bool = False) -> None:
     _loaded.require_usable()
     if cpu:
         mx.set_default_device(mx.Device(mx.cpu))
-    fuses()  # complains
+    fuses()  # raises InputError if MLX_GMVAE_FUSE is invalid
     set_up_cuda()
     if not on_gpu():
-        if STREAMS_VARIABLE in os.environ:  # threads that no stream takes are for the products
+        if STREAMS_VARIABLE in os.environ:  # each stream gets a share of BLAS's threads
             _loaded.use_threads(max(1, _loaded.threads // cores()))
         if cores() > 1:
             interleave_streams()
 
 
 def on_gpu() -> bool:
-    """Whether operations run on a GPU."""
+    """Return whether operations run on a GPU."""
     import mlx.core as mx
 
     return _as_on_gpu.get() or bool(mx.default_device().type != mx.cpu)
@@ -146,7 +149,7 @@ def on_gpu() -> bool:
 
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Within, everything is written as for a GPU, wherever it runs: to count or to test that."""
+    """Use the code paths for a GPU on any device within this context, to test or count them."""
     before = _as_on_gpu.set(True)
     try:
         yield
@@ -155,30 +158,30 @@ def as_on_gpu() -> Iterator[None]:
 
 
 def choose_fusing() -> None:
-    """Let `mx.compile` fuse operations where that pays, see `fuses`.
+    """Let `mx.compile` fuse operations where that is faster, see `fuses`.
 
-    What tracing and simplifying a step saves, it saves without. Call this before a compiled
-    function is first called.
+    Without fusing, `mx.compile` still traces and simplifies a step. Call this before the first
+    call of a compiled function.
     """
     import mlx.core as mx
 
     if not compiles():
-        return  # as somebody wanted it
+        return  # compilation is disabled
     set_up_cuda()
     library = next((Path(mx.__file__).parent / "lib").glob("libmlx.*"), None)
     set_mode = getattr(ctypes.CDLL(str(library)), SET_COMPILE_MODE, None) if library else None
     if set_mode:
         set_mode(FUSE if fuses() else NO_FUSE)
-    elif not fuses():  # Python has only all or nothing
+    elif not fuses():  # from Python, compilation can only be disabled as a whole
         mx.disable_compile()
 
 
 def fuses() -> bool:
-    """Return whether `mx.compile` is to fuse operations: by MLX_GMVAE_FUSE, else on Metal alone.
+    """Return whether `mx.compile` fuses operations: by MLX_GMVAE_FUSE, or else only on Metal.
 
-    On Metal a fused kernel compiles in milliseconds. On CUDA each takes a second and more, the
-    hundred of a training step minutes, and on the CPU each goes through g++, a minute for a step
-    that then gains 4 %. Raises InputError.
+    On Metal a fused kernel compiles in milliseconds. On CUDA each takes a second or more, and the
+    hundred kernels of a training step take minutes. On the CPU each is compiled by g++, which
+    takes a minute for a step that is then 4 % faster. Raises InputError.
     """
     import mlx.core as mx
 
@@ -191,18 +194,18 @@ def fuses() -> bool:
 
 
 def compiles_for_minutes() -> bool:
-    """Return whether steps are fused on an NVIDIA GPU, which only MLX_GMVAE_FUSE=1 asks for."""
+    """Return whether operations are fused on an NVIDIA GPU, as only with MLX_GMVAE_FUSE=1."""
     import mlx.core as mx
 
     return on_gpu() and fuses() and not mx.metal.is_available()
 
 
 def set_up_cuda() -> None:
-    """Set what MLX reads of the environment when it first uses an NVIDIA GPU, unless it is set.
+    """Set defaults of environment variables that MLX reads when it first uses an NVIDIA GPU.
 
-    Compiled kernels are kept beside what else is kept: by itself MLX keeps them among the temporary
-    files, where they are lost with a restart. No CUDA graphs: finding, comparing and updating one
-    for each hundred kernels costs more here than to launch them (`benchmarks/gpu.py`).
+    Compiled kernels are kept in the cache folder. MLX's default is a temporary folder, which is
+    lost at a restart. CUDA graphs are disabled: to find, compare and update a graph for each
+    hundred kernels takes longer here than to launch the kernels (`benchmarks/gpu.py`).
     """
     import mlx.core as mx
 
@@ -213,14 +216,14 @@ def set_up_cuda() -> None:
 
 
 def has_gpu() -> bool:
-    """Whether this build of MLX can run on a GPU here."""
+    """Return whether this build of MLX can use a GPU on this machine."""
     import mlx.core as mx
 
     return mx.is_available(mx.Device(mx.gpu))
 
 
 def gpu_memory() -> int | None:
-    """Bytes of the GPU in use, on a Mac those of the machine; None where the CPU is in use."""
+    """Return the memory of the GPU in bytes (on a Mac, of the machine), or None on the CPU."""
     import mlx.core as mx
 
     if not on_gpu():
@@ -230,9 +233,9 @@ def gpu_memory() -> int | None:
 
 
 def compiles() -> bool:
-    """Whether `mx.compile` traces a function once here, or runs it as Python each time.
+    """Return whether `mx.compile` traces functions once, rather than running them every time.
 
-    It does the latter where it is disabled, and on the CPU where `g++ --version` fails.
+    It does not if compilation is disabled, or on the CPU if `g++ --version` fails.
     """
     import mlx.core as mx
 
@@ -244,7 +247,7 @@ def compiles() -> bool:
         calls += 1
         return mx.abs(x)
 
-    for _ in range(3):  # a process's very first call is traced twice
+    for _ in range(3):  # the first call in a process is traced twice
         counted(mx.array(0))
     return calls < 3
 
@@ -252,17 +255,17 @@ def compiles() -> bool:
 def _why_eager() -> str:
     if os.environ.get("MLX_DISABLE_COMPILE"):
         return "MLX_DISABLE_COMPILE is set"
-    # What macOS has for a g++ without Apple's tools only asks for them.
+    # Without Apple's tools, the g++ of macOS only asks to install them.
     return "xcode-select --install" if platform.system() == "Darwin" else "install g++"
 
 
 def describe() -> str:
-    """One line: device, chip, BLAS, compiled or eager, MLX, and the remedy for what is slow."""
+    """Return a line with device, chip, BLAS, compiled or eager, MLX, and remedies for slowness."""
     return f"device: {describe_device()}, mlx {version('mlx')}"
 
 
 def describe_device() -> str:
-    """Device, chip, BLAS, compiled or eager."""
+    """Return the device, chip, BLAS, and compiled or eager."""
     import mlx.core as mx
 
     mode = "compiled"

@@ -1,12 +1,12 @@
-"""A fast BLAS for MLX's Linux wheel, which brings a reference one that is 30 times slower.
+"""A fast BLAS for MLX's Linux wheel, whose reference BLAS is 30 times slower.
 
-MLX is bound to its BLAS when it is imported: `load` must run before `mlx.core` is. On macOS MLX
-uses Accelerate, and nothing here is needed.
+MLX is linked to its BLAS when it is imported, so `load` must run before `mlx.core` is imported.
+On macOS MLX uses Accelerate, and nothing here is needed.
 
-Almost every machine has an OpenBLAS already: scipy's wheel carries one, with `scipy_` before each
-of its symbols. MLX gets a copy of its own, without that prefix, from the user's cache folder. The
-copy answers to the file names that MLX's wheel asks the loader for, and to nobody else: the threads
-that other packages use stay theirs.
+Almost every machine has an OpenBLAS: scipy's wheel contains one, with the prefix `scipy_` on each
+of its symbols. MLX gets its own copy without that prefix, in the user's cache folder. The loader
+finds the copy under the file names that MLX's wheel asks for, and under no others, so the numbers
+of threads in other packages do not change.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ RTLD_DI_LINKMAP = 2  # of glibc's dlinfo
 
 @dataclass(frozen=True)
 class Blas:
-    """What was found: its name for people, and the threads it would use; or why nothing was.
+    """The BLAS that was found: its name and number of threads, or the problem if there is none.
 
-    `threads` is 0 where the library does not say. `refused` means that the person named a library
-    that cannot be used, which is an error and not something to fall back from; `is_late`, that MLX
-    was imported before and keeps the reference BLAS.
+    `threads` is 0 if the library does not tell it. `refused` means that the user named a library
+    that cannot be used, which is an error without a fallback. `is_late` means that MLX was
+    imported before and keeps the reference BLAS.
     """
 
     name: str = ""
@@ -48,32 +48,32 @@ class Blas:
     handle: ctypes.CDLL | None = None
 
     def use_threads(self, num: int) -> None:
-        """Let the library's products take `num` threads, if it can be told so."""
+        """Set the number of threads of matrix products, if the library supports that."""
         if self.threads and self.handle:
             self.handle.openblas_set_num_threads(num)
 
     def threads_in_use(self) -> int:
-        """How many threads its products take now; 0 where it does not say."""
+        """Return the current number of threads of matrix products, or 0 if unknown."""
         return int(self.handle.openblas_get_num_threads()) if self.threads and self.handle else 0
 
     def require_usable(self) -> None:
-        """Raise InputError if the library that was asked for cannot be used."""
+        """Raise InputError if the library that the user named cannot be used."""
         if self.refused:
             raise InputError(self.problem)
 
 
 def load() -> Blas:
-    """Put a fast BLAS ahead of MLX's own.
+    """Load a fast BLAS in place of MLX's own.
 
-    Tried in order: what the environment variable MLX_GMVAE_BLAS says (a library's file, "scipy",
-    or "none"); the system's OpenBLAS, up to 5 % faster than scipy's where they were compared; the
-    active conda environment's; scipy's.
+    Tried in order: the environment variable MLX_GMVAE_BLAS (the path of a library, "scipy" or
+    "none"); the OpenBLAS of the system, up to 5 % faster than scipy's where they were compared;
+    that of the active conda environment; that of scipy.
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "none":
         return Blas(problem=f"{VARIABLE} is none")
     if "mlx.core" in sys.modules:
-        # Unless somebody has preloaded another for the whole process.
+        # It is not late if another BLAS is preloaded for the whole process.
         is_late = not hasattr(ctypes.CDLL(None), "cblas_sgemm")
         return Blas(problem="import mlx_gmvae before mlx", is_late=is_late)
     if chosen and chosen != "scipy":
@@ -91,19 +91,19 @@ def load() -> Blas:
             continue
     try:
         return _loaded_from_scipy()
-    except Exception as error:  # whatever a stranger's disk and libraries come up with
+    except Exception as error:  # disks and libraries of other machines fail in many ways
         problem = " ".join(str(error).split())
         remedy = WRITABLE if isinstance(error, _NoPlace) else INSTALL
         return Blas(problem=f"{problem}; {remedy}", refused=bool(chosen))
 
 
 def _loaded(path: str) -> Blas:
-    """Load a library for MLX. Raises OSError if it cannot be, or is no BLAS."""
+    """Load a library for MLX. Raises OSError if it cannot be loaded or is not a BLAS."""
     library = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL)
     if not hasattr(library, "cblas_sgemm"):
         raise OSError(f"{path} has no cblas_sgemm")
     if hasattr(library, "openblas_set_num_threads"):
-        # Whatever is wrong with a copy, the library itself serves, if for everyone.
+        # If the copy fails, use the library itself, which all packages then share.
         with contextlib.suppress(Exception):
             original = _file_of(library)
             status = original.stat()
@@ -112,7 +112,7 @@ def _loaded(path: str) -> Blas:
 
 
 def _file_of(library: ctypes.CDLL) -> Path:
-    """Where the loader has found a library."""
+    """Return the path of a loaded library."""
 
     class LinkMap(ctypes.Structure):
         _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
@@ -125,19 +125,19 @@ def _file_of(library: ctypes.CDLL) -> Path:
 
 
 def _opened(path: str, for_everyone: bool) -> Blas:
-    """Load a BLAS, in the global symbol scope or for whoever asks for its names."""
+    """Load a BLAS, in the global symbol scope or only under its own file names."""
     library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL if for_everyone else ctypes.RTLD_LOCAL)
     try:
         threads = min(int(library.openblas_get_num_threads()), available_processors())
     except AttributeError:
         threads = 0
     found = Blas(_name_of(library, path), threads, handle=library)
-    found.use_threads(1)  # `parallel` shares the cores
+    found.use_threads(1)  # `parallel` distributes the cores
     return found
 
 
 def _name_of(library: ctypes.CDLL, path: str) -> str:
-    """The version, and the processor whose kernels are in use, as "OpenBLAS 0.3.30 SkylakeX"."""
+    """Return the version and the kernels in use, such as "OpenBLAS 0.3.30 SkylakeX"."""
     try:
         config, core = library.openblas_get_config, library.openblas_get_corename
     except AttributeError:
@@ -147,9 +147,9 @@ def _name_of(library: ctypes.CDLL, path: str) -> str:
 
 
 def _loaded_from_scipy() -> Blas:
-    """The OpenBLAS in scipy's wheel, by a copy whose symbols have their ordinary names."""
+    """Load a copy of the OpenBLAS in scipy's wheel, whose symbols have their usual names."""
     original = _scipys_library()
-    # The name carries the hash that the wheel gives the library: a new release has a new copy.
+    # The name contains the hash that the wheel gives the library, so a new release has a new copy.
     return _copied(original, original.stem.replace("libscipy_openblas", "libopenblas"))
 
 
@@ -160,12 +160,12 @@ def _scipys_library() -> Path:
     folder = Path(scipy.origin).parent.with_name("scipy.libs")
     found = sorted(folder.glob("libscipy_openblas-*.so"))
     if not found:
-        raise OSError("this scipy brings no OpenBLAS")
+        raise OSError("this scipy contains no OpenBLAS")
     return found[0].resolve()
 
 
 def _names_for_mlx() -> list[str]:
-    """The names by which MLX's wheel asks the loader for BLAS and LAPACK; none of another MLX."""
+    """Return the file names of BLAS and LAPACK in MLX's wheel; empty for other builds of MLX."""
     mlx = importlib.util.find_spec("mlx")  # without importing it
     folders = [Path(place).parent for place in (mlx and mlx.submodule_search_locations) or []]
     found = (path for each in folders for path in each.glob("mlx_*.libs/lib*-*.so*"))
@@ -173,7 +173,7 @@ def _names_for_mlx() -> list[str]:
 
 
 def _copied(original: Path, name: str, *version: int) -> Blas:
-    """MLX's own copy of an OpenBLAS, made on first use; `version` tells those of one name apart."""
+    """Load MLX's copy of an OpenBLAS, made on first use; `version` distinguishes equal names."""
     names = _names_for_mlx()
     name += f"-{zlib.crc32(repr([version, names]).encode()):08x}"
     problem = None
@@ -186,26 +186,26 @@ def _copied(original: Path, name: str, *version: int) -> Blas:
 
 
 class _NoPlace(OSError):
-    """The copy cannot be kept anywhere."""
+    """The copy cannot be written anywhere."""
 
 
 def _kept(original: Path, folder: Path, names: list[str]) -> Blas:
     """Load the copy in `folder`, or make it. Raises OSError."""
     for copy in folder.glob("lib*-*.so"):
-        # By its size, since the loader crashes on a file that was cut.
+        # The name has the size of the file, because the loader crashes on a truncated file.
         if copy.stem == f"{folder.name}-{copy.stat().st_size}":
             try:
                 return _opened(str(copy), for_everyone=not names)
             except OSError:
-                continue  # made in an environment that is gone
+                continue  # made in an environment that no longer exists
     return _opened(str(_write_copy(original, folder, names)), for_everyone=not names)
 
 
 def _write_copy(original: Path, folder: Path, names: list[str]) -> Path:
-    """Copy a library at once or not at all, without a prefix of its symbols; returns the copy.
+    """Copy a library in an atomic write, without the prefix of its symbols; return the copy.
 
-    It needs itself under each of `names`, which are links beside it: so the loader knows it by
-    them, and gives it to whoever needs one of them from then on.
+    The copy depends on each of `names`, which are links to itself. So the loader registers it
+    under these names, and uses it for every library that needs one of them later.
     """
     import lief
 
@@ -215,12 +215,12 @@ def _write_copy(original: Path, folder: Path, names: list[str]) -> Path:
     for symbol in library.dynamic_symbols:
         symbol.name = str(symbol.name).removeprefix(PREFIX)
     tags = lief.ELF.DynamicEntry.TAG
-    for tag in (tags.RPATH, tags.RUNPATH):  # relative to the library's own folder
+    for tag in (tags.RPATH, tags.RUNPATH):  # relative to the folder of the library
         while library.has(tag):
             library.remove(tag)
-    # The Fortran library that it needs stays where it is.
+    # The Fortran library that it needs stays in its own place.
     library.add(lief.ELF.DynamicEntryRunPath(f"$ORIGIN:{original.parent}"))
-    # A name of its own, or the loader would take the original for it, or it for the original.
+    # It needs a different name, or the loader would confuse it with the original.
     for entry in library.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicSharedObject):
             entry.name = f"{folder.name}.so"
@@ -237,7 +237,7 @@ def _write_copy(original: Path, folder: Path, names: list[str]) -> Path:
 
 
 def _link(link: Path, target: str) -> None:
-    """Let a symbolic link lead to a file beside it, whatever it led to before."""
+    """Create or replace a symbolic link to a file in the same folder."""
     if not link.is_symlink() or os.readlink(link) != target:
         made = link.with_name(f"{link.name}-{os.getpid()}")
         os.symlink(target, made)

@@ -1,10 +1,10 @@
-"""Data-parallel training in several processes; alone, everything is a no-op.
+"""Data-parallel training in several processes. In a single process everything is a no-op.
 
     mlx.launch -n 2 -- python train.py ...      over sockets, on one machine or several
     mpirun -n 2 python train.py ...             Open MPI: through shared memory on one machine
 
-Every process holds the same model, takes its share of each batch, and draws its own noise;
-gradients, losses and running statistics are averaged at each step, so the models stay the same.
+Every process has the same model, takes its shard of each batch, and draws its own noise.
+Gradients, losses and running statistics are averaged at each step, so the models stay the same.
 """
 
 import functools
@@ -23,22 +23,23 @@ from mlx.nn.utils import average_gradients
 from ..errors import InputError
 from .randomness import random_key, set_random_key
 
-MLX_LAUNCH = "MLX_RANK"  # set by mlx.launch, whichever way it connects the processes
+MLX_LAUNCH = "MLX_RANK"  # set by mlx.launch for every way of connecting the processes
 OPEN_MPI = "OMPI_COMM_WORLD_SIZE"
-OTHER_MPI = "PMI_SIZE"  # MPICH and its relatives
+OTHER_MPI = "PMI_SIZE"  # MPICH and its derivatives
 
 
 @functools.cache
 def _group() -> mx.distributed.Group | None:
-    """The processes that were launched together; None where no launcher says that there are any.
+    """Return the group of processes, or None if no launcher started several.
 
-    Without one MLX would look for an MPI library, and one found by accident may end the program.
+    Without a launcher MLX would search for an MPI library, and an unsuitable one may end the
+    program.
     """
     started = _number(OPEN_MPI)
     if started == 1 and _number(OTHER_MPI) > 1:
         raise InputError(
-            "this mpirun is not Open MPI's, the only one that MLX knows; install Open MPI or use "
-            "mlx.launch"
+            "this mpirun is not that of Open MPI, the only one that MLX supports; install Open MPI "
+            "or use mlx.launch"
         )
     if started == 1 and MLX_LAUNCH not in os.environ:
         return None
@@ -54,15 +55,15 @@ def _group() -> mx.distributed.Group | None:
 
 
 def _number(variable: str) -> int:
-    """How many processes a launcher says in an environment variable that it started, or 1."""
+    """Return the number of processes in an environment variable of a launcher, or 1."""
     text = os.environ.get(variable, "")
     return int(text) if text.isdecimal() else 1
 
 
 def _mpi_library() -> str:
-    """Open MPI's library: beside mpirun on macOS, as Homebrew lays it, or where the system looks.
+    """Return Open MPI's library: next to mpirun with Homebrew on macOS, or the system's.
 
-    MLX asks for libmpi.so, which on Linux only development packages bring.
+    MLX loads libmpi.so, which on Linux only development packages contain.
     """
     name = _mpi_library_name()
     mpirun = shutil.which("mpirun")
@@ -78,19 +79,19 @@ def _mpi_library_name() -> str:
 
 
 def size() -> int:
-    """How many processes train together."""
+    """Return the number of processes."""
     group = _group()
     return group.size() if group else 1
 
 
 def rank() -> int:
-    """The number of this one; 0 is the one that writes and prints."""
+    """Return the rank of this process; the one of rank 0 writes and prints."""
     group = _group()
     return group.rank() if group else 0
 
 
 def has_lost_another(error: RuntimeError) -> bool:
-    """Whether an error of MLX says that another process of this training is gone."""
+    """Return whether an error of MLX says that another process of this training has ended."""
     return "[ring]" in str(error)
 
 
@@ -105,7 +106,7 @@ def quieten() -> None:
 
 
 def shared_batchsize(batchsize: int) -> int:
-    """The part of a batch that each process takes. Raises InputError if it is not whole."""
+    """Return the batch size of each process. Raises InputError if it is not a whole number."""
     if batchsize % size():
         whole = max(1, batchsize // size()) * size()
         raise InputError(
@@ -116,20 +117,20 @@ def shared_batchsize(batchsize: int) -> int:
 
 
 def shard(rows: np.ndarray) -> np.ndarray:
-    """This process's part of the rows of a batch."""
+    """Return the shard of this process of the rows of a batch."""
     return rows[rank() :: size()]
 
 
 def average(tree: Any) -> Any:
-    """The mean over processes of every array in a tree, in one exchange."""
+    """Return the mean over processes of every array in a tree, in one all-reduce."""
     return average_gradients(tree) if size() > 1 else tree
 
 
 def shared_means(means: list[mx.array]) -> list[mx.array]:
-    """Means over the whole batch from those over this process's shard, in one exchange.
+    """Return means over the whole batch from those over this process's shard, in one all-reduce.
 
-    Their gradients are those of this process's shard alone: `average` of the gradients makes
-    them those of the whole batch.
+    Their gradients are those of this process's shard alone. `average` of the gradients gives
+    those of the whole batch.
     """
     if size() == 1:
         return means
@@ -141,14 +142,14 @@ def shared_means(means: list[mx.array]) -> list[mx.array]:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all must ask."""
+    """Return whether the flag is set in any process. Every process must call this."""
     if size() == 1:
         return flag
     return bool(mx.distributed.all_sum(mx.array(int(flag)), stream=mx.cpu).item())
 
 
 def broadcast(array: np.ndarray) -> np.ndarray:
-    """The first process's array, everywhere; all must give one of its shape and type."""
+    """Broadcast the array of the first process; all must give one of the same shape and type."""
     if size() == 1:
         return array
     own = mx.array(array if is_first() else np.zeros_like(array))
@@ -156,14 +157,14 @@ def broadcast(array: np.ndarray) -> np.ndarray:
 
 
 def separate_noise() -> None:
-    """From here on, every process draws its own noise; the first's stays what it was."""
+    """Give every process its own random state; that of the first process stays unchanged."""
     if not is_first():
         high, low = (int(word) for word in np.array(random_key()))
         mx.random.seed(((high << 32) | low) + rank())
 
 
 def random_keys() -> mx.array:
-    """The states of all generators, (size, 2), or the only one's, (2,)."""
+    """Return the states of all generators, (size, 2), or with a single process (2,)."""
     key = random_key()
     if size() == 1:
         return key
@@ -173,9 +174,9 @@ def random_keys() -> mx.array:
 
 
 def set_random_keys(keys: mx.array) -> None:
-    """Continue from `random_keys`' answer, in as many processes or another number."""
-    keys = keys.reshape(-1, 2)
-    own = rank() < len(keys)
-    set_random_key(keys[rank() if own else 0])
+    """Restore the states from `random_keys`; the number of processes may have changed."""
+    each = list(keys.reshape(-1, 2))  # on CUDA, indexing would compile for seconds
+    own = rank() < len(each)
+    set_random_key(each[rank() if own else 0])
     if not own:
         separate_noise()

@@ -1,6 +1,6 @@
-"""Forks after MLX was used: its threads are missing in the child, and whatever it is asked hangs.
+"""Detection of forks after MLX was used, where the child lacks MLX's threads and would hang.
 
-So all that is about to evaluate asks `require_usable` first. Imports nothing of MLX by itself.
+Code that evaluates arrays calls `require_usable` first. This module does not import MLX by itself.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from ..errors import InputError
 
 SECONDS_TO_ANSWER = 2
 PROBLEM = (
-    "this process was forked after MLX had been used, and would wait for MLX's threads for ever; "
+    "this process was forked after MLX had been used, and would wait for MLX's threads forever; "
     "use the spawn or loky start method"
 )
 
-_is_used = False  # here, or before the fork in the process that this one comes from
-_is_child = False  # forked, and not yet known to be able to use MLX
+_is_used = False  # in this process, or in the parent before the fork
+_is_child = False  # forked, and not yet known whether MLX works
 
 
 def require_usable() -> None:
@@ -32,12 +32,12 @@ def require_usable() -> None:
 
 
 def is_usable() -> bool:
-    """Whether MLX can be waited for here."""
+    """Return whether evaluations of MLX can be waited for in this process."""
     return not _is_child
 
 
 def _answers() -> bool:
-    """Whether MLX works, if it has been imported; somebody may have used it without asking us."""
+    """Return whether MLX works if imported; other code may have used it before the fork."""
     if "mlx.core" not in sys.modules:
         return True
     import mlx.core as mx
@@ -45,7 +45,7 @@ def _answers() -> bool:
     stream, answered = mx.default_stream(mx.default_device()), threading.Event()
 
     def wait() -> None:
-        with contextlib.suppress(Exception):  # as a GPU's that does not survive a fork
+        with contextlib.suppress(Exception):  # a GPU does not survive a fork
             mx.synchronize(stream)
             answered.set()
 

@@ -1,7 +1,7 @@
-"""Which build of MLX is installed: on Linux one of several packages brings the library itself.
+"""Check of the installed build of MLX; on Linux one of several packages contains the library.
 
-All of them bring the same file, `mlx/lib/libmlx.so`, so where two are installed the last one
-unpacked is used, whichever that was. Nothing here imports MLX, which fails where there is none.
+All of them install the same file, `mlx/lib/libmlx.so`. If two are installed, the one that was
+unpacked last is used. Nothing here imports MLX, which fails without a backend.
 """
 
 import importlib.util
@@ -9,12 +9,12 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-BACKENDS = {"mlx-cpu": "cpu", "mlx-cuda-12": "cuda12", "mlx-cuda-13": "cuda13"}  # and their extras
+BACKENDS = {"mlx-cpu": "cpu", "mlx-cuda-12": "cuda12", "mlx-cuda-13": "cuda13"}  # their extras
 
 
 def backend_problem() -> str | None:
-    """Return what is wrong with the installed builds of MLX, and the remedy, in one line."""
-    if sys.platform != "linux":  # macOS has one
+    """Return a problem of the installed builds of MLX and its remedy in one line, or None."""
+    if sys.platform != "linux":  # macOS has only one build
         return None
     installed = [package for package in BACKENDS if _is_installed(package)]
     if len(installed) > 1:
@@ -38,10 +38,10 @@ def _is_installed(package: str) -> bool:
 
 
 def _has_library() -> bool:
-    """Whether MLX was built with a library of its own; True too if there is no MLX at all."""
+    """Return whether MLX has its library; also True if MLX is not installed at all."""
     found = importlib.util.find_spec("mlx")
     if found is None or found.submodule_search_locations is None:
-        return True  # importing it says the rest
+        return True  # importing it raises the error
     return any(
         (Path(place) / "lib" / "libmlx.so").exists() for place in found.submodule_search_locations
     )

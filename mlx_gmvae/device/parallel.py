@@ -1,8 +1,8 @@
-"""Work on the CPU's cores side by side, each on a stream of its own.
+"""Parallel work on the cores of the CPU, with one stream per core.
 
-MLX runs a stream of the CPU on one thread, and streams run at the same time. So terms of a loss
-that need nothing of each other take half of the cores each, and a network that treats images one by
-one is given the batch in parts. On a GPU everything stays whole.
+MLX runs each CPU stream on one thread, and the streams run in parallel. So independent terms of
+a loss take half of the cores each, and a network that treats images independently gets the batch
+in parts. On a GPU nothing is divided.
 """
 
 import atexit
@@ -20,14 +20,14 @@ from .backend import cores, fast_blas, on_gpu
 
 T = TypeVar("T")
 
-SMALLEST_PART = 8  # images; the gradients of parts must be added, which costs as much for each
-# The streams that a part of the work may use; None: all.
+SMALLEST_PART = 8  # images; each part costs one addition of gradients, whatever its size
+# The streams that the current work may use; None: all.
 _own: ContextVar[Sequence[mx.Stream] | None] = ContextVar("_own", default=None)
 _is_plain = ContextVar("_is_plain", default=False)
 
 
 def side_by_side(*functions: Callable[[], T]) -> list[T]:
-    """The answers of functions that need nothing of each other, each on its share of the cores."""
+    """Return the results of independent functions, each run on its share of the cores."""
     streams = streams_to_use()
     if len(streams) < len(functions):
         return [function() for function in functions]
@@ -41,9 +41,10 @@ def side_by_side(*functions: Callable[[], T]) -> list[T]:
 def over_batch(
     function: Callable[..., mx.array], *arrays: mx.array, smallest: int = SMALLEST_PART
 ) -> mx.array:
-    """`function(*arrays)`, which must treat the rows of axis 0 one by one, (B, ...) each.
+    """Return `function(*arrays)`, computed on parts of the batch in parallel.
 
-    No part of the batch is smaller than `smallest`.
+    The arrays are (B, ...), and the function must treat their rows independently. No part of the
+    batch is smaller than `smallest`.
     """
     batch = len(arrays[0])
     streams = streams_to_use()[: batch // smallest]
@@ -53,13 +54,13 @@ def over_batch(
     results = []
     for stream, (start, end) in zip(streams, pairwise(borders), strict=True):
         with _only([stream]):
-            # Slices, since mx.compile fails where one array goes through mx.split twice.
+            # Slices, because mx.compile fails if one array goes through mx.split twice.
             results.append(function(*(array[start:end] for array in arrays)))
     return mx.concatenate(results)
 
 
 def streams_to_use() -> Sequence[mx.Stream]:
-    """One for each core that the work at hand may use; none on a GPU."""
+    """Return one stream for each core that the current work may use; none on a GPU."""
     if not on_cpu():
         return []
     own = _own.get()
@@ -68,7 +69,7 @@ def streams_to_use() -> Sequence[mx.Stream]:
 
 @contextmanager
 def on_streams(num: int) -> Iterator[None]:
-    """Within, work on the CPU takes so many streams, whatever is set; with one, BLAS's threads."""
+    """Use `num` CPU streams within this context, and divide BLAS's threads among them."""
     blas = fast_blas()
     before = blas.threads_in_use()
     blas.use_threads(max(1, blas.threads // num))
@@ -90,18 +91,18 @@ def _only(streams: Sequence[mx.Stream]) -> Iterator[None]:
 
 
 def on_cpu() -> bool:
-    """Whether operations run on the CPU, where some are better written by hand."""
+    """Return whether operations run on the CPU, where some hand-written ones are faster."""
     return not on_gpu() and not is_plain()
 
 
 def is_plain() -> bool:
-    """Whether only operations of MLX's own may be used, as in functions that are exported."""
+    """Return whether only MLX's own operations may be used, as in exported functions."""
     return _is_plain.get()
 
 
 @contextmanager
 def plain_operations() -> Iterator[None]:
-    """Within, nothing is written by hand, whatever the device; gradients are MLX's own."""
+    """Use only MLX's own operations and gradients within this context, on any device."""
     before = _is_plain.set(True)
     try:
         yield
@@ -110,7 +111,7 @@ def plain_operations() -> Iterator[None]:
 
 
 def current_stream() -> mx.Stream:
-    """Where operations go now: a hand-written gradient must return there by itself."""
+    """Return the current stream, to which a hand-written gradient must return explicitly."""
     return mx.default_stream(mx.default_device())
 
 
@@ -124,10 +125,10 @@ def _streams(num: int) -> list[mx.Stream]:
 
 
 def _finish(stream: mx.Stream) -> None:
-    """Wait until its thread holds nothing of Python's, which is about to end.
+    """Wait for a stream before Python ends, since its thread may still hold Python objects.
 
-    Not of several processes: what a lost one would have sent never comes. Nor of one that was
-    forked, where no thread is left to wait for.
+    Not with several processes, where a message of a lost process would never arrive. Nor in a
+    forked process, which has no thread to wait for.
     """
     if forks.is_usable() and distributed.size() == 1:
         mx.synchronize(stream)

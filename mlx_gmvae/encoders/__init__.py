@@ -1,1 +1,1 @@
-"""Pretrained image encoders: found on disk or on the Hugging Face Hub, and run in MLX."""
+"""Pretrained image encoders, loaded from disk or from the Hugging Face Hub and run in MLX."""

@@ -1,7 +1,7 @@
-"""What config.json and the tensors' names of each architecture mean for `VisionTransformer`.
+"""Supported architectures: mapping of config.json and tensor names to `VisionTransformer`.
 
-Names and defaults are those of the transformers package. Tensors that are not named here, such as
-a text tower's, are not read.
+Names and defaults are those of the transformers package. Tensors without an entry here, such as
+those of a text tower, are not read.
 """
 
 import re
@@ -19,7 +19,7 @@ LARGEST = {
     "num_register_tokens": 1024,
 }  # fmt: skip
 SMALLEST = {"num_register_tokens": 0}
-ARRAYS = ("positions",)  # parameters of ours that are modules in some files
+ARRAYS = ("positions",)  # parameters here that are modules in some files
 
 VIT = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
@@ -111,7 +111,7 @@ SIGLIP_NAMES = CLIP_NAMES | {
 
 
 class Architecture(NamedTuple):
-    """Defaults of config.json, our names for the tensors', and the image processor's name."""
+    """Defaults of config.json, parameter names by tensor name, and the default image processor."""
 
     defaults: dict[str, Any]
     names: dict[str, str]
@@ -133,26 +133,26 @@ ARCHITECTURES = {  # by model_type
 
 
 class Described(NamedTuple):
-    """What config.json says: the network, and biases that its file does not have."""
+    """Content of config.json: the network, and the biases that its file does not contain."""
 
     model_type: str
     config: ViTConfig
-    absent: tuple[str, ...]  # ends of our names
+    absent: tuple[str, ...]  # suffixes of parameter names
 
 
 def model_type_of(content: Mapping[str, Any], path: str) -> str:
-    """One of `ARCHITECTURES`. Raises InputError if config.json names none of them."""
+    """Return the model_type in config.json. Raises InputError unless it is in `ARCHITECTURES`."""
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise InputError(
-            f"{path} is of the architecture {model_type!r}; the encoders that can be read are "
+            f"{path} has the architecture {model_type!r}, which is not supported; choose one of "
             + ", ".join(ARCHITECTURES)
         )
     return model_type
 
 
 def describe(content: Mapping[str, Any], path: str, has_projection: bool) -> Described:
-    """Read what config.json says. Raises InputError if no `VisionTransformer` is like that."""
+    """Parse config.json. Raises InputError if `VisionTransformer` does not support its values."""
     model_type = model_type_of(content, path)
     inner = content.get("vision_config", {}) if model_type in ("clip", "siglip") else content
     if not isinstance(inner, Mapping):
@@ -195,7 +195,7 @@ def _config(model_type: str, values: dict[str, Any], has_projection: bool) -> Vi
 
 
 def _checked(given: Mapping[str, Any], name: str, path: str) -> Any:
-    """A value of config.json that is used. Raises InputError if it cannot be."""
+    """Return a value of config.json. Raises InputError if it is invalid."""
     value = given[name]
     if name in SQUARE and isinstance(value, list) and len(set(map(str, value))) == 1:
         value = value[0]
@@ -207,7 +207,8 @@ def _checked(given: Mapping[str, Any], name: str, path: str) -> Any:
         if name == "num_attention_heads" and isinstance(given["hidden_size"], int):
             per_head, rest = divmod(given["hidden_size"], value)
             if rest or ("rope_theta" in given and per_head % 4):
-                raise InputError(f"{path}: {value} heads cannot share {given['hidden_size']} dims")
+                size = given["hidden_size"]
+                raise InputError(f"{path}: hidden_size {size} cannot be split into {value} heads")
         if name == "patch_size" and value > (_checked(given, "image_size", path)):
             raise InputError(f"{path}: a patch of {value} pixels is larger than the image")
     elif name in ("layer_norm_eps", "rope_theta"):
@@ -218,14 +219,14 @@ def _checked(given: Mapping[str, Any], name: str, path: str) -> Any:
             f"{path}: hidden_act is {value!r}; it must be one of {', '.join(ACTIVATIONS)}"
         )
     elif name == "num_channels" and value != 3:
-        raise InputError(f"{path}: num_channels is {value!r}; encoders of colour images have 3")
+        raise InputError(f"{path}: num_channels is {value!r}; it must be 3")
     elif name == "vision_use_head" and value is not True:
-        raise InputError(f"{path} has no pooling head (vision_use_head), from which features come")
+        raise InputError(f"{path} has no pooling head (vision_use_head); choose another encoder")
     return value
 
 
 def _absent(values: dict[str, Any]) -> tuple[str, ...]:
-    """The biases that a file does not have, by the ends of our names."""
+    """Return the biases that a file does not contain, as suffixes of parameter names."""
     ends = {
         "qkv_bias": ("attention.query.bias", "attention.key.bias", "attention.value.bias"),
         "query_bias": ("attention.query.bias",),
@@ -239,10 +240,9 @@ def _absent(values: dict[str, Any]) -> tuple[str, ...]:
 
 
 def our_names(found: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
-    """Which tensor of a file is which of ours, by our names.
+    """Return the name of the tensor in a file for each parameter, by the parameter's name.
 
-    Whatever comes before the name of the patches' embedding, such as "vision_model.", comes before
-    the others' too.
+    A prefix of the patch embedding, such as "vision_model.", is a prefix of all tensors.
     """
     found = list(found)
     of_patches = (re.match(r"(.*?)embeddings\.patch_embedding", name) for name in found)
@@ -259,6 +259,6 @@ def our_names(found: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A tensor's module, and ".weight", ".bias" or nothing."""
-    match = re.fullmatch(r"(.*)[._](weight|bias)", name)  # PyTorch's own attention has _
+    """Split the name of a tensor into its module and ".weight", ".bias" or ""."""
+    match = re.fullmatch(r"(.*)[._](weight|bias)", name)  # nn.MultiheadAttention of PyTorch has _
     return (match[1], f".{match[2]}") if match else (name, "")

@@ -1,4 +1,4 @@
-"""A pretrained encoder: which one it is, what it does with an image, and its network."""
+"""Pretrained encoder: its identity, preprocessing and network."""
 
 import math
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from .preprocess import Preprocessing, parse
 from .vit import VisionTransformer
 from .weights import find_tensors, load_network
 
-GPU_BATCH, CPU_BATCH = 64, 2  # images; on the CPU for each stream
-HALF_TOLERANCE = 0.01  # by which features may differ in half precision, relative to their length
+GPU_BATCH, CPU_BATCH = 64, 2  # images; on the CPU per stream
+HALF_TOLERANCE = 0.01  # largest difference of features in half precision, relative to their norm
 
 
 @dataclass(frozen=True)
 class EncoderId:
-    """Which encoder made some features: the folder or repository, its commit, its weights.
+    """Identity of an encoder: its folder or repository, the commit, and a hash of the weights.
 
     >>> EncoderId.from_dict(EncoderId("facebook/dinov2-small", "ed25f3a", "00" * 32).to_dict())
     EncoderId(facebook/dinov2-small@ed25f3a)
@@ -44,12 +44,12 @@ class EncoderId:
         return f"EncoderId({self})"
 
     def to_dict(self) -> dict[str, str]:
-        """As it is written in files."""
+        """Return the identity as it is saved in files."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Any) -> "EncoderId":
-        """From what `to_dict` gave. Raises InputError."""
+        """Create an identity from a dict of `to_dict`. Raises InputError if it is invalid."""
         names = ("repository", "revision", "sha256")
         if not isinstance(content, dict) or any(
             not isinstance(content.get(name), str) for name in names
@@ -59,7 +59,10 @@ class EncoderId:
 
 
 class Encoder:
-    """A frozen network with its preprocessing: `pixels` of an image, then features of a batch."""
+    """A frozen network with its preprocessing.
+
+    `preprocessing.pixels` prepares each image, and `features` encodes a batch of them.
+    """
 
     def __init__(self, id: EncoderId, preprocessing: Preprocessing, network: VisionTransformer):
         self.id = id
@@ -75,23 +78,23 @@ class Encoder:
 
     @property
     def batch_size(self) -> int:
-        """How many images to give at once."""
+        """Number of images in a batch."""
         return GPU_BATCH if on_gpu() else CPU_BATCH * cores()
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """Features (B, F), float32, of what `preprocessing.pixels` made of B images."""
+        """Return the features (B, F), float32, of B images after `preprocessing.pixels`."""
         images = self.normalised(pixels)
         network = self._network_for(images)
         features = over_batch(network, images, smallest=1)
         return np.asarray(features.astype(mx.float32))
 
     def normalised(self, pixels: np.ndarray) -> mx.array:
-        """Pixels (B, H, W, 3) as the network takes them."""
+        """Return the pixels (B, H, W, 3), rescaled and normalised for the network."""
         scale, shift = mx.array(self.preprocessing.scale), mx.array(self.preprocessing.shift)
         return mx.array(pixels).astype(mx.float32) * scale + shift
 
     def _network_for(self, images: mx.array) -> Callable[[mx.array], mx.array]:
-        """In half precision on a GPU, if its features of these images, the first, are the same."""
+        """Return the network, on a GPU in float16 if the features of the first batch agree."""
         if not on_gpu():
             return self.network
         if not self._is_half_tried:
@@ -106,15 +109,15 @@ class Encoder:
 
 
 def load_encoder(name: str | Path, say: Callable[[str], None] | None = None) -> Encoder:
-    """An encoder by the name of a folder, ORG/NAME[@REVISION] on the Hub, or a short name.
+    """Load an encoder from a folder, ORG/NAME[@REVISION] on the Hub, or by a short name.
 
-    `say` is told beforehand how much is downloaded, if anything is. Raises InputError.
+    Before a download, `say` is called with a line that tells its size. Raises InputError.
     """
     return read_encoder(find_files(str(name), say))
 
 
 def load_same(wanted: EncoderId, say: Callable[[str], None] | None = None) -> Encoder:
-    """The encoder that made some features. Raises InputError if it is not there or another one."""
+    """Load an encoder by its identity. Raises InputError if it is missing or has other weights."""
     name = f"{wanted.repository}@{wanted.revision}" if wanted.revision else wanted.repository
     encoder = load_encoder(name, say)
     require_same(encoder.id, wanted)
@@ -122,16 +125,16 @@ def load_same(wanted: EncoderId, say: Callable[[str], None] | None = None) -> En
 
 
 def require_same(found: EncoderId, wanted: EncoderId) -> None:
-    """Raise InputError unless two encoders have the same weights, wherever they lie."""
+    """Raise InputError unless two encoders have the same weights, wherever they are stored."""
     if found.sha256 != wanted.sha256:
         raise InputError(
-            f"{found} has other weights (SHA-256 {found.sha256[:12]}) than the encoder "
-            f"{wanted} that was trained with ({wanted.sha256[:12]}); give that one"
+            f"{found} has other weights (SHA-256 {found.sha256[:12]}) than {wanted} "
+            f"({wanted.sha256[:12]}), the encoder that the model was trained with; use that one"
         )
 
 
 def read_encoder(files: Files) -> Encoder:
-    """An encoder from its files. Raises InputError, before anything large is allocated."""
+    """Load an encoder from its files. Invalid ones raise InputError before large allocations."""
     content, path = read_json(files.config), str(files.config)
     model_type = model_type_of(content, path)
     usual = ARCHITECTURES[model_type].processor
@@ -141,25 +144,25 @@ def read_encoder(files: Files) -> Encoder:
     smallest = min(preprocessing.image_size)
     if smallest < described.config.patch_size:
         raise InputError(
-            f"{files.processor} makes images of {smallest} pixels, smaller than a patch of "
+            f"{files.processor} resizes images to {smallest} pixels, smaller than a patch of "
             f"{described.config.patch_size}; download it again"
         )
     network = load_network(described, tensors)
     network.freeze()
-    place = without_home(files.repository)  # which is written into models, and may be passed on
+    place = without_home(files.repository)  # saved in models, which may be shared
     identity = EncoderId(place, files.revision, sha256_of(files.weights))
     return Encoder(identity, preprocessing, network)
 
 
 def half_precision(network: VisionTransformer) -> VisionTransformer:
-    """A copy of a network with parameters of 16 bits."""
+    """Return a copy of a network in float16."""
     half = VisionTransformer(network.config)
     half.update(tree_map(lambda array: array.astype(mx.float16), network.parameters()))
     return half
 
 
 def differences(features: mx.array, others: mx.array) -> float:
-    """The largest length of a difference between rows, relative to the row's length."""
+    """Return the largest norm of a difference between rows, relative to the norm of the row."""
     lengths = mx.linalg.norm(features, axis=-1)
     apart = mx.linalg.norm(features - others.astype(mx.float32), axis=-1)
     largest = np.asarray(apart / mx.maximum(lengths, 1e-12)).max()

@@ -1,4 +1,4 @@
-"""What a name means: a folder, a repository of the Hugging Face Hub, or a short name for one."""
+"""Encoder names: a folder, a repository on the Hugging Face Hub, or a short name of one."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SHORT_NAMES = {
 
 
 def names_encoder(name: str) -> bool:
-    """Whether a name means an encoder rather than a file of features.
+    """Return whether a name is that of an encoder, and not of a file of features.
 
     >>> names_encoder("dinov2-small"), names_encoder("facebook/dinov2-small@main")
     (True, True)
@@ -30,11 +30,11 @@ def names_encoder(name: str) -> bool:
 
 
 def find_files(name: str, say: Callable[[str], None] | None = None) -> Files:
-    """The files of an encoder, downloaded if they are not here.
+    """Return the files of an encoder, downloaded if they are not in the cache.
 
-    `name` is a folder, ORG/NAME on the Hub, with @REVISION if wanted, or one of `SHORT_NAMES`.
-    `say` is told beforehand how much is downloaded; by default that goes to stderr. Raises
-    InputError.
+    `name` is a folder, ORG/NAME or ORG/NAME@REVISION on the Hub, or one of `SHORT_NAMES`. Before a
+    download, `say` is called with a line that tells its size; by default it is printed to stderr.
+    Raises InputError.
     """
     folder = expanded(name)
     if name not in SHORT_NAMES and folder.is_dir():

@@ -1,7 +1,7 @@
-"""The files of an encoder from the Hugging Face Hub, through `huggingface_hub`.
+"""Download of encoders from the Hugging Face Hub, through `huggingface_hub`.
 
-Cache, tokens, proxies and environment variables (HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE)
-are those that every tool of that ecosystem has.
+Its cache, tokens, proxies and environment variables (HF_HOME, HF_TOKEN, HF_ENDPOINT,
+HF_HUB_OFFLINE) apply.
 """
 
 import re
@@ -28,12 +28,13 @@ INSTALL = "pip install 'mlx_gmvae[hub]'"
 
 
 def on_hub(repository: str, revision: str | None, say: Callable[[str], None]) -> Files:
-    """The files of a repository, downloaded if they are not in the cache. Raises InputError.
+    """Return the files of a repository, downloaded if they are not in the cache.
 
-    Only what is needed is downloaded; `say` is told how much that is, before.
+    Only the needed files are downloaded. Before that, `say` is called with a line that tells their
+    size. Raises InputError.
     """
     repo = Repository(_package(), repository, revision)
-    # Asking for its size fails at once where there is no network, a download after half a minute.
+    # Without a network a request for the size fails at once, a download after half a minute.
     is_there = repo.is_cached(CONFIG) or repo.size(CONFIG) is not None
     config = repo.file(CONFIG) if is_there else None
     if config is None:
@@ -49,7 +50,7 @@ def on_hub(repository: str, revision: str | None, say: Callable[[str], None]) ->
         say(f"downloading {repository}: {amount} into {repo.hub.constants.HF_HUB_CACHE}")
     weights = [path for path in map(repo.file, names) if path is not None]
     if len(weights) < len(names):
-        raise InputError(f"{repo.place} lacks files that {INDEX} names; choose another encoder")
+        raise InputError(f"{repo.place} lacks files listed in {INDEX}; choose another encoder")
     if size:
         for path in weights:
             _require_whole(path)
@@ -57,7 +58,7 @@ def on_hub(repository: str, revision: str | None, say: Callable[[str], None]) ->
 
 
 def _weights(repo: "Repository") -> list[str]:
-    """The names of the files with the weights. Raises InputError if there are none to be read."""
+    """Return the names of the files with weights. Raises InputError if none can be read."""
     if repo.is_cached(WEIGHTS):
         return [WEIGHTS]
     if not repo.is_cached(INDEX) and repo.size(WEIGHTS) is not None:
@@ -69,7 +70,7 @@ def _weights(repo: "Repository") -> list[str]:
 
 
 class Repository(NamedTuple):
-    """A repository at a revision, the default one if that is None."""
+    """A repository at a revision; None is the default revision."""
 
     hub: ModuleType
     name: str
@@ -77,14 +78,15 @@ class Repository(NamedTuple):
 
     @property
     def place(self) -> str:
+        """Name of the repository, with its revision if there is one."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
     def file(self, name: str) -> Path | None:
-        """A file in the cache, downloaded if need be; None if the repository has none like that."""
+        """Return a file in the cache, downloaded if needed; None if the repository lacks it."""
         errors = self.hub.errors
         try:
             return Path(self.hub.hf_hub_download(self.name, name, revision=self.revision))
-        except errors.LocalEntryNotFoundError as error:  # which is an EntryNotFoundError too
+        except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError
             raise _explained(self, error) from None
         except errors.EntryNotFoundError:
             return None
@@ -92,12 +94,12 @@ class Repository(NamedTuple):
             raise _explained(self, error) from None
 
     def is_cached(self, name: str) -> bool:
-        """Whether a file is in the cache."""
+        """Return whether a file is in the cache."""
         found = self.hub.try_to_load_from_cache(self.name, name, revision=self.revision)
         return isinstance(found, str)
 
     def size(self, name: str) -> int | None:
-        """How many bytes a file has on the Hub, or None if the repository has none like that."""
+        """Return the size of a file on the Hub in bytes; None if the repository lacks it."""
         hub = self.hub
         try:
             address = hub.hf_hub_url(self.name, name, revision=self.revision)
@@ -122,21 +124,24 @@ def _package() -> ModuleType:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise InputError if what came is not what the Hub has, whose cache names large files so."""
+    """Raise InputError if a file differs from its SHA-256, by which the cache names large files."""
     blob = path.resolve()
     if re.fullmatch("[0-9a-f]{64}", blob.name) and sha256_of([blob]) != blob.name:
         for wrong in {path, blob}:
             wrong.unlink(missing_ok=True)
-        raise InputError(f"what came as {path.name} is damaged (wrong SHA-256); download it again")
+        raise InputError(f"{path.name} came damaged (wrong SHA-256); download it again")
 
 
 def _is_of_network(error: Exception) -> bool:
-    """By their names: which library the Hub's package asks with differs by its version."""
+    """Return whether it is a network error, by class name.
+
+    The HTTP library of `huggingface_hub` depends on its version.
+    """
     return any(kind.__name__ in NETWORK_ERRORS for kind in type(error).__mro__)
 
 
 def _explained(repo: Repository, error: Exception) -> InputError:
-    """What to say if the Hub or the network refuses."""
+    """Return an InputError with the cause and a remedy for an error of the Hub or the network."""
     errors, place = repo.hub.errors, repo.place
     page = f"{repo.hub.constants.ENDPOINT}/{repo.name}"
     cause = error.__cause__ or error
@@ -144,7 +149,7 @@ def _explained(repo: Repository, error: Exception) -> InputError:
     status = next((each.status_code for each in answers if each is not None), None)
     if isinstance(error, errors.GatedRepoError):
         return InputError(
-            f"{place} asks for its terms to be accepted first: do so on {page}, then run: hf auth "
+            f"the terms of {place} must be accepted first: do so on {page}, then run: hf auth "
             "login (or set HF_TOKEN)"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -155,7 +160,7 @@ def _explained(repo: Repository, error: Exception) -> InputError:
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(f"{repo.name} has no revision {repo.revision}; see {page}/commits/main")
     if isinstance(error, errors.HFValidationError):
-        return InputError(f"{repo.name} cannot be a repository's name; it must be ORG/NAME")
+        return InputError(f"{repo.name} is not a repository name; it must be ORG/NAME")
     if status in (401, 403):
         return InputError(
             f"the Hugging Face Hub refuses {place} (HTTP {status}); run: hf auth login (or set "
@@ -173,5 +178,5 @@ def _explained(repo: Repository, error: Exception) -> InputError:
     reason = f"HTTP {status}" if status else getattr(cause, "strerror", None) or str(cause)
     return InputError(
         f"cannot download {place} ({' '.join(str(reason).split())[:200]}); run the command again, "
-        "which goes on where it stopped"
+        "which continues the download"
     )

@@ -1,7 +1,7 @@
-"""Features kept on disk, a row of 16-bit floats for each image, NaN where there is none yet.
+"""Cache of features on disk: a row of 16-bit floats for each image, NaN until it is computed.
 
-The file is mapped into memory, and a row is written as soon as it is known: whoever is interrupted
-or killed loses a batch at most. Two processes that fill the same file write the same numbers.
+The file is memory-mapped, and a row is written as soon as it is computed: an interrupted or killed
+process loses at most one batch. Two processes that fill the same file write the same numbers.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ BLOCK_ROWS = 1 << 14
 
 
 class KeptFeatures:
-    """The features of one source as it was listed, by one encoder.
+    """Cached features of one listing of images from one encoder.
 
-    In `place` lie <key>.npy and <key>.json that describes it; the key is a hash of everything that
-    the features depend on.
+    The folder `place` contains <key>.npy and its description <key>.json. The key is a hash of
+    everything that the features depend on.
     """
 
     def __init__(self, place: Path, source: str, encoder: str, listing: Any, num: int, dims: int):
@@ -38,14 +38,14 @@ class KeptFeatures:
         self.array = place / f"{key}.npy"
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
-        """The features at `rows`, float32; NaN where there are none."""
+        """Return the features at `rows`, float32; NaN where they are not computed yet."""
         found = self._mapped("r")
         if found is None:
             return np.full((len(rows), self.shape[1]), np.nan, np.float32)
         return np.asarray(found[rows], np.float32)
 
     def open(self) -> np.ndarray:
-        """The mapped array to write to, made if it is not there. Raises InputError."""
+        """Return the memory-mapped array for writing; create it if needed. Raises InputError."""
         try:
             found = self._mapped("r+")
             if found is None:
@@ -61,7 +61,7 @@ class KeptFeatures:
         return found
 
     def _mapped(self, mode: Any) -> np.ndarray | None:
-        """None if there is no such file, or it is damaged."""
+        """Return the memory-mapped array; None if the file is missing or damaged."""
         try:
             array = np.load(self.array, mmap_mode=mode, allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -69,7 +69,7 @@ class KeptFeatures:
         return array if (array.shape, array.dtype) == (self.shape, np.float16) else None
 
     def _make(self) -> None:
-        """Write a file of NaN, so that the disk has room for all rows."""
+        """Write a file of NaN, which reserves disk space for all rows."""
         self.place.mkdir(parents=True, exist_ok=True)
         num, dims = self.shape
         needed, free = 2 * num * dims, shutil.disk_usage(self.place).free
@@ -89,7 +89,7 @@ class KeptFeatures:
         self._remove_outdated()
 
     def _remove_outdated(self) -> None:
-        """Features of this source by this encoder before the source changed."""
+        """Remove features of this source and encoder from before the source changed."""
         for path in self.place.glob("[!.]*.json"):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 saved = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The files of an encoder in a folder, in the layout of the Hugging Face Hub."""
+"""Files of an encoder in a folder, in the layout of the Hugging Face Hub."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ BLOCK_BYTES = 1 << 20
 
 
 class Files(NamedTuple):
-    """Where an encoder comes from, and its files."""
+    """Origin and files of an encoder."""
 
     repository: str  # the path of a folder, or the name of a repository
     revision: str  # the commit; empty for a folder
@@ -26,10 +26,10 @@ class Files(NamedTuple):
 
 
 def in_folder(folder: Path) -> Files:
-    """The files of the encoder in a folder. Raises InputError if one is missing."""
+    """Return the files of the encoder in a folder. Raises InputError if one is missing."""
     for name in (CONFIG, PROCESSOR):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} has no {name}; copy it there from where the encoder is")
+            raise InputError(f"{folder} has no {name}; copy it there from the original encoder")
     if (folder / WEIGHTS).is_file():
         names = [WEIGHTS]
     elif (folder / INDEX).is_file():
@@ -38,41 +38,41 @@ def in_folder(folder: Path) -> Files:
         raise no_weights(str(folder), any((folder / name).is_file() for name in PICKLES))
     for name in names:
         if not (folder / name).is_file():
-            raise InputError(f"{folder} has no {name}, which {INDEX} names; copy it there")
+            raise InputError(f"{folder} has no {name}, which {INDEX} lists; copy it there")
     weights = [folder / name for name in names]
     return Files(str(folder), "", folder / CONFIG, folder / PROCESSOR, weights)
 
 
 def shards(index: Path) -> list[str]:
-    """The files over which weights are spread; they lie beside their index. Raises InputError."""
+    """Return the names of the shards, which are in the folder of the index. Raises InputError."""
     places = read_json(index).get("weight_map")
     names = set(map(str, places.values())) if isinstance(places, dict) else set()
     for name in names:
         if PurePosixPath(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(f"{index} names {name!r}, which is no .safetensors file beside it")
+            raise InputError(f"{index} lists {name!r}, which is no .safetensors file beside it")
     if not 1 <= len(names) <= MOST_SHARDS:
-        raise InputError(f"{index} names {len(names)} files; download it again")
+        raise InputError(f"{index} lists {len(names)} files; download it again")
     return sorted(names)
 
 
 def no_weights(place: str, has_pickle: bool) -> InputError:
-    """What to say where there is no .safetensors file."""
+    """Return the error for an encoder without a .safetensors file."""
     if has_pickle:
         return InputError(
-            f"{place} has its weights in {PICKLES[0]} only, which may run any program when it is "
-            f"opened and so is not; choose a repository or revision with {WEIGHTS}"
+            f"{place} has its weights in {PICKLES[0]} only, which is not read because a pickle can "
+            f"run any program; choose a repository or revision with {WEIGHTS}"
         )
     return InputError(f"{place} has no {WEIGHTS}; choose another encoder")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file. Raises InputError."""
+    """Read a JSON object from a file. Raises InputError."""
     try:
         if path.stat().st_size > LARGEST_JSON_BYTES:
             raise ValueError("it is far too large")
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it contains no JSON object")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256_of(paths: list[Path]) -> str:
-    """The SHA-256 of a file, or of several as if they were one. Raises InputError."""
+    """Return the SHA-256 of files, read one after another. Raises InputError."""
     digest = hashlib.sha256()
     for path in paths:
         try:

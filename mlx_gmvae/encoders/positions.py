@@ -1,17 +1,18 @@
-"""Positions of patches: learned embeddings for other grids than the trained one, and RoPE."""
+"""Positions of patches: interpolation of learned embeddings, and rotary embeddings (RoPE)."""
 
 import mlx.core as mx
 import numpy as np
 
-KEYS, ANTIALIASED = -0.75, -0.5  # the parameter of the cubic kernel in PyTorch, without and with
+KEYS, ANTIALIASED = -0.75, -0.5  # parameter of PyTorch's cubic kernel without and with antialias
 
 
 def interpolated(
     positions: mx.array, grid: tuple[int, int], num_prefix: int, antialias: bool
 ) -> mx.array:
-    """Embeddings (n, D) of a square grid, after `num_prefix` others, for another grid (h, w).
+    """Interpolate the embeddings (n, D) of a square grid to another grid (h, w).
 
-    Bicubic as `torch.nn.functional.interpolate` does it, with align_corners=False.
+    The first `num_prefix` embeddings are not of patches and stay as they are. The interpolation is
+    that of `torch.nn.functional.interpolate`, bicubic with align_corners=False.
     """
     num, dims = positions.shape
     side = round((num - num_prefix) ** 0.5)
@@ -25,24 +26,24 @@ def interpolated(
 
 
 def resampling(old: int, new: int, antialias: bool) -> np.ndarray:
-    """The matrix (new, old) that resamples a line of `old` values to `new` ones, bicubic."""
+    """Return the matrix (new, old) that resamples a line of `old` values to `new`, bicubic."""
     scale = old / new
-    # Antialiasing widens the kernel where the line becomes shorter.
+    # Antialiasing widens the kernel if the line becomes shorter.
     width = max(scale, 1.0) if antialias else 1.0
     centres = (np.arange(new) + 0.5) * scale - 0.5
     reach = int(np.ceil(2 * width)) + 1
     taps = np.floor(centres)[:, None].astype(int) + np.arange(-reach, reach + 1)  # (new, taps)
     weights = _cubic((taps - centres[:, None]) / width, ANTIALIASED if antialias else KEYS)
-    if antialias:  # nothing beyond the ends counts
+    if antialias:  # values beyond the ends have no weight
         weights *= (taps >= 0) & (taps < old)
         weights /= weights.sum(axis=1, keepdims=True)
-    matrix = np.zeros((new, old))  # else the ends go on
+    matrix = np.zeros((new, old))  # without antialias the end values are repeated
     np.add.at(matrix, (np.arange(new)[:, None], taps.clip(0, old - 1)), weights)
     return matrix.astype(np.float32)
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic convolution kernel with parameter `a`."""
+    """Return Keys' cubic convolution kernel with parameter `a`."""
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = a * (((x - 5) * x + 8) * x - 4)
@@ -52,10 +53,10 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
 def rotations(
     grid: tuple[int, int], num_prefix: int, head_dims: int, theta: float
 ) -> tuple[mx.array, mx.array]:
-    """Cosines and sines (N, head_dims) of DINOv3's rotary embedding; those of prefixes do nothing.
+    """Return cosines and sines (N, head_dims) of the rotary embedding of DINOv3.
 
-    Patches have coordinates in [-1, 1], rows for the first half of the angles, columns for the
-    second.
+    Patches have coordinates in [-1, 1]: rows for the first half of the angles, columns for the
+    second. The `num_prefix` tokens before them have the angle 0.
     """
     frequencies = 1 / theta ** np.arange(0, 1, 4 / head_dims, dtype=np.float32)
     rows, columns = (2 * (np.arange(num) + 0.5) / num - 1 for num in grid)
@@ -67,7 +68,7 @@ def rotations(
 
 
 def rotated(x: mx.array, cosines: mx.array, sines: mx.array) -> mx.array:
-    """Heads (B, h, n, d) turned by the angles of the first n tokens."""
+    """Rotate heads (B, h, n, d) by the angles of the first n tokens."""
     num, half = x.shape[-2], x.shape[-1] // 2
     turned = mx.concatenate([-x[..., half:], x[..., :half]], axis=-1)
     return x * cosines[:num] + turned * sines[:num]

@@ -1,6 +1,6 @@
-"""Images as an encoder was trained on them, by its preprocessor_config.json.
+"""Preprocessing of images for an encoder, according to its preprocessor_config.json.
 
-Pixels are those of the PIL-based image processors of the transformers package.
+The pixels equal those of the PIL-based image processors of the transformers package.
 """
 
 import math
@@ -41,10 +41,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # by image_processor_type, without Fast
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop the middle, and pixels * `scale` + `shift` for each channel.
+    """Resizing, centre crop, and normalisation, pixels * `scale` + `shift` for each channel.
 
-    `shortest` is the length of the shorter side after resizing; where it is 0, `size` is height
-    and width, and where both are 0 nothing is resized. `crop` is (0, 0) for no crop.
+    `shortest` is the length of the shorter side after resizing. If it is 0, `size` is the height
+    and width; if that is (0, 0) too, images are not resized. A `crop` of (0, 0) is no crop.
     """
 
     shortest: int
@@ -53,20 +53,20 @@ class Preprocessing:
     resample: int
     scale: tuple[float, float, float]
     shift: tuple[float, float, float]
-    in_floats: bool = False  # resized pixels are not rounded to bytes
+    in_floats: bool = False  # whether resized pixels are not rounded to bytes
 
     @property
     def image_size(self) -> Size:
-        """Height and width of what the network sees."""
+        """Height and width of the input of the network."""
         return self.crop if any(self.crop) else self.size
 
     @property
     def least_size(self) -> int:
-        """A photograph of at least this height and width need not be enlarged."""
+        """Height and width from which on images are not enlarged."""
         return self.shortest or max(self.size) or max(self.crop)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """A colour image, resized and cropped: (H, W, 3), bytes or floats in [0, 255]."""
+        """Return an RGB image resized and cropped, (H, W, 3), bytes or floats in [0, 255]."""
         width, height = image.size
         size = self.size
         if self.shortest:
@@ -85,22 +85,22 @@ class Preprocessing:
 
 
 def parse(content: Mapping[str, Any], path: str, usual: str) -> Preprocessing:
-    """What preprocessor_config.json says; `usual` is the processor where it names none.
+    """Parse preprocessor_config.json; `usual` is the default image processor.
 
-    Raises InputError.
+    Raises InputError if it is not supported.
     """
     name = content.get("image_processor_type") or content.get("feature_extractor_type") or usual
     kind = str(name).removesuffix("Fast").removesuffix("Pil")
     kind = kind.replace("FeatureExtractor", "ImageProcessor")
     if kind not in DEFAULTS:
         raise InputError(
-            f"{path} is for a {name}; those that can be followed are {', '.join(DEFAULTS)}"
+            f"{path} is for a {name}, which is not supported; choose one of {', '.join(DEFAULTS)}"
         )
     given = DEFAULTS[kind] | {name: value for name, value in content.items() if value is not None}
     try:
         return _parsed(given, kind)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path} cannot be followed ({error}); download it again") from None
+        raise InputError(f"{path} cannot be used ({error}); download it again") from None
 
 
 def _parsed(given: Mapping[str, Any], kind: str) -> Preprocessing:
@@ -110,9 +110,9 @@ def _parsed(given: Mapping[str, Any], kind: str) -> Preprocessing:
         shortest, size = 0, (0, 0)
     crop = _size(given["crop_size"], shortest=False)[1] if given["do_center_crop"] else (0, 0)
     if shortest and not any(crop):
-        raise ValueError("images of several sizes, do_center_crop is false")
+        raise ValueError("images of several sizes, since do_center_crop is false")
     if not any((*size, *crop)):
-        raise ValueError("images are neither resized nor cropped")
+        raise ValueError("it neither resizes nor crops images")
     factor = float(given["rescale_factor"]) if given["do_rescale"] else 1.0
     mean, std = np.zeros(3), np.ones(3)
     if given["do_normalize"]:
@@ -128,31 +128,31 @@ def _parsed(given: Mapping[str, Any], kind: str) -> Preprocessing:
 
 
 def _size(value: Any, shortest: bool) -> tuple[int, Size]:
-    """(shorter side, (0, 0)), or (0, (height, width)). A number alone is one or the other."""
+    """Return (shorter side, (0, 0)), or (0, (height, width)); `shortest` is for a single number."""
     if isinstance(value, int):
         value = {"shortest_edge": value} if shortest else {"height": value, "width": value}
     if "shortest_edge" in value:
         if value.get("longest_edge"):
-            raise ValueError("a longest_edge")
+            raise ValueError("longest_edge is not supported")
         return _side(value["shortest_edge"]), (0, 0)
     return 0, (_side(value["height"]), _side(value["width"]))
 
 
 def _side(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-        raise ValueError(f"a size of {value!r}, which must be from 1 to {LARGEST}")
+        raise ValueError(f"a size is {value!r}; it must be from 1 to {LARGEST}")
     return value
 
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:
-    """The middle (height, width) of an image, on black where the image is smaller."""
+    """Return the centre crop (height, width) of an image, padded with black if it is smaller."""
     (height, width), (rows, columns) = size, pixels.shape[:2]
     if height > rows or width > columns:
         whole = np.zeros((max(height, rows), max(width, columns), 3), pixels.dtype)
         top = math.ceil((len(whole) - rows) / 2)
         left = math.ceil((whole.shape[1] - columns) / 2)
         whole[top : top + rows, left : left + columns] = pixels
-        # As the transformers package does it, which adds the margin to where the middle was.
+        # As in the transformers package, which adds the margin to the former centre.
         top, left = top + (rows - height) // 2, left + (columns - width) // 2
         return whole[max(0, top) : top + height, max(0, left) : left + width]
     top, left = (rows - height) // 2, (columns - width) // 2

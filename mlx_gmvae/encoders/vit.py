@@ -1,11 +1,13 @@
-"""The vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) and its descendants.
+"""Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) and its variants.
 
-An image is cut into patches of p x p pixels, each a token of D numbers; blocks of attention and a
-small network change all tokens, and the features of the image are read from them.
+An image is cut into patches of p x p pixels, and each becomes a token of D numbers. Blocks of
+attention and an MLP transform all tokens. The features of the image are computed from the last
+tokens.
 
-References:
-    DINO, arXiv:2104.14294; DINOv2, arXiv:2304.07193; registers, arXiv:2309.16588; DINOv3,
-    arXiv:2508.10104; CLIP, arXiv:2103.00020; SigLIP, arXiv:2303.15343.
+References
+----------
+DINO, arXiv:2104.14294; DINOv2, arXiv:2304.07193; registers, arXiv:2309.16588; DINOv3,
+arXiv:2508.10104; CLIP, arXiv:2103.00020; SigLIP, arXiv:2303.15343.
 """
 
 from dataclasses import dataclass
@@ -22,21 +24,21 @@ Angles = tuple[mx.array, mx.array] | None
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Sizes of a vision transformer, and where the descendants differ."""
+    """Sizes of a vision transformer, and the options in which its variants differ."""
 
     hidden_dims: int
     num_layers: int
     num_heads: int
     mlp_dims: int
     patch_size: int
-    num_patches: int  # of the grid that it was trained on, which is square
+    num_patches: int  # in the square grid of the training
     activation: str
     eps: float
-    is_gated: bool = False  # SwiGLU in place of the network of two layers
+    is_gated: bool = False  # SwiGLU instead of an MLP of two layers
     has_cls_token: bool = True
     num_registers: int = 0
-    rope_theta: float = 0.0  # 0: positions are learned
-    antialias: bool = False  # where positions are interpolated
+    rope_theta: float = 0.0  # 0: position embeddings are learned
+    antialias: bool = False  # in the interpolation of position embeddings
     has_pre_norm: bool = False
     has_layer_scale: bool = False
     pools_by_attention: bool = False  # else the features are the CLS token
@@ -44,19 +46,19 @@ class ViTConfig:
 
     @property
     def num_prefix(self) -> int:
-        """How many tokens with a position come before the patches."""
+        """Number of tokens with a position embedding before the patches."""
         return int(self.has_cls_token)
 
     @property
     def num_features(self) -> int:
-        """Length of a row of features."""
+        """Number of features of an image."""
         return self.projection_dims or self.hidden_dims
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, H, W, 3), normalised, to features (B, F).
+    """Vision transformer from normalised images (B, H, W, 3) to features (B, F).
 
-    Parameters are zeros: they come from a file.
+    All parameters are zeros until they are loaded from a file.
     """
 
     def __init__(self, config: ViTConfig):
@@ -85,12 +87,12 @@ class VisionTransformer(nn.Module):
             x = layer(x, angles)
         if self.config.pools_by_attention:
             features = self.pool(self.norm(self.layers[-1](x, angles)))
-        else:  # of the last block, only the CLS token is needed
+        else:  # only the CLS token of the last block is needed
             features = self.norm(self.layers[-1](x, angles, num_out=1))[:, 0]
         return self.projection(features) if self.config.projection_dims else features
 
     def embed(self, images: mx.array) -> tuple[mx.array, Angles]:
-        """Tokens (B, N, D) of images, and the angles of a rotary embedding if there is one."""
+        """Return the tokens (B, N, D) of images, and the angles of a rotary embedding or None."""
         config = self.config
         size = config.patch_size
         batch, grid = len(images), (images.shape[1] // size, images.shape[2] // size)
@@ -115,7 +117,10 @@ class VisionTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), each scaled by feature in DINOv2."""
+    """Transformer block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With layer scale (DINOv2) each sum has a learned scale for every feature.
+    """
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -130,7 +135,7 @@ class Block(nn.Module):
             self.scale2 = mx.zeros((dims,))
 
     def __call__(self, x: mx.array, angles: Angles, num_out: int | None = None) -> mx.array:
-        """All tokens, or the first `num_out`, which see all the same."""
+        """Return all tokens, or only the first `num_out`; attention is over all either way."""
         normed = self.norm1(x)
         change = self.attention(normed[:, :num_out], normed, angles)
         x = x[:, :num_out] + (change * self.scale1 if self.has_layer_scale else change)
@@ -139,7 +144,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of several heads: tokens (B, n, D) look at tokens (B, N, D)."""
+    """Multi-head attention of tokens (B, n, D) over tokens (B, N, D)."""
 
     def __init__(self, dims: int, num_heads: int):
         super().__init__()
@@ -158,12 +163,12 @@ class Attention(nn.Module):
         return self.output(heads.swapaxes(1, 2).reshape(batch, num, dims))
 
     def _heads(self, x: mx.array, parts: int) -> mx.array:
-        """(B, N, parts * D) -> (parts, B, heads, N, D / heads)."""
+        """Split into heads: (B, N, parts * D) -> (parts, B, heads, N, D / heads)."""
         return x.reshape(*x.shape[:2], parts, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
 
 
 class MLP(nn.Module):
-    """Two layers; gated, down(act(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202)."""
+    """MLP of two layers; if gated, down(act(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202)."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -182,7 +187,7 @@ class MLP(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """SigLIP's pooling: a learned token looks at all others, then an MLP; (B, N, D) -> (B, D)."""
+    """Pooling of SigLIP: attention of a learned token, then an MLP; (B, N, D) -> (B, D)."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -197,7 +202,7 @@ class AttentionPool(nn.Module):
 
 
 class Linear(nn.Module):
-    """x W^T + b."""
+    """Linear layer, x W^T + b."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -205,7 +210,7 @@ class Linear(nn.Module):
         self.bias = mx.zeros((outputs,))
 
     def __call__(self, x: mx.array) -> mx.array:
-        if on_cpu():  # where addmm first copies the bias for every row
+        if on_cpu():  # addmm on the CPU first copies the bias for every row
             return x @ self.weight.T + self.bias
         return mx.addmm(self.bias, x, self.weight.T)
 
@@ -224,5 +229,5 @@ class LayerNorm(nn.Module):
 
 
 def _repeated(tokens: mx.array, batch: int) -> mx.array:
-    """(n, D) -> (B, n, D)."""
+    """Repeat tokens for each image: (n, D) -> (B, n, D)."""
     return mx.broadcast_to(tokens, (batch, *tokens.shape))

@@ -1,4 +1,4 @@
-"""Weights of a `VisionTransformer`, straight from .safetensors files."""
+"""Weights of a `VisionTransformer`, read from .safetensors files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from .architectures import ARCHITECTURES, Described, our_names
 from .vit import VisionTransformer, ViTConfig
 
 READABLE = {*BYTES, *TYPES.values()}
-# What is one parameter here and several tensors in the files, in the order of the rows.
+# Parameters that are several tensors in the files, in the order of their rows.
 FUSED = {
     "attention.key_value": ("attention.key", "attention.value"),
     "mlp.up": ("mlp.gate", "mlp.up"),
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class Tensor(NamedTuple):
-    """Where one of ours is, and its shape there."""
+    """A tensor in a file, with its shape there."""
 
     path: Path
     name: str
@@ -31,7 +31,7 @@ class Tensor(NamedTuple):
 
 
 def find_tensors(paths: list[Path], model_type: str) -> dict[str, Tensor]:
-    """The tensors in files that `VisionTransformer` needs, by our names. Raises InputError."""
+    """Return the tensors that `VisionTransformer` needs, by parameter name. Raises InputError."""
     everything: dict[str, Tensor] = {}
     for path in paths:
         shapes, _ = read_header(path)
@@ -43,8 +43,10 @@ def find_tensors(paths: list[Path], model_type: str) -> dict[str, Tensor]:
 
 
 def load_network(described: Described, tensors: Mapping[str, Tensor]) -> VisionTransformer:
-    """A network with the weights in the files. Raises InputError, before anything is allocated if
-    a tensor is missing or of another shape."""
+    """Return a network with the weights in the files. Raises InputError.
+
+    Missing tensors and other shapes are found before anything is allocated.
+    """
     config = described.config
     wanted = _shapes(config, has_gate=any("mlp.gate" in name for name in tensors))
     for name, shape in wanted.items():
@@ -53,7 +55,7 @@ def load_network(described: Described, tensors: Mapping[str, Tensor]) -> VisionT
     if more is not None:
         raise InputError(
             f"{more.path} has more layers than the {config.num_layers} in config.json: one of the "
-            "two files is another encoder's"
+            "two files belongs to another encoder"
         )
     files: dict[Path, dict[str, mx.array]] = {}
     arrays: dict[str, mx.array] = {}
@@ -72,7 +74,7 @@ def load_network(described: Described, tensors: Mapping[str, Tensor]) -> VisionT
 
 
 def _shapes(config: ViTConfig, has_gate: bool) -> dict[str, Shape]:
-    """The shape of each tensor in the files, by our names, without leading axes of length 1."""
+    """Return the shape of each tensor in the files by name, without leading axes of length 1."""
     dims, mlp_dims = config.hidden_dims, config.mlp_dims
     shapes: dict[str, Shape] = {}
 
@@ -119,7 +121,7 @@ def _shapes(config: ViTConfig, has_gate: bool) -> dict[str, Shape]:
 
 
 def _require(tensor: Tensor | None, name: str, shape: Shape, described: Described) -> None:
-    """Raise InputError unless there is a tensor of that shape, or none is needed."""
+    """Raise InputError unless a tensor has that shape, or is not needed and missing."""
     if tensor is None:
         if not name.endswith(described.absent):
             raise InputError(
@@ -136,13 +138,13 @@ def _require(tensor: Tensor | None, name: str, shape: Shape, described: Describe
         found = found[1:]
     if found != shape:
         raise InputError(
-            f"{tensor.path}: {tensor.name} has the shape {tensor.shape}; by config.json it is "
-            f"{shape}: one of the two files is another encoder's"
+            f"{tensor.path}: {tensor.name} has the shape {tensor.shape}, but config.json needs "
+            f"{shape}: one of the two files belongs to another encoder"
         )
 
 
 def _opened(path: Path) -> dict[str, mx.array]:
-    """Arrays that are read when they are first used."""
+    """Return arrays that are read when they are first used."""
     try:
         return dict(mx.load(str(path)))  # type: ignore[arg-type]
     except (OSError, RuntimeError, ValueError) as error:
@@ -150,7 +152,7 @@ def _opened(path: Path) -> dict[str, mx.array]:
 
 
 def _assembled(arrays: dict[str, mx.array], config: ViTConfig) -> dict[str, mx.array]:
-    """Our parameters, from tensors as they are in files."""
+    """Return the parameters of the network from the tensors in the files."""
     for kind in ("weight", "bias"):
         whole = arrays.pop(f"pool.attention.query_key_value.{kind}", None)
         if whole is not None:
@@ -161,7 +163,7 @@ def _assembled(arrays: dict[str, mx.array], config: ViTConfig) -> dict[str, mx.a
                 start = name.removesuffix(f"{parts_of[0]}.{kind}")
                 both = [arrays.pop(f"{start}{part}.{kind}") for part in parts_of]
                 arrays[f"{start}{fused}.{kind}"] = mx.concatenate(both)
-    patches = arrays["patches.weight"].transpose(0, 2, 3, 1)  # channels last, as images are
+    patches = arrays["patches.weight"].transpose(0, 2, 3, 1)  # channels last
     arrays["patches.weight"] = patches.reshape(config.hidden_dims, -1)
     for name in ("cls_token", "registers", "positions", "pool.probe"):  # (1, 1, D) in some files
         if name in arrays:
@@ -171,7 +173,7 @@ def _assembled(arrays: dict[str, mx.array], config: ViTConfig) -> dict[str, mx.a
 
 
 def _evaluate(network: VisionTransformer, tensors: Mapping[str, Tensor]) -> None:
-    """Read all parameters. Raises InputError if some cannot be, or are not finite."""
+    """Read all parameters. Raises InputError if some cannot be read or are not finite."""
     path = next(iter(tensors.values())).path
     try:
         mx.eval(network.parameters())

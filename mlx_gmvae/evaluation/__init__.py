@@ -1,1 +1,1 @@
-"""What a trained model is worth, and what it says about images."""
+"""Evaluation: scores of trained models, and their outputs for sets of images."""

@@ -1,4 +1,4 @@
-"""Classes from a few labelled examples: what a clustering becomes when someone names a handful."""
+"""Classification of images from a few labelled examples of each class."""
 
 import warnings
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from ..models.mixture import Gaussians
 from .scores import component_gaussians, latents, responsibilities
 
 RIDGE = 0.01  # added to the variances of latents
-ITERATIONS = 3  # of EM: more of them drift away from what the labels said
+ITERATIONS = 3  # of EM; with more, components drift away from the labelled classes
 
 
 class ClassProbabilities(NamedTuple):
-    """p(class | x) of N images and P classes, (N, P), the names, and named Gaussians over z."""
+    """p(class | x) of N images, (N, P), the names of the P classes, and named Gaussians over z."""
 
     values: np.ndarray
     names: tuple[str, ...]
@@ -27,7 +27,7 @@ class ClassProbabilities(NamedTuple):
 
 
 def choose_labelled(train: Dataset, num_per_class: int, seed: int) -> np.ndarray:
-    """Rows of `num_per_class` random examples of every class. Raises InputError if too few."""
+    """Return rows of `num_per_class` random images of every class, or raise InputError."""
     if train.labels is None:
         raise InputError(f"--labelled needs labels, and {train.name} has none")
     rng = np.random.default_rng(seed)
@@ -46,11 +46,12 @@ def choose_labelled(train: Dataset, num_per_class: int, seed: int) -> np.ndarray
 def classify(
     model: LatentVariableModel, train: Dataset, images: Examples, num_per_class: int, seed: int
 ) -> ClassProbabilities:
-    """Classes of images from `num_per_class` labelled training images of each class.
+    """Return class probabilities, from `num_per_class` labelled training images of each class.
 
-    A model with components names each by the labelled examples it is responsible for. For a
-    model without, a Gaussian mixture with a component per class starts from the labelled latents
-    and takes a few EM steps, without labels, on the latents of all training images.
+    In a model with components, each component gets the class for whose labelled images it is most
+    responsible. For a model without components, a Gaussian mixture with one component per class
+    starts from the labelled latents. It takes a few EM steps, without labels, on the latents of all
+    training images.
     """
     rows = choose_labelled(train, num_per_class, seed)
     assert train.labels is not None
@@ -74,10 +75,10 @@ def classify(
 
 
 def _mixture_of(labelled: np.ndarray, labels: np.ndarray) -> GaussianMixture:
-    """A mixture that starts with a component per class of a few latents (N, D)."""
+    """Return a mixture that starts with one component per class, from a few latents (N, D)."""
     dims, numbers = labelled.shape[1], range(labels.max() + 1)
     means = np.stack([labelled[labels == number].mean(axis=0) for number in numbers])
-    # So few examples say little about a class's shape: halfway between its own and all classes'.
+    # Few examples say little about a class's covariance: use the mean of its own and the pooled.
     pooled = np.cov((labelled - means[labels]).T).reshape(dims, dims) + RIDGE * np.eye(dims)
     covariances = []
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Measures of clusterings and of reconstructions, on NumPy arrays."""
+"""Metrics of clusterings and reconstructions, on NumPy arrays."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Counts (number of clusters, number of classes) of images by cluster and label."""
+    """Return counts of images by cluster (rows) and by label (columns)."""
     from sklearn.metrics import confusion_matrix
 
     rows, columns = int(clusters.max()) + 1, int(labels.max()) + 1
@@ -15,7 +15,7 @@ def confusion(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 
 def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy; precision, recall and F1 averaged over classes (macro); F1 over images (micro)."""
+    """Return accuracy; precision, recall and F1 as means over classes (macro); micro F1."""
     from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
     macro = {"average": "macro", "zero_division": 0}
@@ -31,7 +31,7 @@ def classification_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str
 def confusion_of(
     labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Counts (R, P) of images by true (rows) and predicted (columns) class, and the rows' names.
+    """Return counts (R, P) of images by true class (rows) and prediction, and the rows' names.
 
     `names` are the P classes that can be predicted; other true classes follow as further rows.
     """
@@ -42,9 +42,9 @@ def confusion_of(
 
 
 def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """ACC: the best accuracy over one-to-one maps of clusters to classes, in [0, 1].
+    """Return ACC: the best accuracy over one-to-one maps of clusters to classes, in [0, 1].
 
-    Source: Yang et al. 2010, by the Hungarian algorithm.
+    Source: Yang et al. 2010. The Hungarian algorithm finds the best map.
 
     >>> matching_accuracy(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1]))
     0.75
@@ -57,7 +57,7 @@ def matching_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def best_possible_accuracy(labels: np.ndarray, num_clusters: int) -> float:
-    """What `matching_accuracy` can be at most: the share of the largest classes, one per cluster.
+    """Return the upper limit of `matching_accuracy`: the share of the largest classes.
 
     >>> best_possible_accuracy(np.array([0, 0, 1, 2]), 2)
     0.75
@@ -67,7 +67,7 @@ def best_possible_accuracy(labels: np.ndarray, num_clusters: int) -> float:
 
 
 def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """Accuracy when every cluster takes its most frequent class (many-to-one, for K > classes).
+    """Return the accuracy if every cluster takes its most frequent class (many-to-one).
 
     >>> majority_accuracy(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]))
     1.0
@@ -76,9 +76,9 @@ def majority_accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def exemplar_accuracy(labels: np.ndarray, responsibilities: np.ndarray) -> float:
-    """Accuracy when every cluster takes the class of the image most confidently in it.
+    """Return the accuracy if every cluster takes the class of its most confident image.
 
-    Many-to-one, of labels (N,) and responsibilities (N, K). Source: Dilokthanakul et al. 2016,
+    Many-to-one, from labels (N,) and responsibilities (N, K). Source: Dilokthanakul et al. 2016,
     section 4.2.
     """
     classes = labels[responsibilities.argmax(axis=0)]
@@ -86,7 +86,7 @@ def exemplar_accuracy(labels: np.ndarray, responsibilities: np.ndarray) -> float
 
 
 def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """ACC (Hungarian), majority accuracy, NMI (arithmetic) and ARI."""
+    """Return ACC (Hungarian), majority accuracy, NMI (arithmetic) and ARI."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     return {
@@ -98,9 +98,9 @@ def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, flo
 
 
 def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of the matched clustering, in [0, 1].
+    """Return the expected calibration error of the matched clustering, in [0, 1].
 
-    Clusters take classes as in `matching_accuracy`; a cluster left without one is always wrong.
+    Clusters get classes as in `matching_accuracy`. A cluster without a class is always wrong.
 
     Source: Guo et al. 2017, eq. 3.
     """
@@ -120,7 +120,7 @@ def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: in
 
 
 def mse(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean squared error of each image, (N,), for pixels in [0, 1].
+    """Return the mean squared error of each image, (N,), for pixels in [0, 1].
 
     >>> mse(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5)).tolist()
     [0.25]
@@ -129,10 +129,10 @@ def mse(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Structural similarity of each image, (N,), for (N, H, W, C) pixels in [0, 1].
+    """Return the structural similarity of each image, (N,), for (N, H, W, C) pixels in [0, 1].
 
-    Uniform windows of 7x7 (smaller for images under 7 pixels), sample covariance, averaged
-    over channels and over the windows that lie wholly inside the image.
+    Windows are uniform, of 7x7 pixels (smaller for images below 7 pixels), with the sample
+    covariance. The result is the mean over channels and over windows inside the image.
 
     Source: Wang et al. 2004, eq. 13, K1 = 0.01, K2 = 0.03.
     """

@@ -1,4 +1,4 @@
-"""A trained model over a whole set of images, in batches: what the scripts report."""
+"""Outputs and scores of a trained model for a whole set of images, in batches."""
 
 import math
 from functools import partial
@@ -24,19 +24,19 @@ ANOMALY_SAMPLES = 5
 GAUSSIAN_SAMPLES = 2000
 SURVEYED_IMAGES = 1000
 ANOMALY_SCORES = {  # the default first
-    "deviance": "nats from the bound up to a perfect reconstruction",
+    "deviance": "log-likelihood of a perfect reconstruction minus the importance bound, nats",
     "importance": "negative importance bound of 5 draws, nats",
     "elbo": "negative ELBO of one draw, nats",
 }
 
 
 def reconstruct(model: LatentVariableModel, images: np.ndarray) -> np.ndarray:
-    """Reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
+    """Return reconstructions at the posterior mean, float32 in [0, 1], (N, H, W, C)."""
     return finite(over_batches(model.reconstruct, images, what="reconstructing"))
 
 
 def decode(model: LatentVariableModel, z: np.ndarray) -> np.ndarray:
-    """Expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
+    """Return expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
     copies = math.prod(model.config.image_shape) // model.config.latent_dims  # of their memory
     return over_batches(model.image, np.asarray(z, np.float32), max(1, copies))
 
@@ -44,7 +44,7 @@ def decode(model: LatentVariableModel, z: np.ndarray) -> np.ndarray:
 def reconstruction_scores(
     model: LatentVariableModel, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """MSE and SSIM of each image's reconstruction, (N,) and (N,), batch by batch."""
+    """Return MSE and SSIM of each image's reconstruction, (N,) and (N,)."""
     pairs = []
     for x in in_batches(images, what="reconstructing"):
         originals, reconstructions = np.array(pixels_of(x)), np.array(model.reconstruct(x))
@@ -54,7 +54,7 @@ def reconstruction_scores(
 
 
 def samples(model: LatentVariableModel, num: int, component: int | None = None) -> np.ndarray:
-    """`num` images of expected pixels from the prior or a component of it, (num, H, W, C)."""
+    """Return `num` images of expected pixels, (num, H, W, C), from the prior or a component."""
     forks.require_usable()
     size = batch_size(model.config.image_shape)
     nums = [min(size, num - start) for start in range(0, num, size)]
@@ -63,9 +63,9 @@ def samples(model: LatentVariableModel, num: int, component: int | None = None) 
 
 
 def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -> np.ndarray:
-    """Samples for a grid of `num` columns: a row per component, or a square.
+    """Return samples for a grid of `num` columns: a row per component, or a square.
 
-    Leaves MLX's random state as it was, so that looking does not change the training.
+    MLX's random state is restored, so that drawing samples does not change the training.
     """
     with preserved_random_state():
         if seed is not None:
@@ -77,32 +77,33 @@ def sample_rows(model: LatentVariableModel, num: int, seed: int | None = None) -
 
 
 def latents(model: LatentVariableModel, images: Examples) -> np.ndarray:
-    """Means of q(z|x), (N, D)."""
+    """Return the means of q(z|x), (N, D)."""
     return finite(over_batches(lambda x: model.encode(x).mean, images, what="encoding"))
 
 
 def responsibilities(model: MixtureModel, images: Examples) -> np.ndarray:
-    """q(y|x), (N, K)."""
+    """Return q(y|x), (N, K)."""
     return finite(over_batches(model.responsibilities, images, what="clustering"))
 
 
 def finite(answers: np.ndarray) -> np.ndarray:
-    """A model's answers. Raises InputError if they are no numbers: its weights must be at fault."""
+    """Return a model's outputs. Raises InputError if they are not finite: bad weights."""
     if not np.isfinite(answers).all():
-        raise InputError("the model answers with NaN or infinity; its weights are of no use")
+        raise InputError("the model returns NaN or infinity; train it again, or load another one")
     return answers
 
 
 def anomaly_scores(
     model: LatentVariableModel, images: Examples, kind: str = "deviance", seed: int = 0
 ) -> np.ndarray:
-    """How strange each image is, (N,), nats, by one of ANOMALY_SCORES: higher is stranger.
+    """Return the anomaly score of each image, (N,), nats: a higher score is more anomalous.
 
-    "importance": the negative importance bound of 5 draws; "elbo": the negative ELBO; "deviance":
-    how far the importance bound is below the log-likelihood of the saturated model, whose mean is
-    the image itself (half the deviance of generalised linear models). A Bernoulli's bound contains
-    the entropy of the grey values, so that mid-grey textures score high whatever they show; the
-    deviance does not. With a Gaussian both rank images alike.
+    `kind` is one of ANOMALY_SCORES. "importance" is the negative importance bound of 5 draws, and
+    "elbo" the negative ELBO. "deviance" is the log-likelihood of the saturated model, whose mean is
+    the image itself, minus the importance bound (half the deviance of generalised linear models).
+    A Bernoulli's bound contains the entropy of the grey values, so mid-grey textures get high
+    scores whatever they show; the deviance does not contain it. With a Gaussian both scores rank
+    images alike.
     """
     what = "anomaly scores"
     with preserved_random_state():
@@ -124,7 +125,7 @@ def _importance_bounds(
 
 
 def component_gaussians(model: MixtureModel) -> Gaussians:
-    """Mean and covariance of z in each component, from 2,000 draws of each."""
+    """Return the mean and covariance of z in each component, from 2,000 draws of each."""
     with preserved_random_state():
         mx.random.seed(0)
         draws = [np.array(model.sample_latent(GAUSSIAN_SAMPLES, y)) for y in range(model.config.K)]
@@ -134,13 +135,13 @@ def component_gaussians(model: MixtureModel) -> Gaussians:
 
 
 def generative_scores(model: LatentVariableModel, images: Examples) -> dict[str, float]:
-    """ELBO and its terms, the importance bound (nats per image), bits/dim, MSE and SSIM.
+    """Return the ELBO and its terms, the importance bound (nats per image), bits/dim, MSE, SSIM.
 
-    The importance bound takes 100 draws. It is measured of at most 128 random images, fewer
-    large ones, and the ELBO of all is raised by what it is above theirs (a control variate: the
-    bounds of an image differ far less than images do). Bits per dimension are left out where
-    `bits_per_dim` knows none.
-    Always with the same noise; MLX's random state stays as it was.
+    The importance bound takes 100 draws. It is computed for at most 128 random images, fewer if
+    they are large. Their mean difference from the ELBO is added to the ELBO of all images (a
+    control variate: the two bounds of an image differ far less than images do). Bits per dimension
+    are omitted if `bits_per_dim` is None. The noise is always the same, and MLX's random state is
+    restored.
     """
     with preserved_random_state():
         mx.random.seed(0)
@@ -162,15 +163,16 @@ def generative_scores(model: LatentVariableModel, images: Examples) -> dict[str,
 
 
 def surveyed_elbo(model: LatentVariableModel, images: Examples) -> float:
-    """The mean ELBO of at most a thousand random images, nats per image."""
+    """Return the mean ELBO of at most a thousand random images, nats per image."""
     rows = np.sort(random_rows(len(images), SURVEYED_IMAGES))
     return -float(anomaly_scores(model, Rows(images, rows), "elbo").mean())
 
 
 def bits_per_dim(model: LatentVariableModel, nats: float) -> float | None:
-    """What a lossless code of 8-bit images needs per pixel and channel, by a negative ELBO.
+    """Return the bits per pixel and channel of a lossless code of 8-bit images.
 
-    None where the likelihood says nothing of that: a Bernoulli's of grey values.
+    `nats` is the negative ELBO per image. Returns None if the likelihood is not that of a code, as
+    a Bernoulli of grey values.
     """
     log_bins = model.likelihood.log_bins
     if log_bins is None:
@@ -181,11 +183,11 @@ def bits_per_dim(model: LatentVariableModel, nats: float) -> float | None:
 def _bound_and_reconstructions(
     model: LatentVariableModel, images: Examples
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The terms of the negative ELBO, nats, and MSE and SSIM at the mean of q(z|x), each (N,)."""
+    """Return the terms of the negative ELBO, nats, and MSE and SSIM at the mean of q(z|x), (N,)."""
     names: list[str] = []
     choose_fusing()
 
-    # Compiled, so that what both need of the encoder is computed once.
+    # Compiled, so that the encoder, which both need, is computed once.
     @partial(mx.compile, inputs=mx.random.state, outputs=mx.random.state)
     def measured(x: Inputs) -> tuple[mx.array, mx.array]:
         terms = model.elbo_terms(x, model.posterior(x))

@@ -12,10 +12,11 @@ SAMPLES_TO_CHOOSE_FROM = 1000
 
 
 def interpolation(model: LatentVariableModel, first: int, last: int, num: int) -> np.ndarray:
-    """`num` images on the straight line from one latent to another, (num, H, W, C).
+    """Return `num` images on the straight line between two latents, (num, H, W, C).
 
-    From the centre of component `first` to that of `last`; for a model without components, from
-    one to another of 1,000 draws from the prior. Raises InputError if there is no such number.
+    The line goes from the centre of component `first` to that of component `last`. For a model
+    without components, they are numbers among 1,000 draws from the prior. Raises InputError if
+    there is no such number.
     """
     if isinstance(model, MixtureModel):
         ends, what = model.component_latents(), "component"
@@ -30,7 +31,7 @@ def interpolation(model: LatentVariableModel, first: int, last: int, num: int) -
 
 
 def manifold(model: LatentVariableModel, side: int) -> np.ndarray:
-    """A grid of side x side images over a 2-D latent space, (side^2, H, W, C).
+    """Return a grid of side x side images over a 2-D latent space, (side^2, H, W, C).
 
     The grid is even in probability: each axis runs over the quantiles of the prior, which for
     N(0, I) is the inverse normal CDF (Kingma & Welling 2013, appendix A). The first axis runs

@@ -1,4 +1,4 @@
-"""The models by name. A new one is a file here and a line in MODELS."""
+"""Models by name. To add one, add a file here and a line in `MODELS`."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def build_model(config: ModelConfig) -> LatentVariableModel:
-    """The model that `config` describes, with random weights from MLX's global generator.
+    """Return the model for `config`, with random weights from MLX's global generator.
 
     >>> model = build_model(ModelConfig(model="vae", image_size=(20, 28), latent_dims=4))
     >>> model.sample(num=3).shape
@@ -35,18 +35,18 @@ def build_model(config: ModelConfig) -> LatentVariableModel:
 
 
 def kind_of(config: ModelConfig) -> type[LatentVariableModel]:
-    """The class of the model that `config` describes. Raises InputError if there is none."""
+    """Return the model class for `config`. Raises InputError if its name is unknown."""
     require_choice("model", config.model, MODELS)
     return MODELS[config.model]
 
 
 def owners_of(option: str) -> list[str]:
-    """The models that have a field of ModelConfig which not all have; none if all have it."""
+    """Return the names of the models that have `option`; empty if all models have it."""
     return [name for name, kind in MODELS.items() if option in kind.options]
 
 
 def require_effect(config: ModelConfig, option: str) -> None:
-    """Raise InputError if an option means nothing for the model that `config` describes."""
+    """Raise InputError if an option has no effect for the model of `config`."""
     owners = owners_of(option)
     if owners and option not in kind_of(config).options:
         raise InputError(
@@ -56,7 +56,7 @@ def require_effect(config: ModelConfig, option: str) -> None:
 
 
 def effective_options(config: ModelConfig) -> dict[str, Any]:
-    """The options that mean something for the model that `config` describes."""
+    """Return the options that have an effect for the model of `config`."""
     return {
         name: value
         for name, value in config.effective().items()

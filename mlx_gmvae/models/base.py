@@ -1,4 +1,4 @@
-"""What every model offers: encode, decode, an ELBO, an importance bound, samples."""
+"""The interface of models: encoding, decoding, the ELBO, the importance bound and sampling."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from .distributions import Normal, make_likelihood, with_same_noise
 from .networks import make_decoder, make_encoder
 
 Decode = Callable[[mx.array], mx.array]
-TRIES = 5  # at drawing an image that looks like one of its component
+TRIES = 5  # draws of an image until q(y|x) gives it to its component
 
 
 class Elbo(NamedTuple):
     """The negative evidence lower bound and its parts, in nats per example.
 
-    `loss` is the plain sum of `terms`; training may weigh the terms, the bound never does.
-    A NamedTuple, because it passes through `mx.compile` and `value_and_grad`.
+    `loss` is the plain sum of `terms`. Training may weight the terms, but the bound never does.
+    It is a NamedTuple, because that passes through `mx.compile` and `value_and_grad`.
     """
 
     loss: mx.array  # scalar
@@ -32,11 +32,31 @@ class Elbo(NamedTuple):
 
 
 class LatentVariableModel(nn.Module):
-    """An encoder, a decoder and a likelihood; subclasses add the prior and the bound.
+    """Base class of all models: an encoder, a decoder and a likelihood.
 
-    Class attributes are what the rest of the package must know of a kind of model: the fields of
-    ModelConfig that not all kinds have, the field of TrainConfig that says when its mixture is
-    refitted, and whether neighbour pairs train its q(y|x).
+    Subclasses add the prior and the bound.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Configuration of the model.
+
+    Attributes
+    ----------
+    config : ModelConfig
+        Configuration of the model.
+    likelihood : mlx.nn.Module
+        Likelihood of the pixels, p(x|z).
+    encoder : mlx.nn.Module
+        Network from images (B, H, W, C) to features (B, F).
+    decoder : mlx.nn.Module
+        Network from latents (B, D) to the parameters of the likelihood.
+    options : tuple of str
+        Fields of `ModelConfig` that this kind of model has and not all kinds have.
+    refit_option : str or None
+        Field of `TrainConfig` that determines when the mixture is refitted.
+    trained_by_pairs : bool
+        Whether neighbour pairs train q(y|x).
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -60,16 +80,49 @@ class LatentVariableModel(nn.Module):
         return f"{type(self).__name__}({', '.join(options)}; {size:,} parameters)"
 
     def arrays(self) -> dict[str, mx.array]:
-        """Every parameter by its path, as saved in files."""
+        """Return all parameters by their path, as they are saved in files.
+
+        Returns
+        -------
+        dict
+            Arrays by path, for example "z_head.weight".
+        """
         return dict(tree_flatten(self.parameters()))  # type: ignore[arg-type]
 
     def features(self, x: Inputs) -> mx.array:
-        """What the encoder makes of images (B, H, W, C), which are checked here."""
+        """Check images and return the output of the encoder.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, F)
+            Features.
+
+        Raises
+        ------
+        InputError
+            If the images cannot be used.
+        """
         self.require_images(x)
         return self.encoder(pixels_of(x))
 
     def require_images(self, images: Inputs) -> None:
-        """Raise InputError unless these are images (B, H, W, C) of the model's size."""
+        """Check that these are images of the model's size.
+
+        Parameters
+        ----------
+        images : mx.array, or WithFeatures
+            Images.
+
+        Raises
+        ------
+        InputError
+            If they are not an array of floats (B, H, W, C) of that size.
+        """
         x = pixels_of(images)
         _require_floats("images", x)
         if x.ndim != 4 or x.shape[1:] != self.config.image_shape:
@@ -77,15 +130,53 @@ class LatentVariableModel(nn.Module):
             raise InputError(f"images have shape {x.shape}; they must be N x {shape}")
 
     def posterior(self, x: Inputs) -> Any:
-        """The variational posterior of images (B, H, W, C), as the model's own type."""
+        """Return the variational posterior of images.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        Normal or tuple
+            Posterior of all latent variables; its type depends on the model.
+        """
         raise NotImplementedError
 
     def encode(self, x: Inputs) -> Normal:
-        """q(z|x) for images (B, H, W, C): a Normal over (B, D), by default all of the posterior."""
+        """Return q(z|x) of images.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        Normal
+            Diagonal Normal over (B, D).
+        """
         return self.posterior(x)  # type: ignore[no-any-return]
 
     def decode(self, z: mx.array) -> mx.array:
-        """Likelihood parameters (..., H, W, C), logits or means, for latents (..., D)."""
+        """Return the parameters of the likelihood for latents.
+
+        Parameters
+        ----------
+        z : mx.array of shape (..., D)
+            Latents.
+
+        Returns
+        -------
+        mx.array of shape (..., H, W, C)
+            Logits or means, according to the likelihood.
+
+        Raises
+        ------
+        InputError
+            If the latents have another number of dimensions or are not floats.
+        """
         dims = self.config.latent_dims
         _require_floats("latents", z)
         if not z.ndim or z.shape[-1] != dims:
@@ -94,43 +185,133 @@ class LatentVariableModel(nn.Module):
         return flat.reshape(*z.shape[:-1], *self.config.image_shape)
 
     def image(self, z: mx.array) -> mx.array:
-        """Expected pixels in [0, 1], (..., H, W, C), for latents (..., D)."""
+        """Return the expected pixels for latents.
+
+        Parameters
+        ----------
+        z : mx.array of shape (..., D)
+            Latents.
+
+        Returns
+        -------
+        mx.array of shape (..., H, W, C)
+            Pixels, in [0, 1].
+        """
         return self.likelihood.mean(self.decode(z))
 
     def reconstruct(self, x: Inputs) -> mx.array:
-        """Expected pixels at the posterior mean, (B, H, W, C)."""
+        """Encode and decode images.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, H, W, C)
+            Expected pixels at the mean of q(z|x), in [0, 1].
+        """
         return self.image(self.encode(x).mean)
 
     def elbo_terms(self, x: Inputs, q: Any, decode: Decode | None = None) -> dict[str, mx.array]:
-        """Each term of the negative ELBO at one draw from q = posterior(x), (B,), nats.
+        """Return each term of the negative ELBO, at one draw from the posterior.
 
-        `decode` may stand in for the method, for who has latents to be decoded in the same call.
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+        q : posterior
+            Posterior of the images, as `posterior` returns it.
+        decode : callable, optional
+            Replacement for the method `decode`, for callers that decode other latents in the
+            same call.
+
+        Returns
+        -------
+        dict
+            Terms (B,) by name, in nats.
         """
         raise NotImplementedError
 
     def negative_elbo(self, x: Inputs, same_draws: bool = False) -> mx.array:
-        """The negative ELBO of each image at one draw, or at the same for all, (B,), nats."""
+        """Return the negative ELBO of each image, at one draw from the posterior.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+        same_draws : bool, default=False
+            Whether all images share their noise.
+
+        Returns
+        -------
+        mx.array of shape (B,)
+            Negative bounds, in nats.
+        """
         q = with_same_noise(self.posterior(x), 1) if same_draws else self.posterior(x)
         return sum(self.elbo_terms(x, q).values(), mx.array(0.0))
 
     def elbo(self, x: Inputs, q: Any = None, decode: Decode | None = None) -> Elbo:
-        """Batch means of `elbo_terms`, averaged over `mc_samples` draws from q or posterior(x)."""
+        """Return the mean negative ELBO of a batch and its terms, over `mc_samples` draws.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+        q : posterior, optional
+            Posterior of the images; by default it is computed.
+        decode : callable, optional
+            Replacement for the method `decode`, as in `elbo_terms`.
+
+        Returns
+        -------
+        Elbo
+            The mean negative bound, `loss`, and its `terms`, in nats per image.
+        """
         q = self.posterior(x) if q is None else q
         draws = [self.elbo_terms(x, q, decode) for _ in range(self.config.mc_samples)]
         terms = {name: mx.stack([draw[name] for draw in draws]).mean() for name in draws[0]}
         return Elbo(sum(terms.values(), mx.array(0.0)), terms)
 
     def log_importance_weight(self, x: mx.array, q: Any) -> mx.array:
-        """log p(x, h) - log q(h|x) at one draw of the latent variables h, (B,), nats."""
+        """Return log p(x, h) - log q(h|x), at one draw of the latent variables h.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C)
+            Images, floats in [0, 1].
+        q : posterior
+            Posterior of the images, as `posterior` returns it.
+
+        Returns
+        -------
+        mx.array of shape (B,)
+            Logarithms of the importance weights, in nats.
+        """
         raise NotImplementedError
 
     def importance_bound(self, x: Inputs, num_samples: int, same_draws: bool = False) -> mx.array:
-        """Lower bound on log p(x), (B,), nats; tightens as `num_samples` grows.
+        """Return the importance-weighted lower bound on log p(x) of each image [1]_.
 
-        With `same_draws` all images share their noise, so that an image's bound does not depend on
-        the others in the batch.
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+        num_samples : int
+            Number of draws per image. The bound tightens as it grows.
+        same_draws : bool, default=False
+            Whether all images share their noise. If so, the bound of an image does not depend on
+            the others in the batch.
 
-        Source: Burda et al. 2016, "Importance weighted autoencoders", eq. 8.
+        Returns
+        -------
+        mx.array of shape (B,)
+            Bounds, in nats.
+
+        References
+        ----------
+        .. [1] Burda et al. 2016, "Importance Weighted Autoencoders", arXiv:1509.00519, eq. 8.
         """
 
         # All draws in one call: x1 ... x1, x2 ... x2, and so on.
@@ -146,16 +327,65 @@ class LatentVariableModel(nn.Module):
         return mx.logsumexp(log_weights, axis=1) - math.log(num_samples)
 
     def sample(self, num: int, component: int | None = None) -> mx.array:
-        """`num` images of expected pixels, (num, H, W, C), from the prior or a component."""
+        """Draw images from the prior, or from one component of it.
+
+        Parameters
+        ----------
+        num : int
+            Number of images.
+        component : int, optional
+            Component of a mixture to draw from; by default the whole prior.
+
+        Returns
+        -------
+        mx.array of shape (num, H, W, C)
+            Expected pixels, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If there is no such component, or `num` is not a number of samples.
+        """
         return self.image(self.sample_latent(num, component))
 
     def sample_latent(self, num: int, component: int | None = None) -> mx.array:
-        """`num` draws of z from the prior, (num, D), or from one component of it."""
+        """Draw latents from the prior, or from one component of it.
+
+        Parameters
+        ----------
+        num : int
+            Number of latents.
+        component : int, optional
+            Component of a mixture to draw from; by default the whole prior.
+
+        Returns
+        -------
+        mx.array of shape (num, D)
+            Latents z.
+
+        Raises
+        ------
+        InputError
+            If there is no such component, or `num` is not a number of samples.
+        """
         self.require_drawable(num, component)
         return self._draw(int(num), component)
 
     def require_drawable(self, num: int, component: int | None = None) -> None:
-        """Raise InputError unless `num` is a number of samples and `component` one of the prior."""
+        """Check the arguments of `sample`.
+
+        Parameters
+        ----------
+        num : int
+            Number of samples.
+        component : int, optional
+            Component of the prior.
+
+        Raises
+        ------
+        InputError
+            If `num` is not a whole number of at least 1, or there is no such component.
+        """
         if not is_whole(num) or num < 1:
             raise InputError(f"num is {num!r}; it must be a whole number of at least 1")
         if component is not None:
@@ -166,29 +396,53 @@ class LatentVariableModel(nn.Module):
 
 
 class MixtureModel(LatentVariableModel):
-    """A model whose prior over z is a mixture of K components."""
+    """Base class of models whose prior over z is a mixture of K components."""
 
     options: ClassVar[tuple[str, ...]] = ("K",)
 
     @classmethod
     def classifies(cls, config: ModelConfig) -> bool:
-        """Whether q(y|x) is a network of its own, `classifier`, rather than Bayes' rule at z."""
+        """Return whether a network, `classifier`, computes q(y|x), instead of Bayes' rule at z.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            Configuration of a model of this class.
+
+        Returns
+        -------
+        bool
+            Whether the model has a classifier.
+        """
         return False
 
     @property
     def has_classifier(self) -> bool:
-        """`classifies` for this model's own configuration."""
+        """Whether a network, `classifier`, computes q(y|x)."""
         return self.classifies(self.config)
 
     @property
     def sees_features(self) -> bool:
-        """Whether q(y|x) sees features of a frozen encoder in the place of pixels."""
+        """Whether q(y|x) sees features of a frozen encoder instead of pixels."""
         return self.has_classifier and self.config.classifier == "features"
 
     def classifier_inputs(self, x: Inputs) -> mx.array:
-        """What q(y|x) sees of a batch: its pixels (B, H, W, C), or features (B, F).
+        """Return the input of the classifier: pixels, or features of a frozen encoder.
 
-        Raises ValueError if features are needed and there are none.
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, H, W, C) or (B, F)
+            Pixels or features.
+
+        Raises
+        ------
+        ValueError
+            If features are needed and `x` has none.
         """
         if not self.sees_features:
             return pixels_of(x)
@@ -197,32 +451,110 @@ class MixtureModel(LatentVariableModel):
         return x.features
 
     def classifier_features(self, x: Inputs) -> mx.array:
-        """What the last layer of the classifier sees of a batch, (B, 128)."""
+        """Return the input of the last layer of the classifier.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, 128)
+            Features.
+        """
         return self.classifier.features(self.classifier_inputs(x))  # type: ignore[no-any-return]
 
     def log_cluster_probabilities(self, x: Inputs) -> mx.array:
-        """log q(y|x), (B, K); deterministic, at the means of the other latent variables."""
+        """Return log q(y|x), at the means of the other latent variables.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, K)
+            Logarithms of the cluster probabilities. They are deterministic.
+        """
         return self.log_probabilities_of(self.classifier_inputs(x))
 
     def log_probabilities_of(self, seen: mx.array) -> mx.array:
-        """log q(y|x), (B, K), from what `classifier_inputs` answers."""
+        """Return log q(y|x) for the output of `classifier_inputs`.
+
+        Parameters
+        ----------
+        seen : mx.array of shape (B, H, W, C) or (B, F)
+            Pixels or features.
+
+        Returns
+        -------
+        mx.array of shape (B, K)
+            Logarithms of the cluster probabilities.
+        """
         raise NotImplementedError
 
     def given_clusters(self, q: Any) -> Any:
-        """`q` with no gradient through q(y|x), for when another objective trains that."""
+        """Return a posterior through whose q(y|x) no gradient flows.
+
+        Parameters
+        ----------
+        q : posterior
+            Posterior of a batch.
+
+        Returns
+        -------
+        posterior
+            The same, for a bound that is not to train q(y|x).
+        """
         raise NotImplementedError
 
     def responsibilities(self, x: Inputs) -> mx.array:
-        """q(y|x), (B, K), rows sum to 1."""
+        """Return the cluster probabilities q(y|x) of images.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        mx.array of shape (B, K)
+            Probabilities; each row sums to 1.
+
+        Raises
+        ------
+        InputError
+            If the images cannot be used.
+        """
         self.require_images(x)
         return mx.exp(self.log_cluster_probabilities(x))
 
     def sample(self, num: int, component: int | None = None) -> mx.array:
-        """`num` images of expected pixels; those of a component are recognised as of it.
+        """Draw images from the prior, or from one component of it.
 
-        Components overlap, and p(x|z) has seams between clusters. So an image that q(y|x) gives to
-        another component is drawn again, at most TRIES times (rejection sampling of p(x|y)).
-        Where q(y|x) sees features there is no such test: a drawn image has none.
+        An image drawn from a component that q(y|x) assigns to another one is drawn again, with up
+        to 5 draws in all (rejection sampling of p(x|y)): components overlap, and p(x|z) has seams
+        between clusters. If q(y|x) sees features, there is no such test, since drawn images
+        have none.
+
+        Parameters
+        ----------
+        num : int
+            Number of images.
+        component : int, optional
+            Component of a mixture to draw from; by default the whole prior.
+
+        Returns
+        -------
+        mx.array of shape (num, H, W, C)
+            Expected pixels, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If there is no such component, or `num` is not a number of samples.
         """
         images = super().sample(num, component)
         if component is None or self.sees_features:
@@ -241,23 +573,43 @@ class MixtureModel(LatentVariableModel):
             raise InputError(f"component is {component!r}; there are 0 to {self.config.K - 1}")
 
     def permute_components(self, order: np.ndarray) -> None:
-        """Number the components anew: component y becomes what component order[y] was."""
+        """Renumber the components: component order[y] becomes component y.
+
+        Parameters
+        ----------
+        order : ndarray of shape (K,)
+            Permutation of the component numbers.
+        """
         raise NotImplementedError
 
     def refit(self, latents: np.ndarray, seed: int) -> None:
-        """Fit the mixture to latents (N, D), for models that refit theirs during training."""
+        """Fit the mixture to latents, in models that refit it during the training.
+
+        Parameters
+        ----------
+        latents : ndarray of shape (N, D)
+            Latents of the training images.
+        seed : int
+            Seed of the fit.
+        """
         raise NotImplementedError
 
     def component_latents(self) -> mx.array:
-        """The centre of each component in latent space, (K, D)."""
+        """Return the centre of each component in latent space.
+
+        Returns
+        -------
+        mx.array of shape (K, D)
+            Latents z.
+        """
         raise NotImplementedError
 
 
 def _require_floats(name: str, value: mx.array) -> None:
-    """Raise InputError for what a network does not take, but a checked model does."""
+    """Raise InputError unless `value` is an mx.array of floats, which networks need."""
     if not isinstance(value, mx.array) or not mx.issubdtype(value.dtype, mx.floating):
         kind = value.dtype if isinstance(value, mx.array) else type(value).__name__
         raise InputError(
-            f"{name} are {kind}; a network takes mx.array of floats, and what build_model and load "
-            "answer takes NumPy arrays too"
+            f"{name} are {kind}; give an mx.array of floats, or call the model that build_model or "
+            "load returns, which takes NumPy arrays too"
         )

@@ -16,7 +16,7 @@ from ..device.parallel import current_stream, on_cpu, over_batch
 
 LOG_2PI = math.log(2 * math.pi)
 LOG_VAR_RANGE = (-8.0, 6.0)
-BIN = 1 / 255  # between neighbouring values of 8 bits
+BIN = 1 / 255  # distance between neighbouring 8-bit values
 HALF_BIN = 0.5 * BIN
 FIRST_LOG_SCALE = -2.5  # a scale of 21 grey levels
 LOG_SCALE_RANGE = (-7.0, 1.0)
@@ -41,33 +41,36 @@ class Normal(NamedTuple):
         return cls(mean, mx.clip(log_var, *LOG_VAR_RANGE))
 
     def sample(self) -> mx.array:
-        """One reparameterised draw, shaped like the mean (Kingma & Welling 2013, eq. 4)."""
+        """Draw one reparameterised sample, shaped like the mean (Kingma & Welling 2013, eq. 4)."""
         return self.mean + mx.exp(0.5 * self.log_var) * self.noise()
 
     def noise(self) -> mx.array:
-        """What `sample` draws: standard normal numbers, shaped like the mean."""
+        """Draw the standard normal noise of `sample`, shaped like the mean."""
         return mx.random.normal(self.mean.shape)
 
     def log_prob(self, value: mx.array) -> mx.array:
-        """log N(value; mean, var) = -1/2 sum_d [(value - mean)^2 / var + log var + log 2 pi]."""
+        """Return log N(value; mean, var), nats, summed over the last axis.
+
+        It is -1/2 sum_d [(value - mean)^2 / var + log var + log 2 pi].
+        """
         squared = (value - self.mean) ** 2 * mx.exp(-self.log_var)
         return -0.5 * (squared + self.log_var + LOG_2PI).sum(axis=-1)
 
     def kl(self, other: "Normal") -> mx.array:
-        """KL(self || other) in closed form, nats, summed over the last axis."""
+        """Return KL(self || other) in closed form, nats, summed over the last axis."""
         log_ratio = self.log_var - other.log_var
         squared = (self.mean - other.mean) ** 2 * mx.exp(-other.log_var)
         return 0.5 * (mx.exp(log_ratio) + squared - 1 - log_ratio).sum(axis=-1)
 
     def kl_standard(self) -> mx.array:
-        """KL(self || N(0, I)) (Kingma & Welling 2013, appendix B)."""
+        """Return KL(self || N(0, I)), nats (Kingma & Welling 2013, appendix B)."""
         return 0.5 * (mx.exp(self.log_var) + self.mean**2 - 1 - self.log_var).sum(axis=-1)
 
 
 def clamped(x: mx.array, low: float, high: float) -> mx.array:
-    """Clip a parameter, but keep the gradient that leads back into the range.
+    """Clip a parameter, but keep gradients that move it back into the range.
 
-    The gradient of `mx.clip` is 0 outside: a parameter that got there would stay for good.
+    The gradient of `mx.clip` is 0 outside the range, so a parameter that leaves it never returns.
     """
     stream = current_stream()
 
@@ -78,7 +81,7 @@ def clamped(x: mx.array, low: float, high: float) -> mx.array:
     @clip.vjp
     def gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
         with mx.stream(stream):
-            # Descent moves against the gradient: a negative one raises what is too low.
+            # Descent moves against the gradient: a negative gradient raises a value.
             is_free = (x >= low) & (x <= high)
             leads_back = ((x < low) & (cotangent < 0)) | ((x > high) & (cotangent > 0))
             return mx.where(is_free | leads_back, cotangent, 0)
@@ -87,7 +90,7 @@ def clamped(x: mx.array, low: float, high: float) -> mx.array:
 
 
 def with_same_noise(q: Any, num: int) -> Any:
-    """`q` with Normals over (B * num, D) whose every `num` rows draw the same noise, (num, D)."""
+    """Return `q`, of Normals over (B * num, D), with the same noise (num, D) for each image."""
 
     class Tiled(Normal):
         def noise(self) -> mx.array:
@@ -100,61 +103,62 @@ def with_same_noise(q: Any, num: int) -> Any:
 
 
 def standard_normal_log_prob(value: mx.array) -> mx.array:
-    """log N(value; 0, I), summed over the last axis."""
+    """Return log N(value; 0, I), nats, summed over the last axis."""
     return -0.5 * (value**2 + LOG_2PI).sum(axis=-1)
 
 
 def log_responsibilities(log_joint: mx.array) -> mx.array:
-    """Bayes' rule: log p(y | .) from log p(y, .) along the last axis (..., K).
+    """Apply Bayes' rule: return log p(y | .) from log p(y, .) along the last axis (..., K).
 
-    log p(y|z) = log p(y) + log p(z|y) - logsumexp_y'[log p(y') + log p(z|y')], finite
-    however far z is from every component.
+    log p(y|z) = log p(y) + log p(z|y) - logsumexp_y'[log p(y') + log p(z|y')]. It is finite
+    even if z is far from all components.
 
     >>> mx.exp(log_responsibilities(mx.array([-1e4, -1e4]))).tolist()
     [0.5, 0.5]
     """
-    # Far away the logs are huge and nearly equal: subtract the largest before rounding can bite.
+    # Far from all components the logs are huge and nearly equal. Subtracting the largest first
+    # keeps rounding errors small.
     relative = log_joint - mx.stop_gradient(log_joint.max(axis=-1, keepdims=True))
     return relative - mx.logsumexp(relative, axis=-1, keepdims=True)
 
 
 def categorical_kl_uniform(log_q: mx.array) -> mx.array:
-    """KL(q || uniform) = sum_y q log q + log K over the last axis of log q (..., K)."""
+    """Return KL(q || uniform) = sum_y q log q + log K over the last axis of log q (..., K)."""
     return (mx.exp(log_q) * log_q).sum(axis=-1) + math.log(log_q.shape[-1])
 
 
 class Bernoulli(NamedTuple):
     """Independent Bernoulli pixels; the decoder's output is their logits.
 
-    Pixels in [0, 1] enter as expected values, which is the usual cross-entropy.
+    Grey pixels in [0, 1] are used as expected values, which gives the usual cross-entropy.
     """
 
     def log_prob(self, logits: mx.array, x: mx.array) -> mx.array:
-        """sum [x l - softplus(l)] over H, W, C: the cross-entropy, stable in logit space."""
-        if not on_cpu():  # two kernels, forward and backward
+        """Return sum [x l - softplus(l)] over H, W, C: minus the cross-entropy, from logits."""
+        if not on_cpu():  # on a GPU this is two kernels, forward and backward
             return (x * logits - mx.logaddexp(logits, 0)).sum(axis=(-3, -2, -1))
         return over_batch(_cross_entropy(), *mx.broadcast_arrays(logits, x))
 
     def mean(self, logits: mx.array) -> mx.array:
-        """Expected pixels in [0, 1]."""
+        """Return the expected pixels in [0, 1]."""
         return mx.sigmoid(logits)
 
     def saturated_log_prob(self, x: mx.array) -> mx.array:
-        """log p(x) of the saturated model, whose mean is x itself: minus the pixels' entropy."""
+        """Return log p(x) of the saturated model, whose mean is x: minus the pixels' entropy."""
         inside = mx.clip(x, 1e-7, 1 - 1e-7)
         return (x * mx.log(inside) + (1 - x) * mx.log1p(-inside)).sum(axis=(-3, -2, -1))
 
     @property
     def log_bins(self) -> None:
-        """A cross-entropy of grey values is no code for them, however it is scaled."""
+        """None: the cross-entropy of grey values is not a code length, however it is scaled."""
         return None
 
 
 def _cross_entropy():  # type: ignore[no-untyped-def]
-    """sum [x l - softplus(l)] with its gradient x - sigmoid(l), for a stream of the CPU.
+    """Return the function sum [x l - softplus(l)] with gradient x - sigmoid(l), for a CPU stream.
 
-    Both are made of e = exp(-|l|), since two passes over that take a fifth of the time of logaddexp
-    and its automatic gradient.
+    Both are computed from exp(-|l|). These two passes take a fifth of the time of logaddexp and its
+    automatic gradient.
     """
     stream = current_stream()
 
@@ -173,7 +177,7 @@ def _cross_entropy():  # type: ignore[no-untyped-def]
 
 
 def _softplus():  # type: ignore[no-untyped-def]
-    """log(1 + exp(x)) with its gradient sigmoid(x), likewise."""
+    """Return the function log(1 + exp(x)) with gradient sigmoid(x), computed in the same way."""
     stream = current_stream()
 
     @mx.custom_function
@@ -189,7 +193,7 @@ def _softplus():  # type: ignore[no-untyped-def]
 
 
 def _exp_minus_abs(x: mx.array) -> mx.array:
-    # 2 to a power is three times as fast as exp on MLX's CPU.
+    # On the CPU, a power of 2 is three times as fast as exp in MLX.
     return mx.power(2.0, mx.abs(x) * (-1 / math.log(2)))
 
 
@@ -202,40 +206,42 @@ def _sigmoid_of(x: mx.array, small: mx.array) -> mx.array:
 
 
 class Gaussian(NamedTuple):
-    """Independent Gaussian pixels of one fixed `sigma`; the decoder's output is the mean."""
+    """Independent Gaussian pixels with one fixed `sigma`; the decoder's output is the mean."""
 
     sigma: float
 
     def log_prob(self, mean: mx.array, x: mx.array) -> mx.array:
-        """sum log N(x; mean, sigma^2) over H, W, C."""
+        """Return sum log N(x; mean, sigma^2) over H, W, C."""
         pixels = math.prod(x.shape[-3:])
         squared = ((x - mean) ** 2).sum(axis=(-3, -2, -1)) / self.sigma**2
         return -0.5 * squared - pixels * (0.5 * LOG_2PI + math.log(self.sigma))
 
     def mean(self, mean: mx.array) -> mx.array:
-        """Expected pixels, clipped to [0, 1] as images are."""
+        """Return the expected pixels, clipped to [0, 1]."""
         return mx.clip(mean, 0, 1)
 
     def saturated_log_prob(self, x: mx.array) -> mx.array:
-        """log p(x) of the saturated model, whose mean is x itself: the same for all images."""
+        """Return log p(x) of the saturated model, whose mean is x: the same for all images."""
         return self.log_prob(x, x)
 
     @property
     def log_bins(self) -> float | None:
-        """log 255: the density at k/255, times the 1/255 between values, is the probability of k.
+        """log 255, or None if `sigma` is below 1/255.
 
-        None where `sigma` is smaller than that: the 256 products then no longer sum to 1. Compare
-        Theis et al. 2016, section 3.1, where bins have width 1.
+        The density at k/255, times the distance 1/255 between values, is the probability of k. For
+        a smaller `sigma` the 256 products no longer sum to 1. Compare Theis et al. 2016, section
+        3.1, where bins have width 1.
         """
         return -math.log(BIN) if self.sigma >= BIN else None
 
 
 class Logistic(nn.Module):
-    """Independent logistic pixels in 256 bins, of one learned scale for each channel.
+    """Independent logistic pixels in 256 bins, with one learned scale per channel.
 
-    The decoder's output is the location. A bin's probability is the difference of the distribution
-    function at its ends, and those of the first and the last bin take in all beyond: the only
-    likelihood here that is one of the 256 values, so that nats are those of a lossless code.
+    The decoder's output is the location. The probability of a bin is the difference of the
+    distribution function at its two ends; the first and the last bin include everything beyond
+    them. This is the only likelihood here that is a distribution over the 256 values, so its nats
+    are the length of a lossless code.
 
     Source: Salimans et al. 2017, "PixelCNN++", eq. 2, with one component.
     """
@@ -245,11 +251,11 @@ class Logistic(nn.Module):
         self.log_scale = mx.full((channels,), FIRST_LOG_SCALE)
 
     def log_prob(self, location: mx.array, x: mx.array) -> mx.array:
-        """sum log [F(x + 1/510) - F(x - 1/510)] over H, W, C."""
+        """Return sum log [F(x + 1/510) - F(x - 1/510)] over H, W, C."""
         inverse = mx.exp(-mx.clip(self.log_scale, *LOG_SCALE_RANGE))
 
         def summed(location: mx.array, x: mx.array) -> mx.array:
-            # With F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)), no difference of nearly equal numbers.
+            # Uses F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)): no difference of nearly equal numbers.
             softplus = _softplus() if on_cpu() else partial(mx.logaddexp, 0)
             centred = (x - location) * inverse
             above = softplus(-(centred + HALF_BIN * inverse))
@@ -262,16 +268,16 @@ class Logistic(nn.Module):
         return over_batch(summed, *mx.broadcast_arrays(location, x))
 
     def mean(self, location: mx.array) -> mx.array:
-        """Expected pixels, but for the ends of the range, clipped to [0, 1] as images are."""
+        """Return the location, clipped to [0, 1]: the expected pixels, except near 0 and 1."""
         return mx.clip(location, 0, 1)
 
     def saturated_log_prob(self, x: mx.array) -> mx.array:
-        """log p(x) of the saturated model, whose location is x itself."""
+        """Return log p(x) of the saturated model, whose location is x."""
         return self.log_prob(x, x)
 
     @property
     def log_bins(self) -> float:
-        """0: these are probabilities of the 256 values as they stand."""
+        """0: `log_prob` already returns log probabilities of the 256 values."""
         return 0.0
 
 
@@ -279,7 +285,7 @@ Likelihood = Bernoulli | Gaussian | Logistic
 
 
 def make_likelihood(name: str, sigma: float, channels: int) -> Likelihood:
-    """The likelihood called `name` in a configuration."""
+    """Return the likelihood with the name that a configuration gives."""
     if name == "logistic":
         return Logistic(channels)
     return Bernoulli() if name == "bernoulli" else Gaussian(sigma)

@@ -1,4 +1,4 @@
-"""Small images enlarged: convolutions and augmentation need pixels finer than strokes."""
+"""Enlargement of small images, where convolutions and augmentation need smaller pixels."""
 
 import math
 
@@ -10,7 +10,7 @@ SMALLEST_SIDE, LARGEST_SIDE = 16, 32  # pixels
 
 
 def factor_for(image_size: tuple[int, int]) -> int:
-    """By how much images are to be enlarged: to 16 pixels at least, and to 32 at most.
+    """Return the factor that enlarges images to at least 16 pixels per side, and at most 32.
 
     >>> factor_for((8, 8)), factor_for((28, 28)), factor_for((1, 2000))
     (2, 1, 1)
@@ -20,7 +20,7 @@ def factor_for(image_size: tuple[int, int]) -> int:
 
 
 def enlarge(x: mx.array, factor: int) -> mx.array:
-    """Images (B, H, W, C) in [0, 1], bicubic, as (B, factor * H, factor * W, C)."""
+    """Enlarge images (B, H, W, C) in [0, 1] to (B, factor * H, factor * W, C), bicubic."""
     batch, height, width, channels = x.shape
     rows, columns = (mx.array(bicubic(side, factor * side)) for side in (height, width))
     x = rows @ x.reshape(batch, height, width * channels)
@@ -29,6 +29,6 @@ def enlarge(x: mx.array, factor: int) -> mx.array:
 
 
 def bicubic(side: int, resampled: int) -> np.ndarray:
-    """What Pillow's bicubic resampling with antialiasing does to a column, (resampled, side)."""
+    """Return the matrix (resampled, side) of Pillow's bicubic resampling with antialiasing."""
     unit = Image.fromarray(np.eye(side, dtype=np.float32))
     return np.asarray(unit.resize((side, resampled), Image.Resampling.BICUBIC))

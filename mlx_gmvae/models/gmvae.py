@@ -11,7 +11,7 @@
           + KL(q(w|x) || N(0, I))                                   kl_w
           + KL(q(y|.) || 1/K)                                       kl_y
 
-The paper's names differ: its image is y, its latent x, its component z; w is w.
+The paper uses other names: the image is y, the latent x and the component z. w has the same name.
 """
 
 import math
@@ -46,6 +46,40 @@ class Posterior(NamedTuple):
 
 
 class GMVAE(MixtureModel):
+    """Gaussian-mixture variational autoencoder [1]_.
+
+    `build_model` wraps one with checks of its inputs; this is the plain network.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Configuration of the model.
+
+    Attributes
+    ----------
+    z_head : mlx.nn.Module
+        Layer from features of the encoder to q(z|x).
+    w_head : mlx.nn.Module
+        Layer from features of the encoder to q(w|x).
+    classifier : mlx.nn.Module
+        Network of q(y|x). Defined only if the posterior is "amortised".
+    prior : mlx.nn.Module
+        Network from w to p(z|w,y) of all components y.
+
+    References
+    ----------
+    .. [1] Dilokthanakul et al. 2016, "Deep Unsupervised Clustering with Gaussian Mixture
+       Variational Autoencoders", arXiv:1611.02648.
+
+    Examples
+    --------
+    >>> model = GMVAE(ModelConfig(image_size=(8, 8), latent_dims=4, K=5))
+    >>> model.responsibilities(mx.zeros((3, 8, 8, 1))).shape
+    (3, 5)
+    >>> model.sample(2, component=4).shape
+    (2, 8, 8, 1)
+    """
+
     options = ("K", "w_dims", "posterior", "classifier")
     trained_by_pairs = True
 
@@ -64,7 +98,19 @@ class GMVAE(MixtureModel):
         self.prior = ComponentPrior(config.w_dims, config.K, config.latent_dims)
 
     def posterior(self, x: Inputs) -> Posterior:
-        """The variational posterior of images (B, H, W, C)."""
+        """Return the variational posterior of images.
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C), or WithFeatures
+            Images, floats in [0, 1].
+
+        Returns
+        -------
+        Posterior
+            The posterior q(z|x), `z`, q(w|x), `w`, and the logits of q(y|x), `y_logits`, or None
+            without a classifier.
+        """
         features = self.features(x)
         return Posterior(
             Normal.from_network(self.z_head(features)),
@@ -73,7 +119,18 @@ class GMVAE(MixtureModel):
         )
 
     def given_clusters(self, q: Posterior) -> Posterior:
-        """`q` with q(y|x) held constant: the bound then trains everything but the classifier."""
+        """Return a posterior through whose q(y|x) no gradient flows.
+
+        Parameters
+        ----------
+        q : Posterior
+            Posterior of a batch.
+
+        Returns
+        -------
+        Posterior
+            The same, with constant logits. A bound of it trains all but the classifier.
+        """
         if q.y_logits is None:
             return q
         return q._replace(y_logits=mx.stop_gradient(q.y_logits))
@@ -85,14 +142,40 @@ class GMVAE(MixtureModel):
         return self.log_q_y(q, q.z.mean, self.prior(q.w.mean))
 
     def draw_samples(self, num: int) -> tuple[mx.array, mx.array]:
-        """Random components y (num,) and z ~ p(z|w,y), (num, D)."""
+        """Draw components and latents from the prior.
+
+        Parameters
+        ----------
+        num : int
+            Number of draws.
+
+        Returns
+        -------
+        y : mx.array of shape (num,)
+            Components.
+        z : mx.array of shape (num, D)
+            Latents z ~ p(z|w,y).
+        """
         y = mx.random.randint(0, self.config.K, (num,))
         return y, self.latent_of(y)
 
     def disagreement(self, y: mx.array, images: mx.array) -> mx.array:
-        """-log q(y | E[x|z]) of images (N, H, W, C) of components y (N,), their mean.
+        """Return the mean of -log q(y | E[x|z]), over samples of known components.
 
-        The classifier is held constant: it judges, prior and decoder learn to be recognised.
+        No gradient flows to the classifier: prior and decoder learn to draw images that it
+        recognises.
+
+        Parameters
+        ----------
+        y : mx.array of shape (N,)
+            Component that each image was drawn from.
+        images : mx.array of shape (N, H, W, C)
+            Drawn images, E[x|z].
+
+        Returns
+        -------
+        mx.array
+            Scalar, in nats.
         """
         with held_constant(self.classifier):
             log_q = log_responsibilities(self.classifier(images))
@@ -117,13 +200,43 @@ class GMVAE(MixtureModel):
         }
 
     def log_q_y(self, q: Posterior, z: mx.array, components: Normal) -> mx.array:
-        """log q(y|.), (B, K): the classifier's, or Bayes' rule at z under p(z|w,y)/K."""
+        """Return log q(y|.), of the classifier or by Bayes' rule at z under p(z|w,y)/K.
+
+        Parameters
+        ----------
+        q : Posterior
+            Posterior of a batch.
+        z : mx.array of shape (B, D)
+            Latents.
+        components : Normal
+            Components p(z|w,y) over (B, K, D).
+
+        Returns
+        -------
+        mx.array of shape (B, K)
+            Logarithms of the cluster probabilities.
+        """
         if q.y_logits is not None:
             return log_responsibilities(q.y_logits)
         return log_responsibilities(components.log_prob(z[:, None]))
 
     def log_importance_weight(self, x: mx.array, q: Posterior) -> mx.array:
-        """y is summed out exactly: p(z|w) = 1/K sum_y p(z|w,y)."""
+        """Return log p(x, z, w) - log q(z, w|x), at one draw of z and w.
+
+        The sum over y is exact: p(z|w) = 1/K sum_y p(z|w,y).
+
+        Parameters
+        ----------
+        x : mx.array of shape (B, H, W, C)
+            Images, floats in [0, 1].
+        q : Posterior
+            Posterior of the images.
+
+        Returns
+        -------
+        mx.array of shape (B,)
+            Logarithms of the importance weights, in nats.
+        """
         z, w = q.z.sample(), q.w.sample()
         log_p_z = mx.logsumexp(self.prior(w).log_prob(z[:, None]), axis=-1)
         log_joint = (
@@ -140,16 +253,27 @@ class GMVAE(MixtureModel):
         return self.latent_of(mx.full((num,), component, dtype=mx.int32))
 
     def latent_of(self, y: mx.array) -> mx.array:
-        """z ~ p(z|w,y), (B, D), for components y (B,) and w from its prior."""
+        """Draw latents z ~ p(z|w,y) of given components, with w from its prior.
+
+        Parameters
+        ----------
+        y : mx.array of shape (B,)
+            Components.
+
+        Returns
+        -------
+        mx.array of shape (B, D)
+            Latents z.
+        """
         components = self.prior(mx.random.normal((len(y), self.config.w_dims)))
         is_y = self._one_hot(y)[..., None]
         return Normal(*(mx.where(is_y, each, 0).sum(axis=1) for each in components)).sample()
 
     def _one_hot(self, y: mx.array) -> mx.array:
-        """Whether a component is y: (B,) -> (B, K), booleans.
+        """Return whether a component is y, as booleans: (B,) -> (B, K).
 
-        To choose by, in place of an index: on CUDA each kind of indexing, and of its gradient, is
-        a kernel to be compiled, for seconds.
+        Used in place of an index: on CUDA each kind of indexing, and of its gradient, is a kernel
+        whose compilation takes seconds.
         """
         return y[:, None] == mx.arange(self.config.K)
 
@@ -171,7 +295,7 @@ class ComponentPrior(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(w_dims, PRIOR_HIDDEN_DIMS)
         self.out = nn.Linear(PRIOR_HIDDEN_DIMS, num_components * 2 * latent_dims)
-        # Components must start apart: from identical ones no gradient can separate them.
+        # Components must start with different means: no gradient can separate identical ones.
         mean = PRIOR_SPREAD * mx.random.normal((num_components, latent_dims))
         bias = mx.concatenate([mean, mx.zeros_like(mean)], axis=-1)
         self.out.bias = bias.flatten()

@@ -1,10 +1,10 @@
-"""Layers and leaky relu; on the CPU as matrix products with gradients of their own.
+"""Layers and leaky ReLU; on the CPU as matrix products with hand-written gradients.
 
-With S the 4x4 convolution of stride 2 and T its adjoint, downsampling is S, and nearest-neighbour
-upsampling followed by a 3x3 convolution equals T with a folded kernel. Each is the other's
-gradient. MLX's own gradients of both are scalar loops on the CPU, 20 to 70 times slower than a
-matrix product, so there S and T are such (`products`). On a GPU both are ordinary convolutions,
-written so that few kernels are launched; no transposed convolution is used anywhere.
+Let S be the 4x4 convolution of stride 2 and T its adjoint. Downsampling is S. Nearest-neighbour
+upsampling followed by a 3x3 convolution equals T with a folded kernel. Each is the gradient of the
+other. On the CPU, MLX computes both gradients by scalar loops, 20 to 70 times slower than a matrix
+product, so there S and T are written as matrix products (`products`). On a GPU both are ordinary
+convolutions, written so that few kernels are launched. No transposed convolution is used.
 """
 
 import math
@@ -41,17 +41,17 @@ class DownsampleConv2d(nn.Module):
         return _downsample()(x, self.weight, self.bias)
 
     def without_bias(self, x: mx.array) -> mx.array:
-        """S(x), as on a GPU."""
+        """Return S(x) as it is computed on a GPU."""
         return mx.conv2d(x, self.weight, stride=2, padding=1)
 
 
 class UpsampleConv2d(nn.Module):
-    """Nearest-neighbour x2, then 3x3 convolution of padding 1: (B, h, w, C) -> (B, 2h, 2w, O).
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution: (B, h, w, C) -> (B, 2h, 2w, O).
 
-    After nearest upsampling, three taps of the kernel see only two different low-resolution
-    pixels, so each of the four output phases is a 2x2 convolution of the low-resolution image with
-    sums of taps: 16 multiply-adds for a low-resolution pixel instead of 36, and no four times
-    larger intermediate.
+    The convolution has padding 1. After upsampling, three taps of the kernel see only two different
+    low-resolution pixels. So each of the four output phases is a 2x2 convolution of the
+    low-resolution image with sums of taps. This takes 16 multiply-adds per low-resolution pixel
+    instead of 36, and no intermediate image that is four times larger.
 
     >>> UpsampleConv2d(8, 3)(mx.zeros((1, 7, 5, 8))).shape
     (1, 14, 10, 3)
@@ -68,15 +68,15 @@ class UpsampleConv2d(nn.Module):
         return _upsample()(x, self.folded(), self.bias)
 
     def without_bias(self, x: mx.array) -> mx.array:
-        """T(x) as on a GPU, with the phases of rows and columns apart: (B, h, 2, w, 2, O)."""
+        """Return T(x) as on a GPU, with separate axes for the phases: (B, h, 2, w, 2, O)."""
         function = _phases if is_plain() else _with_gradient(_phases, _gradients_of_phases)
         return function(x, self.weight)
 
     def folded(self) -> mx.array:
-        """The kernel of T, (C, 4, 4, O): what one low-resolution pixel adds to 4x4 output pixels.
+        """Return the kernel of T, (C, 4, 4, O): what an input pixel adds to 4x4 output pixels.
 
-        A low-resolution row i reaches rows 2i-1 to 2i+2: the first and last through one tap of
-        the 3x3 kernel, the two between through two.
+        Input row i contributes to output rows 2i-1 to 2i+2: to the first and the last through one
+        tap of the 3x3 kernel, to the two between through two taps.
         """
         fold = mx.array(_SUMS, dtype=self.weight.dtype)
         out_channels, _, _, in_channels = self.weight.shape
@@ -88,7 +88,7 @@ class UpsampleConv2d(nn.Module):
 
 @contextmanager
 def held_constant(module: nn.Module) -> Iterator[None]:
-    """Within, `module` is in eval mode and gradients stop at its parameters."""
+    """Put `module` in eval mode and stop gradients at its parameters, within the context."""
     learned, training = module.parameters(), module.training
     module.update(tree_map(mx.stop_gradient, learned))
     module.eval()
@@ -100,14 +100,15 @@ def held_constant(module: nn.Module) -> Iterator[None]:
 
 
 def permute_outputs(layer: nn.Linear, order: np.ndarray) -> None:
-    """Make output y of `layer` what its output order[y] was."""
+    """Reorder the outputs of `layer`: output y becomes the former output order[y]."""
     rows = mx.array(order)
     layer.weight, layer.bias = layer.weight[rows], layer.bias[rows]
 
 
-# What each of the 4x4 taps of T is the sum of, among the 3x3 of the layer's weight, (16, 9); and
-# the taps of the four 2x2 phases, (phase phase tap tap, 9). Along a side output 2i sees inputs
-# (i-1, i) through taps (3, 1), output 2i+1 sees (i, i+1) through (2, 0).
+# _TAPS (16, 9) says which of the 3x3 taps of the layer's weight add up to each of the 4x4 taps of
+# T. _PHASE_TAPS (phase phase tap tap, 9) says the same for the taps of the four 2x2 phases. Along
+# one axis, output 2i sees inputs (i-1, i) through taps (3, 1), and output 2i+1 sees inputs (i, i+1)
+# through taps (2, 0).
 _SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 _TAPS = np.kron(_SUMS, _SUMS)
 _PHASE_TAPS = np.kron(_SUMS[[3, 1, 2, 0]], _SUMS[[3, 1, 2, 0]]).reshape(2, 2, 2, 2, 9)
@@ -115,12 +116,15 @@ _PHASE_TAPS = _PHASE_TAPS.transpose(0, 2, 1, 3, 4).reshape(16, 9)
 
 
 def _phases(x: mx.array, weight: mx.array) -> mx.array:
-    """T for a weight (O, 3, 3, C) as one 2x2 convolution for all phases: (B, h, 2, w, 2, O)."""
+    """Return T for a weight (O, 3, 3, C) by one 2x2 convolution for all phases.
+
+    The result has shape (B, h, 2, w, 2, O).
+    """
     batch, height, width, channels = x.shape
     out_channels = len(weight)
     taps = mx.array(_PHASE_TAPS) @ weight.reshape(out_channels, 9, channels)
     both = mx.conv2d(x, taps.reshape(-1, 2, 2, channels), padding=1)  # (B, h+1, w+1, 4 O)
-    # Pixel (2i + a, 2j + b) is at (i + a, j + b), in channel 2a + b of each four.
+    # Pixel (2i + a, 2j + b) is at (i + a, j + b), in channel 2a + b of each group of four.
     column, row = 4 * out_channels, 4 * out_channels * (width + 1)
     return mx.as_strided(
         both,
@@ -131,7 +135,7 @@ def _phases(x: mx.array, weight: mx.array) -> mx.array:
 
 
 def _gradients_of_phases(primals, cotangent, output):  # type: ignore[no-untyped-def]
-    """By S, a strided convolution: MLX's own gradient would scatter pixel by pixel."""
+    """Return the gradients of `_phases` by S: MLX's own gradient scatters pixel by pixel."""
     x, weight = primals
     out_channels, _, _, channels = weight.shape
     cotangent, taps = _side_by_side(cotangent), mx.array(_TAPS)
@@ -145,16 +149,16 @@ def _gradients_of_phases(primals, cotangent, output):  # type: ignore[no-untyped
 
 
 def _side_by_side(phases: mx.array) -> mx.array:
-    """(B, h, 2, w, 2, O) -> (B, 2h, 2w, O)."""
+    """Join the axes of the phases: (B, h, 2, w, 2, O) -> (B, 2h, 2w, O)."""
     batch, height, _, width, _, out_channels = phases.shape
     return phases.reshape(batch, 2 * height, 2 * width, out_channels)
 
 
 class Dense(nn.Linear):
-    """`nn.Linear`, whose gradient on the CPU lies in memory as the weights do.
+    """`nn.Linear` whose weight gradient, on the CPU, has the memory layout of the weights.
 
-    MLX's own is the transpose of one that does; where Adam adds it to its means, that costs as much
-    as half of the product.
+    MLX's own gradient is a transposed array. Adding it to Adam's moments takes half as long as the
+    matrix product.
     """
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -162,12 +166,12 @@ class Dense(nn.Linear):
 
 
 def leaky_relu(x: mx.array) -> mx.array:
-    """max(x, x / 100), with a gradient that takes one pass instead of five."""
+    """Return max(x, x / 100), with a gradient that takes one pass instead of five."""
     return mx.maximum(x, SLOPE * x) if is_plain() else _leaky_relu()(x)
 
 
 def activated(layer: DownsampleConv2d | UpsampleConv2d, x: mx.array) -> mx.array:
-    """leaky_relu(layer(x)); on a GPU the bias is added in the same pass."""
+    """Return leaky_relu(layer(x)); on a GPU the bias is added in the same pass."""
     if on_cpu() or is_plain():
         return leaky_relu(layer(x))
     function = _with_gradient(_biased_leaky_relu, _gradients_of_biased)
@@ -187,15 +191,15 @@ def _gradients_of_biased(primals, cotangent, output):  # type: ignore[no-untyped
 def _with_gradient(
     function: Callable[[mx.array, mx.array], mx.array], gradients: Callable[..., Any]
 ) -> Callable[[mx.array, mx.array], mx.array]:
-    """`function` with gradients written by hand, on the stream in use."""
+    """Return `function` with hand-written gradients, on the stream in use."""
     answer: Any = mx.custom_function(function)
     answer.vjp(gradients)
     return answer  # type: ignore[no-any-return]
 
 
 def _times_slopes(cotangent: mx.array, output: mx.array) -> mx.array:
-    """`cotangent` times the slopes of leaky relu, where it put out `output`."""
-    if on_cpu():  # where a choice is slower than a product
+    """Return `cotangent` times the slopes of leaky ReLU, from the activation's `output`."""
+    if on_cpu():  # there mx.where is slower than a product
         return cotangent * ((output > 0) * (1 - SLOPE) + SLOPE)
     return mx.where(output > 0, cotangent, SLOPE * cotangent)
 
@@ -216,7 +220,7 @@ def _leaky_relu():  # type: ignore[no-untyped-def]
 
 
 def _dense():  # type: ignore[no-untyped-def]
-    """x kernel^T + bias on the CPU, for the stream in use."""
+    """Return the function x kernel^T + bias with gradients, for the CPU stream in use."""
     stream = current_stream()
 
     @mx.custom_function
@@ -235,7 +239,7 @@ def _dense():  # type: ignore[no-untyped-def]
 
 
 def _downsample():  # type: ignore[no-untyped-def]
-    """S(x, kernel (O, 4, 4, C)) + bias on the CPU, for the stream in use."""
+    """Return the function S(x, kernel (O, 4, 4, C)) + bias, for the CPU stream in use."""
     stream = current_stream()
 
     @mx.custom_function
@@ -253,7 +257,7 @@ def _downsample():  # type: ignore[no-untyped-def]
 
 
 def _upsample():  # type: ignore[no-untyped-def]
-    """T(x, kernel (C, 4, 4, O)) + bias on the CPU, for the stream in use."""
+    """Return the function T(x, kernel (C, 4, 4, O)) + bias, for the CPU stream in use."""
     stream = current_stream()
 
     @mx.custom_function
@@ -271,11 +275,11 @@ def _upsample():  # type: ignore[no-untyped-def]
 
 
 def _sum(x: mx.array) -> mx.array:
-    """Over all axes but the last."""
+    """Sum over all axes but the last."""
     return x.reshape(-1, x.shape[-1]).sum(axis=0)
 
 
 def _fan_in_uniform(shape: tuple[int, ...]) -> mx.array:
-    """He's uniform initialisation for leaky-relu networks (He et al. 2015), fan-in mode."""
+    """Draw weights by He's uniform initialisation for leaky ReLU, fan-in mode (He et al. 2015)."""
     limit = math.sqrt(6 / math.prod(shape[1:]))
     return mx.random.uniform(-limit, limit, shape)

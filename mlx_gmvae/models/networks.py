@@ -1,6 +1,6 @@
 """Encoders (image -> features) and decoders (latent -> image): convolutional and dense.
 
-Leaky relu everywhere: on CPU it costs a hundredth of a gelu or tanh.
+The activation is leaky ReLU: on the CPU it takes a hundredth of the time of GELU or tanh.
 """
 
 import dataclasses
@@ -23,32 +23,32 @@ CLASSIFIER_DIMS = 128
 
 
 def make_encoder(config: ModelConfig) -> "ConvEncoder | MLPEncoder":
-    """The network from (B, H, W, C) to features (B, out_dims) that `config` names."""
+    """Return the encoder of `config`: (B, H, W, C) -> features (B, out_dims)."""
     if config.arch == "conv":
         return ConvEncoder(config, stage_filters(config))
     return MLPEncoder(config)
 
 
 def make_decoder(config: ModelConfig) -> "ConvDecoder | MLPDecoder":
-    """The network from latents (B, D) to likelihood parameters (B, H, W, C)."""
+    """Return the decoder of `config`: latents (B, D) -> likelihood parameters (B, H, W, C)."""
     return ConvDecoder(config) if config.arch == "conv" else MLPDecoder(config)
 
 
 def stage_filters(config: ModelConfig) -> list[int]:
-    """Channels after each stride-2 stage: doubling up to max_filters, 16/32/64 by default."""
+    """Return the channels after each stride-2 stage, doubling to max_filters: 16, 32, 64."""
     smallest = min(SMALLEST_FILTERS, config.max_filters)
     halvings = reversed(range(config.layers))
     return [max(smallest, config.max_filters >> halving) for halving in halvings]
 
 
 def classifier_filters(config: ModelConfig) -> list[int]:
-    """Channels after each stride-2 stage of the classifier: down to a grid of about 7x7."""
+    """Return the channels after each stride-2 stage of the classifier, to a grid of about 7x7."""
     stages = max(1, round(math.log2(min(config.image_size) / CLASSIFIER_GRID)))
     return [CLASSIFIER_FILTERS, *[2 * CLASSIFIER_FILTERS] * (stages - 1)]
 
 
 def as_classifier_sees(config: ModelConfig) -> ModelConfig:
-    """`config` with the size that images have for the first layer of q(y|x)."""
+    """Return `config` with the image size that the first layer of q(y|x) sees."""
     if config.arch != "conv" or config.classifier != "conv":
         return config
     height, width = config.image_size
@@ -57,13 +57,13 @@ def as_classifier_sees(config: ModelConfig) -> ModelConfig:
 
 
 def padding(side: int, stages: int) -> tuple[int, int]:
-    """Pixels (before, after) that let every stage halve a side exactly."""
+    """Return the pixels to pad (before, after), so that every stage halves a side exactly."""
     extra = -side % 2**stages
     return extra // 2, extra - extra // 2
 
 
 def coarsest_grid(config: ModelConfig, stages: int) -> tuple[int, int]:
-    """Height and width after `stages` halvings of the padded image."""
+    """Return the height and width after `stages` halvings of the padded image."""
     height, width = (math.ceil(side / 2**stages) for side in config.image_size)
     return height, width
 
@@ -112,10 +112,10 @@ class MLPEncoder(nn.Module):
 class Classifier(nn.Module):
     """Logits of q(y|x): (B, H, W, C) -> (B, K).
 
-    Two stride-2 stages for 28x28, down to a grid of about 7x7, on images that were enlarged if they
-    are smaller than 16 pixels; or what kinds of patches are where, or dense layers; then a dense
-    layer of 128 with batch normalisation. Normalising only there trains as well as normalising
-    every stage, at a tenth of the cost.
+    The first layers are stride-2 convolutions down to a grid of about 7x7 (two for 28x28), after
+    images below 16 pixels were enlarged; or a visual-word histogram with a dense layer; or dense
+    layers. Then follows a dense layer of 128 with batch normalisation. Normalising only there
+    trains as well as normalising every stage, at a tenth of the cost.
     """
 
     def __init__(self, config: ModelConfig):
@@ -135,11 +135,11 @@ class Classifier(nn.Module):
         self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
 
     def enlarged(self, x: mx.array) -> mx.array:
-        """Images as the first layer is to see them; those that were enlarged stay as they are."""
+        """Enlarge images to the size the first layer needs, unless they have it already."""
         return enlarge(x, self._factor) if self._factor > 1 and len(x[0]) == self._height else x
 
     def features(self, x: mx.array) -> mx.array:
-        """What the last layer sees, (B, 128), of images, or of images that were enlarged."""
+        """Return the inputs of the last layer, (B, 128), for images, enlarged or not."""
         x = self.enlarged(x)
         hidden = over_batch(lambda part: self.hidden(self.encoder(part)), x)
         return nn.relu(self.norm(hidden))
@@ -161,7 +161,7 @@ class FeatureClassifier(nn.Module):
         self.out = nn.Linear(CLASSIFIER_DIMS, config.K)
 
     def features(self, x: mx.array) -> mx.array:
-        """What the last layer sees, (B, 128), of features (B, F)."""
+        """Return the inputs of the last layer, (B, 128), for features (B, F)."""
         return leaky_relu(self.hidden(self.encoder(x)))
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -169,9 +169,10 @@ class FeatureClassifier(nn.Module):
 
 
 class FeatureScaler(nn.Module):
-    """Features of a frozen encoder less their mean, by one scale for all: (B, F) -> (B, F).
+    """Centring of a frozen encoder's features, and division by one scale: (B, F) -> (B, F).
 
-    Its arrays are not trained by gradients but found beforehand, by `clustering.prepare`.
+    `clustering.prepare` computes the mean and the scale before training. Gradients do not train
+    them.
     """
 
     def __init__(self, feature_dims: int):
@@ -211,7 +212,7 @@ class ConvDecoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Dense layers of `hidden_dims`, then one to all pixels."""
+    """Dense layers of `hidden_dims`, then a dense layer to all pixels."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -230,5 +231,5 @@ class MLPDecoder(nn.Module):
 
 
 def dense_layers(sizes: list[int]) -> list[Dense]:
-    """Layers between consecutive sizes."""
+    """Return a dense layer between each two consecutive sizes."""
     return [Dense(before, after) for before, after in pairwise(sizes)]

@@ -1,20 +1,20 @@
-"""4x4 convolution of stride 2 (S), its adjoint (T) and their kernel's gradient as matrix products.
+"""4x4 convolution of stride 2 (S), its adjoint (T) and the kernel gradient as matrix products.
 
-MLX has no fast ones for the CPU. With a border of one pixel, S reads windows of 4x4 that overlap
-by half. Two ways to write it as products, chosen by `columns`:
+MLX has no fast versions of these for the CPU. With a border of one pixel, S reads 4x4 windows that
+overlap by half. There are two ways to write it as products, and `columns` chooses one:
 
-- a row for each window: one product, but every pixel is copied four times;
-- a row for each block of 2x2 pixels, of which every window has four, always at the same distances
-  in the flat order of rows: four products that add up, and no pixel is copied twice. A row of
-  blocks at the border belongs to no window, so this pays only on larger grids, and OpenBLAS wants
-  rows that are not too short (benchmarks/convolutions.py).
+- `Windows`, a row for each window: one product, but every pixel is copied four times.
+- `Blocks`, a row for each 2x2 block of pixels. Every window consists of four blocks, always at the
+  same distances in the flat order of rows. So four products are added up, and no pixel is copied
+  twice. A row of blocks at the border belongs to no window, so this is faster only on larger grids,
+  and OpenBLAS needs rows that are not too short (benchmarks/convolutions.py).
 """
 
 from typing import NamedTuple
 
 import mlx.core as mx
 
-SMALLEST_GRID = 16 * 16  # of windows, from which on blocks are faster
+SMALLEST_GRID = 16 * 16  # windows, from which on blocks are faster
 FEWEST_CHANNELS = 8
 
 
@@ -24,13 +24,13 @@ class Windows(NamedTuple):
     rows: mx.array
 
     def strided(self, kernel: mx.array, bias: mx.array | None = None) -> mx.array:
-        """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
+        """Return S for a kernel (O, 4, 4, C), (B, h, w, O)."""
         flat = self.rows.reshape(-1, kernel[0].size)
         answer = _sum_of_products([(flat, kernel.reshape(len(kernel), -1).T)], bias)
         return answer.reshape(*self.rows.shape[:3], -1)
 
     def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
-        """Of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
+        """Return the gradient of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
         flat = self.rows.reshape(-1, kernel[0].size)
         return (small.reshape(-1, len(kernel)).T @ flat).reshape(kernel.shape)
 
@@ -42,7 +42,7 @@ class Blocks(NamedTuple):
     size: tuple[int, int, int]  # B, h, w
 
     def strided(self, kernel: mx.array, bias: mx.array | None = None) -> mx.array:
-        """S for a kernel (O, 4, 4, C): (B, h, w, O)."""
+        """Return S for a kernel (O, 4, 4, C), (B, h, w, O)."""
         batch, height, width = self.size
         num = len(self.rows) - width - 2
         starts = zip(_distances(width), _block_kernels(kernel), strict=True)
@@ -54,7 +54,7 @@ class Blocks(NamedTuple):
         return mx.contiguous(view)
 
     def kernel_gradient(self, small: mx.array, kernel: mx.array) -> mx.array:
-        """Of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
+        """Return the gradient of sum(small * S(images, kernel)), for `small` (B, h, w, O)."""
         _, _, width = self.size
         num = len(self.rows) - width - 2
         of_blocks = _with_border(small)[:num]
@@ -67,7 +67,7 @@ class Blocks(NamedTuple):
 
 
 def columns(x: mx.array) -> Windows | Blocks:
-    """What the rows of products are, for images (B, H, W, C)."""
+    """Return the rows of the matrix products for images (B, H, W, C)."""
     batch, height, width, channels = x.shape
     if not _in_blocks(height, width, channels):
         return Windows(_windows(x, 4, 2))
@@ -80,9 +80,9 @@ def columns(x: mx.array) -> Windows | Blocks:
 def transposed(
     x: mx.array, kernel: mx.array, size: tuple[int, int], bias: mx.array | None = None
 ) -> mx.array:
-    """T for a kernel (C, 4, 4, O): (B, h, w, C) -> (B, *size, O), where h, w are half of `size`.
+    """Return T for a kernel (C, 4, 4, O): (B, h, w, C) -> (B, *size, O), h, w half of `size`.
 
-    Every 2x2 window of the input makes a 2x2 block of output that begins one pixel before it.
+    Every 2x2 window of the input gives a 2x2 block of the output that begins one pixel before it.
     """
     odd = [side % 2 for side in size]
     padded = mx.pad(x, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)])
@@ -108,7 +108,7 @@ def transposed(
 
 
 def num_values(height: int, width: int, channels: int, out_channels: int) -> int:
-    """In the rows of both S and T between images (H, W, C) and (H/2, W/2, O), for each image."""
+    """Return how many values per image the rows of S and T hold, (H, W, C) <-> (H/2, W/2, O)."""
     h, w = height // 2, width // 2
     blocks = 4 * channels * (h + 1) * (w + 1)
     if _in_blocks(height, width, channels):
@@ -121,7 +121,7 @@ def _in_blocks(height: int, width: int, channels: int) -> bool:
 
 
 def _windows(x: mx.array, side: int, stride: int) -> mx.array:
-    """Square windows of images with a border of zeros: (B, H, W, C) -> (B, h, w, side side C)."""
+    """Return square windows of images with a border of zeros, (B, h, w, side side C)."""
     x = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     batch, height, width, channels = x.shape
     h, w = (height - side) // stride + 1, (width - side) // stride + 1
@@ -132,9 +132,9 @@ def _windows(x: mx.array, side: int, stride: int) -> mx.array:
 
 
 def _window_kernel(kernel: mx.array) -> mx.array:
-    """A kernel (C, 4, 4, O) as from a 2x2 window to a 2x2 block, (4 C, 4 O).
+    """Return a kernel (C, 4, 4, O) as a matrix from a 2x2 window to a 2x2 block, (4 C, 4 O).
 
-    Along each side, tap t of phase p is number 3 - 2t - p.
+    Along each axis, tap t of phase p is the kernel's tap 3 - 2t - p.
     """
     channels, _, _, out_channels = kernel.shape
     taps = kernel[:, ::-1, ::-1].reshape(channels, 2, 2, 2, 2, out_channels)
@@ -143,7 +143,7 @@ def _window_kernel(kernel: mx.array) -> mx.array:
 
 
 def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array | None) -> mx.array:
-    """The same blocks by four products with x itself, (B (h+1) (w+1), 4 O)."""
+    """Return the output blocks of T by four products with x itself, (B (h+1) (w+1), 4 O)."""
     width = x.shape[2]
     flat = _with_border(x)
     num, channels = flat.shape
@@ -154,7 +154,7 @@ def _summed_blocks(x: mx.array, kernel: mx.array, bias: mx.array | None) -> mx.a
 
 
 def _sum_of_products(factors: list[tuple[mx.array, mx.array]], bias: mx.array | None) -> mx.array:
-    """Sum of a @ b over `factors`, and the bias if there is one."""
+    """Return the sum of a @ b over `factors`, plus the bias if there is one."""
     (a, b), *others = factors
     total = a @ b if bias is None else mx.addmm(bias, a, b)
     for a, b in others:
@@ -163,17 +163,17 @@ def _sum_of_products(factors: list[tuple[mx.array, mx.array]], bias: mx.array | 
 
 
 def _with_border(x: mx.array) -> mx.array:
-    """(B, h, w, C) with a row and a column of zeros after it, (B (h+1) (w+1), C)."""
+    """Append a row and a column of zeros: (B, h, w, C) -> (B (h+1) (w+1), C)."""
     return mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)]).reshape(-1, x.shape[-1])
 
 
 def _distances(width: int) -> tuple[int, int, int, int]:
-    """From a window's first block to each of its four, among flat rows of w+1 blocks."""
+    """Return the distances from a window's first block to its four, in flat rows of w+1 blocks."""
     return 0, 1, width + 1, width + 2
 
 
 def _block_kernels(kernel: mx.array) -> list[mx.array]:
-    """A kernel (O, 4, 4, C) for each block of a window, four of (4 C, O)."""
+    """Return a kernel (O, 4, 4, C) as four matrices (4 C, O), one for each block of a window."""
     out_channels, _, _, channels = kernel.shape
     blocks = kernel.reshape(out_channels, 2, 2, 2, 2, channels).transpose(1, 3, 2, 4, 5, 0)
     return list(blocks.reshape(4, 4 * channels, out_channels))

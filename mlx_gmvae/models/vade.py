@@ -9,7 +9,7 @@
           + E KL(q(y|x) || pi)                                  kl_y
 
 pi, m and s are learned by gradient. They start from a mixture fitted to the latents of a
-pretrained VAE, without which all components collapse into one.
+pretrained VAE. Without that start, all components collapse into one.
 """
 
 import mlx.core as mx
@@ -36,7 +36,7 @@ class VaDE(MixtureModel):
         return Normal.from_network(self.z_head(self.features(x)))
 
     def given_clusters(self, q: Normal) -> Normal:
-        return q  # q(y|x) follows from z: there is nothing to hold
+        return q  # q(y|x) is computed from z: there is nothing to hold constant
 
     def log_probabilities_of(self, seen: mx.array) -> mx.array:
         return self.mixture.log_responsibilities(self.encode(seen).mean)

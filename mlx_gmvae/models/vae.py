@@ -15,6 +15,31 @@ from .distributions import Normal, standard_normal_log_prob
 
 
 class VAE(LatentVariableModel):
+    """Variational autoencoder [1]_.
+
+    `build_model` wraps one with checks of its inputs; this is the plain network.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Configuration of the model.
+
+    Attributes
+    ----------
+    z_head : mlx.nn.Module
+        Layer from features of the encoder to q(z|x).
+
+    References
+    ----------
+    .. [1] Kingma & Welling 2013, "Auto-Encoding Variational Bayes", arXiv:1312.6114.
+
+    Examples
+    --------
+    >>> model = VAE(ModelConfig(model="vae", image_size=(8, 8), latent_dims=4))
+    >>> model.encode(mx.zeros((3, 8, 8, 1))).mean.shape
+    (3, 4)
+    """
+
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.z_head = nn.Linear(self.encoder.out_dims, 2 * config.latent_dims)

@@ -1,12 +1,13 @@
 """Mutual learning of a VAE and a Gaussian mixture (Taniguchi et al. 2020, Neuro-SERKET).
 
-The VAE gives its latents to the mixture, the mixture gives its components back to the VAE as the
-prior of z, and so on. With r = p(y|z) under the mixture of the last iteration,
+The VAE and the mixture are trained in turns: the mixture is fitted to the latents of the VAE, and
+the VAE takes its components as the prior of z. With r = p(y|z) under the mixture of the last
+iteration,
 
     -ELBO = E[-log p(x|z)] + E sum_y r_y KL(q(z|x) || N(m_y, s_y^2)) + E KL(r || pi)
 
-Iteration 0 has p(z) = N(0, I). The mixture is refitted by variational inference and never by
-gradient; otherwise the bound is VaDE's.
+Iteration 0 has p(z) = N(0, I). The mixture is fitted by variational inference and never by
+gradient. Otherwise the bound is VaDE's.
 """
 
 from ..config import ModelConfig

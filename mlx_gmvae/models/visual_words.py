@@ -2,7 +2,8 @@
 
 Source: Coates, Lee and Ng 2011, "An analysis of single-layer networks in unsupervised feature
 learning" (whitened patches, k-means, sums over a grid), and Coates and Ng 2011, "The importance of
-encoding versus training" (soft thresholds). Near histograms mean like colour and texture.
+encoding versus training" (soft thresholds). Images of similar colour and texture have similar
+histograms.
 """
 
 import math
@@ -13,11 +14,11 @@ import mlx.nn as nn
 
 from .layers import Dense, leaky_relu
 
-SIDE, STRIDE = 6, 2  # pixels of a patch, and from one to the next
+SIDE, STRIDE = 6, 2  # of patches, in pixels
 WORDS = 400
 GRID = 4  # rows and columns of cells in which patches are counted
-SMALLEST = SIDE + STRIDE * (GRID - 1)  # side of an image with a patch in each cell
-WORKING_SIDE = 32  # of which images are copied if they are at least twice as large
+SMALLEST = SIDE + STRIDE * (GRID - 1)  # smallest side of an image with a patch in each cell
+WORKING_SIDE = 32  # images with a longer side of at least twice this are reduced
 CONTRAST_FLOOR = 10 / 255**2  # added to the variance of a patch
 LENGTH_FLOOR = 1e-3
 THRESHOLD = 1.0
@@ -26,7 +27,7 @@ THRESHOLD = 1.0
 class VisualWords(nn.Module):
     """The visual-word histogram of images: (B, H, W, C) in [0, 1] -> (B, 16 * 400).
 
-    Its arrays are not trained by gradients but found beforehand, by `clustering.codebook`.
+    `clustering.codebook` computes its arrays before training. Gradients do not train them.
     """
 
     def __init__(self, channels: int):
@@ -35,21 +36,21 @@ class VisualWords(nn.Module):
         self.mean = mx.zeros((values,))
         self.whitening = mx.zeros((values, values))
         self.codebook = mx.zeros((WORDS, values))  # unit vectors
-        self.offset = mx.zeros((GRID * GRID * WORDS,))  # mean of what is counted
-        self.scale = mx.ones((GRID * GRID * WORDS,))  # and its standard deviation
+        self.offset = mx.zeros((GRID * GRID * WORDS,))  # mean of the histograms
+        self.scale = mx.ones((GRID * GRID * WORDS,))  # their standard deviation
         self.freeze(keys=["mean", "whitening", "codebook", "offset", "scale"], recurse=False)
 
     def __call__(self, x: mx.array) -> mx.array:
         return (self.histogram(x) - self.offset) / self.scale
 
     def histogram(self, x: mx.array) -> mx.array:
-        """Square roots of the mean activations in each cell, (B, 16 * 400)."""
+        """Return the square roots of the mean activations in each cell, (B, 16 * 400)."""
         white = (contrasts(windows(x)) - self.mean) @ self.whitening
         length = mx.rsqrt(mx.square(white).mean(axis=-1, keepdims=True) + LENGTH_FLOOR)
         active = mx.maximum((white * length) @ self.codebook.T - THRESHOLD, 0)
         rows, columns = (_cells(side) for side in active.shape[1:3])
         cells = [active[:, row, column].mean(axis=(1, 2)) for row in rows for column in columns]
-        # Not quite the root, whose slope at 0 has no bound.
+        # The constant bounds the slope, which is infinite for the square root of 0.
         return mx.sqrt(mx.concatenate(cells, axis=-1) + 1e-6)
 
 
@@ -67,13 +68,14 @@ class VisualWordEncoder(nn.Module):
 
 
 def windows(x: mx.array) -> mx.array:
-    """All patches of images (B, H, W, C), (B, h, w, 36 C).
+    """Return all patches of images: (B, H, W, C) -> (B, h, w, 36 C).
 
-    An image much larger than 32 pixels is made smaller, one below 12 continued at its border.
+    Images with a longer side of at least 64 pixels are first reduced. Sides below 12 pixels are
+    extended by repeating the border.
     """
     factor = _reduction(x.shape[1:3])
     if factor > 1:
-        x = _blocks(x, factor).mean(axis=3)  # a rest at the right or lower border is left out
+        x = _blocks(x, factor).mean(axis=3)  # drops a remainder at the right or lower border
     short = [max(0, SMALLEST - side) for side in x.shape[1:3]]
     if any(short):
         x = mx.pad(x, [(0, 0), (0, short[0]), (0, short[1]), (0, 0)], mode="edge")
@@ -86,25 +88,25 @@ def windows(x: mx.array) -> mx.array:
 
 
 def num_windows(image_size: tuple[int, int]) -> int:
-    """How many patches `windows` finds in an image."""
+    """Return how many patches `windows` finds in an image."""
     factor = _reduction(image_size)
     sides = (max(side // factor, SMALLEST) for side in image_size)
     return math.prod((side - SIDE) // STRIDE + 1 for side in sides)
 
 
 def contrasts(patches: mx.array) -> mx.array:
-    """Patches (..., F) of mean 0 and, but for faint ones, variance 1."""
+    """Normalise patches (..., F) to mean 0 and variance 1, or less where contrast is very low."""
     centred = patches - patches.mean(axis=-1, keepdims=True)
     return centred * mx.rsqrt(mx.square(centred).mean(axis=-1, keepdims=True) + CONTRAST_FLOOR)
 
 
 def _reduction(image_size: tuple[int, ...]) -> int:
-    """The side of the squares of pixels that are taken as one."""
+    """Return the factor by which images are reduced: the side of the squares to average."""
     return max(1, min(max(image_size) // WORKING_SIDE, *image_size))
 
 
 def _blocks(x: mx.array, side: int) -> mx.array:
-    """The squares of pixels that images (B, H, W, C) are made of, (B, h, w, side * side, C)."""
+    """Split images (B, H, W, C) into squares of pixels, (B, h, w, side * side, C)."""
     batch, height, width, channels = x.shape
     h, w = height // side, width // side
     x = x[:, : h * side, : w * side].reshape(batch, h, side, w, side, channels)
@@ -112,6 +114,6 @@ def _blocks(x: mx.array, side: int) -> mx.array:
 
 
 def _cells(side: int) -> list[slice]:
-    """The rows of each cell of a grid over `side` rows."""
+    """Return the rows in each cell of a grid over `side` rows."""
     borders = [side * cell // GRID for cell in range(GRID + 1)]
     return [slice(start, end) for start, end in pairwise(borders)]

@@ -1,1 +1,1 @@
-"""Files of a run: models, states, folders."""
+"""Runs on disk: models, training states, run folders."""

@@ -1,12 +1,12 @@
-"""Self-describing .npz files: arrays under their parameter paths, and a configuration as JSON.
+"""Self-describing .npz checkpoints: arrays by parameter path, and the configuration as JSON.
 
-The JSON is stored as a uint8 array called `__config__`, because a NumPy string array would
-make `mx.load` reject the file and an object array would need pickle. Files are written under a
-temporary name and renamed, so a file is whole or absent, and everything about one is checked
-before a model is built from it.
+The JSON is stored as a uint8 array called `__config__`, because `mx.load` rejects a file with a
+NumPy string array, and an object array would need pickle. Writes are atomic, so a file is complete
+or absent. The whole file is checked before a model is built from it.
 """
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,15 @@ CONFIG_KEY = "__config__"
 FORMAT = 1
 LARGEST_CONFIG_BYTES = 1 << 26
 FLOAT_TYPES = ("<f4", "<f8", "<f2")
-LARGEST_WEIGHT = 1e12  # no training gets near, and products of larger ones overflow
+LARGEST_WEIGHT = 1e12  # far above any trained weight; products of larger ones overflow
 
 
 @dataclass
 class ModelFile:
-    """A model and what its file says about it.
+    """A model with the metadata of its file.
 
-    `data` describes the training images (source, image_size, classes), `metrics` holds the
-    figures measured at the end of training, `training` the options used.
+    `data` describes the training images (source, image_size, classes), `metrics` has the scores
+    measured at the end of training, and `training` the options used.
     """
 
     model: LatentVariableModel
@@ -54,11 +54,49 @@ def save_model(path: str | Path, model: LatentVariableModel, **description: Any)
     save_arrays(path, model.arrays(), info)
 
 
-def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
-    """Rebuild a model from its file alone.
+def model_to_bytes(model: LatentVariableModel) -> bytes:
+    """Return the content of the .npz file of a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        save_model(path, model)
+        return path.read_bytes()
 
-    `config` is for weights that carry none. Raises InputError if the file is missing,
-    damaged, not ours, from a newer format, or does not fit its configuration.
+
+def model_from_bytes(content: bytes) -> LatentVariableModel:
+    """Return the network in the content of an .npz file. Raises InputError if it is damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(content)
+        return load_model(path).model
+
+
+def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile:
+    """Load a network from a file.
+
+    `load` returns the same network with checks of its inputs.
+
+    Parameters
+    ----------
+    path : str or Path
+        An .npz or .safetensors file.
+    config : ModelConfig, optional
+        Configuration, for files that contain weights only.
+
+    Returns
+    -------
+    ModelFile
+        The network, its `model`, and the description in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, not a model of this package, of a newer format, or does
+        not fit its configuration. It is a ValueError.
+
+    Examples
+    --------
+    >>> load_model("pretrained/gmvae_digits_K10_dims_0008.npz").model.config.K
+    10
     """
     forks.require_usable()
     path = Path(path)
@@ -73,7 +111,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     if not info and config is None:
         raise InputError(
             f"{path} has no configuration inside, so it is not an mlx_gmvae model; if its arrays "
-            "have our names, describe them with --config FILE.json"
+            "have mlx_gmvae's names, describe the model with --config FILE.json"
         )
     if info and info.get("kind") != "model":
         raise InputError(f"{path} holds training state, not a model; use the model.npz beside it")
@@ -90,18 +128,18 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     model.eval()
     parts = {key: info.get(key) or {} for key in ("data", "metrics", "training")}
     if not all(isinstance(part, dict) for part in parts.values()):
-        raise InputError(f"{path}: what it says about its data or training is damaged")
+        raise InputError(f"{path}: its metadata about data or training is damaged")
     _correct_bits(model, parts["metrics"])
     return ModelFile(model, **parts)
 
 
 def current_name(name: str) -> str:
-    """Return what an array of a model is called now, which up to 0.2 may have had another name."""
+    """Return the current name of an array in a model file; some names changed after 0.2."""
     return name.replace(".patches.kinds", ".patches.codebook")
 
 
 def _correct_bits(model: LatentVariableModel, metrics: dict[str, Any]) -> None:
-    """Bits per dimension as they are now: up to 0.2.0 there were some for every likelihood."""
+    """Recompute the bits per dimension; up to 0.2.0 they were stored for every likelihood."""
     scores = metrics.get("generative")
     if not isinstance(scores, dict) or "bits_per_dim" not in scores:
         return
@@ -113,7 +151,7 @@ def _correct_bits(model: LatentVariableModel, metrics: dict[str, Any]) -> None:
 
 
 def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, Any]) -> None:
-    """Write arrays and JSON to `path` at once or not at all."""
+    """Write arrays and JSON to `path` in an atomic write."""
     encoded = json.dumps({"format": FORMAT, "package": __version__, **info})
     path = Path(path)
     with atomic_write(path) as temporary:
@@ -122,12 +160,12 @@ def save_arrays(path: str | Path, arrays: dict[str, mx.array], info: dict[str, A
         else:
             content = {name: np.array(value) for name, value in arrays.items()}
             content[CONFIG_KEY] = np.frombuffer(encoded.encode(), dtype=np.uint8)
-            with temporary.open("wb") as file:  # NumPy adds .npz to a name without
+            with temporary.open("wb") as file:  # given a name, NumPy would add .npz
                 np.savez(file, **content)  # type: ignore[arg-type]
 
 
 def load_arrays(path: str | Path) -> dict[str, mx.array]:
-    """Every array in the file but the configuration; float64 becomes float32."""
+    """Return every array in the file except the configuration; float64 becomes float32."""
     if Path(path).suffix == safetensors_models.SUFFIX:
         return safetensors_models.load(Path(path))
     try:
@@ -138,7 +176,7 @@ def load_arrays(path: str | Path) -> dict[str, mx.array]:
 
 
 def load_info(path: str | Path) -> dict[str, Any]:
-    """The JSON in a file written by `save_arrays`. Raises InputError if there is none."""
+    """Return the JSON in a file from `save_arrays`. Raises InputError if there is none."""
     path = Path(path)
     shape, dtype = _shapes(path).get(CONFIG_KEY, ((), ""))
     if len(shape) != 1 or dtype != "|u1" or shape[0] > LARGEST_CONFIG_BYTES:
@@ -151,13 +189,13 @@ def load_info(path: str | Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path, encoded: str | bytes) -> dict[str, Any]:
-    """The JSON that a file of ours holds. Raises InputError if it does not."""
+    """Parse the JSON in a file of this package. Raises InputError if it is invalid."""
     try:
         info = json.loads(encoded)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its configuration is damaged ({error})") from None
     if not isinstance(info, dict) or not isinstance(info.get("format"), int):
-        raise InputError(f"{path}: its configuration is not one of ours")
+        raise InputError(f"{path}: its configuration is not one of mlx_gmvae")
     if info["format"] > FORMAT:
         raise InputError(
             f"{path} is in format {info['format']}, this version reads {FORMAT}; update mlx_gmvae"
@@ -166,7 +204,7 @@ def _parsed(path: Path, encoded: str | bytes) -> dict[str, Any]:
 
 
 def _shapes(path: Path) -> Shapes:
-    """(shape, dtype) of every array of an .npz. Raises InputError."""
+    """Return (shape, dtype) of every array of an .npz. Raises InputError."""
     try:
         return array_shapes(path)
     except OSError as error:
@@ -176,7 +214,7 @@ def _shapes(path: Path) -> Shapes:
 
 
 def _check_shapes(path: Path, model: LatentVariableModel, found: Shapes) -> None:
-    """Compare the file with the model's parameters, which MLX has not allocated yet."""
+    """Compare the file with the parameters of the model, which MLX has not allocated yet."""
     expected = {name: value.shape for name, value in model.arrays().items()}
     names = set(found) - {CONFIG_KEY}
     if names != set(expected):

@@ -1,4 +1,4 @@
-"""What mutual learning changed: the iterations of a vae-gmm run side by side."""
+"""Comparison of the iterations of mutual learning in a vae-gmm run."""
 
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ POINTS = 2000
 
 
 def iteration_file(folder: Path, iteration: int) -> Path:
-    """Where a run keeps the model as it was after an iteration; 0 is without a mixture."""
+    """Return the file of the model after an iteration; iteration 0 is without a mixture."""
     return folder / "iterations" / f"iteration_{iteration:02d}.npz"
 
 
 def compare_iterations(folder: Path, num: int, test: Dataset) -> list[dict[str, Any]]:
-    """Scores of iterations 0 to `num` - 1 on test images, under the mixture fitted after each.
+    """Return test scores of iterations 0 to `num` - 1, with the mixture fitted after each.
 
-    Writes iterations.csv, elbo.png, accuracy.png (where labels exist), and latent_pca.png and
-    latent_tsne.png with iteration 0 beside the last.
+    Writes iterations.csv, elbo.png, accuracy.png (if there are labels), and latent_pca.png and
+    latent_tsne.png, which compare iteration 0 with the last.
     """
     rows = []
     planes, maps = [], []

@@ -1,4 +1,4 @@
-"""A model as one uses it in a notebook: arrays in, arrays out, and everything checked."""
+"""The `Model` of the Python API, which takes and returns arrays and validates its inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,23 +21,35 @@ from ..models import build_model as build_network
 from ..system.files import atomic_write
 from . import checkpoint
 
-Array: TypeAlias = Any  # a NumPy or an MLX array; the same kind comes back
+Array: TypeAlias = Any  # a NumPy or MLX array; results are of the same kind
 
 LIKELIHOOD_DRAWS = 100
 
 
 class Model:
-    """A model that takes images as they are at hand, a batch at a time.
+    """Wrap a network with checks of its inputs, batches and array conversion.
 
-    Images are (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]; NumPy arrays are answered by
-    NumPy arrays, MLX arrays by MLX arrays. Raises InputError, a ValueError, for any other shape.
+    Images are (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]. The result is a NumPy array
+    for a NumPy array and an MLX array for an MLX array. Inputs of any other shape or type raise
+    InputError, a ValueError. `build_model` and `load` return objects of this class.
 
     Parameters
     ----------
     network : mlx.nn.Module
-        A network of this package.
-    data, metrics, training : dict
-        What the network was trained on, what was measured then, and how it was trained.
+        A network of this package, for example a GMVAE.
+    **parts : dict
+        `data`, `metrics` and `training`, see Attributes; each is empty by default.
+
+    Attributes
+    ----------
+    network : mlx.nn.Module
+        The network.
+    data : dict
+        Description of the training images.
+    metrics : dict
+        Scores at the end of the training.
+    training : dict
+        Options of the training.
 
     Examples
     --------
@@ -56,59 +68,139 @@ class Model:
 
     @property
     def config(self) -> ModelConfig:
+        """Configuration of the network."""
         return self.network.config
 
     def encode(self, images: Array) -> Array:
-        """Return the means of q(z|x), (N, D)."""
-        return self._over(images, self._encode)
-
-    def decode(self, z: Array) -> Array:
-        """Return the expected pixels in [0, 1], (N, H, W, C), of latents (N, D)."""
-        return _like(z, decode(self.network, as_latents(z, "latents", self.config.latent_dims)))
-
-    def reconstruct(self, images: Array) -> Array:
-        """Return the expected pixels at the mean of q(z|x), (N, H, W, C)."""
-        return self._over(images, self.network.reconstruct)
-
-    def responsibilities(self, images: Array, features: Array = None) -> Array:
-        """Return q(y|x), (N, K), of images.
+        """Return the latents of images, the means of q(z|x).
 
         Parameters
         ----------
-        images : array
-            N images.
-        features : array of shape (N, F), optional
-            What q(y|x) sees of them, if that is features; by default those of the encoder that the
-            model was trained with.
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+
+        Returns
+        -------
+        array of shape (N, D)
+            Latents z.
 
         Raises
         ------
         InputError
-            For a model without components, and where its encoder cannot be had.
+            If the images cannot be used.
+        """
+        return self._over(images, self._encode)
+
+    def decode(self, z: Array) -> Array:
+        """Decode latents into images.
+
+        Parameters
+        ----------
+        z : array of shape (N, D)
+            Latents.
+
+        Returns
+        -------
+        array of shape (N, H, W, C)
+            Expected pixels, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the latents cannot be used.
+        """
+        return _like(z, decode(self.network, as_latents(z, "latents", self.config.latent_dims)))
+
+    def reconstruct(self, images: Array) -> Array:
+        """Encode and decode images.
+
+        Parameters
+        ----------
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+
+        Returns
+        -------
+        array of shape (N, H, W, C)
+            Expected pixels at the mean of q(z|x), in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the images cannot be used.
+        """
+        return self._over(images, self.network.reconstruct)
+
+    def responsibilities(self, images: Array, features: Array = None) -> Array:
+        """Return the cluster probabilities q(y|x) of images.
+
+        Parameters
+        ----------
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+        features : array of shape (N, F), optional
+            Features of the images, for a model whose q(y|x) sees features instead of pixels. By
+            default they are computed with the encoder that the model was trained with.
+
+        Returns
+        -------
+        array of shape (N, K)
+            Probabilities; each row sums to 1.
+
+        Raises
+        ------
+        InputError
+            If the images cannot be used, the model has no components, or its encoder is not
+            available.
         """
         return self._over(images, self._mixture().responsibilities, features=features)
 
     def predict(self, images: Array, features: Array = None) -> Array:
-        """Return the cluster of each image, (N,): the component of the largest q(y|x)."""
+        """Return the cluster of each image, the component with the largest q(y|x).
+
+        Parameters
+        ----------
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+        features : array of shape (N, F), optional
+            Features of the images, for a model whose q(y|x) sees features instead of pixels. By
+            default they are computed with the encoder that the model was trained with.
+
+        Returns
+        -------
+        array of shape (N,)
+            Cluster numbers, from 0 to K - 1.
+
+        Raises
+        ------
+        InputError
+            As `responsibilities`.
+        """
         return self.responsibilities(images, features).argmax(axis=1)
 
     def sample(
         self, num: int = 1, component: int | None = None, seed: int | None = None
     ) -> np.ndarray:
-        """Draw images of expected pixels.
+        """Draw images from the prior.
 
         Parameters
         ----------
-        num : int
-            How many.
+        num : int, default=1
+            Number of images.
         component : int, optional
-            The component of a mixture that they are drawn from; by default the whole prior.
+            Component of a mixture to draw from. By default images are drawn from the whole prior.
         seed : int, optional
-            Of the draws; by default they come from MLX's global generator.
+            Seed of the draws. By default they use MLX's global generator.
 
         Returns
         -------
         ndarray of shape (num, H, W, C)
+            Expected pixels, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used.
         """
         self.network.require_drawable(num, component)
         num = int(num)
@@ -121,7 +213,32 @@ class Model:
             return samples(self.network, num, component)
 
     def elbo(self, images: Array, features: Array = None) -> Array:
-        """Return the evidence lower bound of each image, (N,), nats, always at the same draw."""
+        """Return the evidence lower bound (ELBO) of each image [1]_.
+
+        Every call uses the same draw from q.
+
+        Parameters
+        ----------
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+        features : array of shape (N, F), optional
+            Features of the images, for a model whose q(y|x) sees features instead of pixels. By
+            default they are computed with the encoder that the model was trained with.
+
+        Returns
+        -------
+        array of shape (N,)
+            Bounds, in nats per image.
+
+        Raises
+        ------
+        InputError
+            If the images or the features cannot be used.
+
+        References
+        ----------
+        .. [1] Kingma & Welling 2013, "Auto-Encoding Variational Bayes", arXiv:1312.6114.
+        """
         bound = _always_alike(lambda x: -self.network.negative_elbo(x, True))
         with preserved_random_state():
             return self._over(images, bound, features=features)
@@ -129,7 +246,35 @@ class Model:
     def log_likelihood(
         self, images: Array, draws: int = LIKELIHOOD_DRAWS, features: Array = None
     ) -> Array:
-        """Return a lower bound on log p(x), (N,), nats, by `draws` (Burda et al. 2016, eq. 8)."""
+        """Return a lower bound on the log-likelihood log p(x) of each image.
+
+        The importance-weighted bound [1]_. It is tighter than the ELBO and tightens with the
+        number of draws. Every call uses the same draws.
+
+        Parameters
+        ----------
+        images : array of shape (N, H, W) or (N, H, W, C)
+            Images of the model's size, uint8 or floats in [0, 1].
+        draws : int, default=100
+            Number of draws per image.
+        features : array of shape (N, F), optional
+            Features of the images, for a model whose q(y|x) sees features instead of pixels. By
+            default they are computed with the encoder that the model was trained with.
+
+        Returns
+        -------
+        array of shape (N,)
+            Bounds, in nats per image.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used.
+
+        References
+        ----------
+        .. [1] Burda et al. 2016, "Importance Weighted Autoencoders", arXiv:1509.00519, eq. 8.
+        """
         if not is_whole(draws) or draws < 1:
             raise InputError(f"draws is {draws!r}; it must be a whole number of at least 1")
         bound = _always_alike(lambda x: self.network.importance_bound(x, draws, same_draws=True))
@@ -137,10 +282,28 @@ class Model:
             return self._over(images, bound, draws, features)
 
     def export(self, folder: str | Path, *batch_sizes: int) -> list[Path]:
-        """Write encode, decode and, of a mixture, responsibilities as functions for MLX alone.
+        """Export the functions of the model, to run in MLX without this package.
 
-        Each takes batches of the given sizes (by default of 1), as float32 in [0, 1], in Python or
-        C++ and without this package: `mx.import_function("decode.mlxfn")(z)` answers a list of one.
+        The functions are encode, decode and, for a mixture, responsibilities. MLX imports them in
+        Python or C++: `mx.import_function("decode.mlxfn")(z)` returns a list of one array. Images
+        are float32 in [0, 1]. If q(y|x) sees features, responsibilities takes these.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder for the .mlxfn files, one for each function.
+        *batch_sizes : int
+            Sizes of the batches that the functions accept; 1 by default.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        InputError
+            If a batch size is below 1.
         """
         if any(size < 1 for size in batch_sizes):
             raise InputError(f"batch sizes are {batch_sizes}; they must be at least 1")
@@ -168,7 +331,13 @@ class Model:
         return list(paths.values())
 
     def save(self, path: str | Path) -> None:
-        """Write it all to an .npz or .safetensors file, from which `load` reads it."""
+        """Save the network with its configuration and description, for `load`.
+
+        Parameters
+        ----------
+        path : str or Path
+            A name that ends in .safetensors gives such a file, any other an .npz file.
+        """
         parts = {"data": self.data, "metrics": self.metrics, "training": self.training}
         checkpoint.save_model(path, self.network, **parts)
 
@@ -180,7 +349,7 @@ class Model:
     def __repr__(self) -> str:
         groups = [self.metrics.get(name) for name in ("clustering", "generative")]
         figures = {k: v for group in groups if isinstance(group, dict) for k, v in group.items()}
-        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # as the file has them
+        values = {name: figures.get(name) for name in ("accuracy", "elbo")}  # of any type
         shown = [f"{name} {v:.4g}" for name, v in values.items() if isinstance(v, float)]
         trained = f" trained on {self.data['dataset']}" if "dataset" in self.data else ""
         return f"{self.network!r}{trained}" + (f" ({', '.join(shown)})" if shown else "")
@@ -202,7 +371,9 @@ class Model:
             raise InputError("there are no images")
         sees_features = isinstance(self.network, MixtureModel) and self.network.sees_features
         if features is not None and not sees_features:
-            raise InputError("features have no effect: q(y|x) of this model sees pixels")
+            raise InputError(
+                "features have no effect, because q(y|x) of this model takes pixels; leave them out"
+            )
         if sees_features and function not in (self._encode, self.network.reconstruct):
             return _like(images, over_batches(function, self._seen(checked, features), copies))
         return _like(images, over_batches(function, checked, copies))
@@ -211,15 +382,15 @@ class Model:
         return self.network.encode(x).mean
 
     def _seen(self, images: np.ndarray, features: Array) -> Featured:
-        """Images with what q(y|x) sees of them. Raises InputError if that cannot be had."""
+        """Return images with the features that q(y|x) takes. Raises InputError without features."""
         dims = self.config.feature_dims
         if features is None:
             wanted = self.data.get("encoder")
             if wanted is None:
                 raise InputError(
-                    f"q(y|x) of this model sees features from a file; give features (N, {dims})"
+                    f"q(y|x) of this model takes features from a file; give features (N, {dims})"
                 )
-            from ..encoders.encode import encode_images  # which other models need not load
+            from ..encoders.encode import encode_images  # other models need not load it
             from ..encoders.encoder import EncoderId, load_same
 
             features = encode_images(images, load_same(EncoderId.from_dict(wanted)))
@@ -231,7 +402,7 @@ class Model:
         return Featured(images, values)
 
     def _checked(self, images: Array) -> np.ndarray:
-        """(N, H, W, C), uint8 or float32. Raises InputError unless they are the model's."""
+        """Return images (N, H, W, C) as uint8 or float32. Raises InputError for other images."""
         given, wanted = np.asarray(as_array(images, "images")), self.config.image_shape
         array = given
         if array.ndim == 3 and wanted[-1] == 1:
@@ -252,23 +423,28 @@ class Model:
         return array.astype(np.float32)
 
 
-LoadedModel = Model  # its name before there was `build_model`
+LoadedModel = Model  # its former name
 
 
 def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
-    """Build a model with random weights, from MLX's global generator.
+    """Build a model with random weights from MLX's global generator.
 
     Parameters
     ----------
     config : ModelConfig, optional
-        What the model is.
-    **fields
-        Fields of `ModelConfig`, as `image_size=(8, 8)`; they replace those of `config`.
+        Configuration of the model; the defaults of `ModelConfig` if it is not given.
+    **fields : Any
+        Fields of `ModelConfig`, for example `image_size=(8, 8)`. They override those of `config`.
 
     Returns
     -------
     Model
-        It takes arrays of NumPy or MLX; its `network` is the `mlx.nn.Module`.
+        The model. It takes arrays of NumPy or MLX. Its `network` is the `mlx.nn.Module`.
+
+    Raises
+    ------
+    InputError
+        If there is no such field, or a value cannot be used. It is a ValueError.
 
     Examples
     --------
@@ -284,32 +460,56 @@ def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
 
 
 def load(path: str | Path) -> Model:
-    """Read a model that `save_model` or one of the scripts wrote.
+    """Load a model that `save_model` or `train.py` saved.
 
     Parameters
     ----------
     path : str or Path
-        An .npz or a .safetensors file.
+        An .npz or .safetensors file.
 
     Returns
     -------
     Model
+        The model, with the description of its training.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or not a model of this package. It is a ValueError.
+
+    Examples
+    --------
+    >>> load("pretrained/gmvae_digits_K10_dims_0008.npz").config.K
+    10
     """
     found = checkpoint.load_model(path)
     return Model(found.model, data=found.data, metrics=found.metrics, training=found.training)
 
 
 def save_model(path: str | Path, model: Model | LatentVariableModel, **description: Any) -> None:
-    """Write a model with its configuration.
+    """Save a model with its configuration.
 
     Parameters
     ----------
     path : str or Path
-        One that ends in .safetensors gets such a file, any other an .npz.
+        A name that ends in .safetensors gives such a file, any other an .npz file.
     model : Model or mlx.nn.Module
-        What `build_model` or `load` returned, or its `network`.
+        A model of `build_model` or `load`, or its `network`.
     **description : dict
-        `data`, `metrics` and `training`, in the place of the model's own.
+        `data`, `metrics` and `training`, instead of those of the model.
+
+    Raises
+    ------
+    InputError
+        If `model` is not a model of this package. It is a ValueError.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.npz", build_model(image_size=(8, 8), K=4))
+    ...     load(f"{folder}/model.npz").config.K
+    4
     """
     if isinstance(model, Model):
         own = {"data": model.data, "metrics": model.metrics, "training": model.training}
@@ -322,7 +522,7 @@ def save_model(path: str | Path, model: Model | LatentVariableModel, **descripti
 
 
 def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
-    """`function` of a batch with the same draws in every call; it leaves the generator seeded."""
+    """Return `function` with the same draws in every call; a call leaves the generator seeded."""
 
     def seeded(x: mx.array) -> mx.array:
         mx.random.seed(0)

@@ -1,7 +1,8 @@
-"""One training at a time in a folder, by a lock of the operating system that dies with its process.
+"""Lock of a run folder, so that only one training runs in it at a time.
 
-The lock is on a hidden file, which is removed at the end. What a process that was killed left of it
-holds nobody up: the next one takes it over, and removes what is half written.
+The operating system releases the lock when the process ends. It is on a hidden file, which is
+removed at the end. A killed process leaves this file behind without a lock; the next process locks
+it again, and removes unfinished temporary files.
 """
 
 import contextlib
@@ -14,18 +15,18 @@ from ..errors import InputError
 from ..system.files import lock, remove_stale
 
 NAME = ".training"
-# Of a run, below its folder.
+# Sub-folders of a run.
 BELOW = ("progress", "iterations", "reconstructions", "reconstructions/*", "summary")
 FOLDERS = (*BELOW, "seed_*", *(f"seed_*/{name}" for name in BELOW))
 
 
 class Occupied(InputError):
-    """Another process trains in that folder."""
+    """Another process trains in the folder."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within, no other process trains in an existing `folder`. Raises Occupied if one does."""
+    """Keep other trainings out of an existing `folder`. Raises Occupied if one runs there."""
     path = folder / NAME
     handle = _taken(path)
     try:
@@ -35,14 +36,14 @@ def locked(folder: Path) -> Iterator[None]:
             remove_stale(place)
         yield
     finally:
-        with contextlib.suppress(OSError):  # where the whole folder is gone, or made anew
+        with contextlib.suppress(OSError):  # if the folder was removed or replaced
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 path.unlink()
         os.close(handle)
 
 
 def _taken(path: Path) -> int:
-    """The file, open and locked, under the name that others will look for."""
+    """Open and lock the file, and make sure that it still has its name afterwards."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -52,7 +53,7 @@ def _taken(path: Path) -> int:
                     f"another training (process {other or 'unknown'}) writes to {path.parent}; "
                     "wait for it to end, or choose another folder"
                 )
-            with contextlib.suppress(FileNotFoundError):  # removed by one that ended just now
+            with contextlib.suppress(FileNotFoundError):  # removed by a process that ended just now
                 if os.path.samestat(os.fstat(handle), os.stat(path)):
                     return handle
         except BaseException:

@@ -1,6 +1,6 @@
-"""With what a run was made: its images, and for each time it was started or resumed how and where.
+"""Provenance of a run: its images, and the command and environment of each start and resume.
 
-With the same of all this the same weights come out, bit for bit.
+Runs with the same provenance give the same weights, bit for bit.
 """
 
 import platform
@@ -16,12 +16,18 @@ from ..errors import InputError
 from ..system.cache import without_home
 
 PACKAGES = ("mlx", "numpy", "pillow", "scikit-learn")
-DECISIVE = ("mlx_gmvae", "mlx", "device", "threads", "processes")  # for the bits of weights
-INITIAL = ("name", "crc32")  # of a model file that a run starts from
+DECISIVE = (
+    "mlx_gmvae",
+    "mlx",
+    "device",
+    "threads",
+    "processes",
+)  # these affect the bits of the weights
+INITIAL = ("name", "crc32")  # of the model file that a run starts from
 
 
 def environment() -> dict[str, Any]:
-    """Versions, the device with its BLAS and kernels, and how many threads and processes work."""
+    """Return versions, the device with its BLAS and kernels, and thread and process counts."""
     return {
         "mlx_gmvae": __version__,
         **{name: version(name) for name in PACKAGES},
@@ -34,12 +40,12 @@ def environment() -> dict[str, Any]:
 
 
 def images_of(dataset: Dataset) -> dict[str, Any]:
-    """By what images are known again."""
+    """Return the fingerprint of images: their number and checksum."""
     return {"number": len(dataset), "crc32": f"{dataset.crc32:08x}"}
 
 
 def file_of(path: str | Path) -> dict[str, str]:
-    """By what a model file is known again."""
+    """Return the fingerprint of a model file: its name and checksum."""
     return {"name": Path(path).name, "crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}"}
 
 
@@ -49,10 +55,10 @@ def started(
     initial: dict[str, str] | None = None,
     reasons: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The record of a run on the training images `dataset` that `command` starts.
+    """Return the record of a run that `command` starts on the training images `dataset`.
 
-    `initial` is what `file_of` says of the model file that it starts from, if there is one, and
-    `reasons` are those of what the images decided.
+    `initial` is the result of `file_of` for the model file that the run starts from, if there is
+    one. `reasons` has the reasons for options that were chosen from the images.
     """
     session = {"command": command, "epoch": 0, "step": 0, **environment()}
     record: dict[str, Any] = {"images": images_of(dataset), "sessions": [session]}
@@ -66,7 +72,7 @@ def started(
 def resumed(
     record: dict[str, Any], dataset: Dataset, command: str, epoch: int, step: int
 ) -> dict[str, Any]:
-    """`record` when `command` goes on from there; one of the first version's runs has none."""
+    """Return `record` with a session of `command` added; old runs have an empty record."""
     session = {"command": command, "epoch": epoch, "step": step, **environment()}
     before = record.get("sessions")
     before = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
@@ -81,7 +87,7 @@ def resumed(
 
 
 def to_share(record: dict[str, Any]) -> dict[str, Any]:
-    """`record` for files that others may get: in commands the user's home folder is ~."""
+    """Return `record` for files that may be shared: in commands the home folder is ~."""
     commands = [without_home(str(each.get("command", ""))) for each in record["sessions"]]
     sessions = [
         each | {"command": command}
@@ -91,7 +97,7 @@ def to_share(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(record: dict[str, Any]) -> dict[str, str]:
-    """The checksum of the images, and each part of the environment, also what it became later."""
+    """Return the fingerprints and the environment as text, with changes in later sessions."""
     sessions = record["sessions"]
     names = [name for name in sessions[-1] if name not in ("command", "epoch", "step")]
     values = {name: dict.fromkeys(str(each.get(name)) for each in sessions) for name in names}
@@ -103,12 +109,12 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
 
 
 def knows_images(record: dict[str, Any]) -> bool:
-    """Whether a run's record says by what its images are known; the first version's does not."""
+    """Return whether a record has the fingerprint of the images; the first version had none."""
     return isinstance(record.get("images"), dict)
 
 
 def require_same_images(record: dict[str, Any], dataset: Dataset, place: str) -> None:
-    """Raise InputError if `dataset` is not what the run in `place` was trained on."""
+    """Raise InputError unless the run in `place` was trained on `dataset`."""
     before, now = record.get("images"), images_of(dataset)
     if not isinstance(before, dict) or before == now:
         return
@@ -122,7 +128,7 @@ def require_same_images(record: dict[str, Any], dataset: Dataset, place: str) ->
 
 
 def changes(record: dict[str, Any]) -> str:
-    """What is decisive and different now from when the run was last started; else nothing."""
+    """Return the changes since the last start that affect the weights, or an empty text."""
     sessions, now = record.get("sessions"), environment()
     before = sessions[-1] if isinstance(sessions, list) and sessions else None
     if not isinstance(before, dict):

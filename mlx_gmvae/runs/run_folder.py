@@ -1,4 +1,4 @@
-"""A run folder: what train.py writes while it trains, and what --resume reads back."""
+"""Run folders: the files that train.py writes, and that --resume reads."""
 
 import contextlib
 import shutil
@@ -23,9 +23,9 @@ from .checkpoint import load_arrays, load_info, load_model, save_arrays, save_mo
 from .iterations import iteration_file
 from .lock import Occupied, locked
 
-WRITTEN = (  # by a run, in its folder; last what it is known by while the rest is removed
+WRITTEN = (  # files of a run; model.npz is last, since it marks a run until the rest is removed
     "reconstructions", "progress", "iterations", "tensorboard", "seed_*", "seeds.json",
-    "summary", "number.csv", "number.png",  # as versions before 0.3 called some of them
+    "summary", "number.csv", "number.png",  # names before version 0.3
     "state.npz",
     "best.npz", "metrics.json", "history.csv", "iterations.csv", "select_k.csv",
     "samples.png", "curves.png", "progress.gif", "select_k.png", "elbo.png", "accuracy.png",
@@ -35,24 +35,24 @@ WRITTEN = (  # by a run, in its folder; last what it is known by while the rest 
 
 
 def run_name(config: ModelConfig, dataset: str) -> str:
-    """The folder name of a run: model, data, K, latent dimensions."""
+    """Return the folder name of a run: model, data, K and latent dimensions."""
     data = Path(dataset).stem or "data"
     components = f"_K{config.K}" if "K" in kind_of(config).options else ""
     return f"{config.model}_{data}{components}_dims_{config.latent_dims:04d}"
 
 
 class SavedRun(NamedTuple):
-    """What a run's state file says besides its arrays."""
+    """Metadata in the state file of a run."""
 
     model: ModelConfig
     training: TrainConfig
     source: DatasetSpec
     progress: dict[str, Any]  # epoch, step, seconds, history
-    record: dict[str, Any]  # of `provenance`
+    record: dict[str, Any]  # see `provenance`
 
 
 class RunFolder:
-    """Paths and writers of one run."""
+    """Paths of one run, and methods that write and read its files."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -68,17 +68,17 @@ class RunFolder:
     def create(
         cls, outdir: str | None, name: str, overwrite: bool, held: contextlib.ExitStack
     ) -> Iterator["RunFolder"]:
-        """`outdir`, or results/<name>, numbered if that exists; never over an existing run.
+        """Create the folder `outdir`, or results/<name>, with a number if that exists.
 
-        It is ours alone until `held` is closed. A folder that was made here is removed again if
-        what is done within fails or is interrupted. Raises InputError if `outdir` is given and
-        holds a run, unless `overwrite`, and if another training is at work there.
+        It is locked until `held` is closed. A folder that was created here is removed after an
+        error or an interrupt within the context. Raises InputError if another training runs in
+        the folder, or if `outdir` holds a run and `overwrite` is false.
         """
         path, number = Path(outdir or Path("results") / name), 2
         is_new = False
         try:
             while True:
-                is_new = not path.exists()  # said before: Ctrl-C may come while it is made
+                is_new = not path.exists()  # set before, since Ctrl-C may come during the creation
                 is_new = _made(path)
                 if is_new or outdir is not None or overwrite:
                     break
@@ -100,9 +100,9 @@ class RunFolder:
             raise
 
     def clear(self) -> None:
-        """Remove what an earlier run left here, but for its neighbour graph.
+        """Remove the files of an earlier run, if there is one, except its neighbour graph.
 
-        First what it could be resumed by: half of a run is none. Nothing where there was none.
+        The state files are removed first, so that an incomplete run cannot be resumed.
         """
         if not _holds_run(self.path):
             return
@@ -117,7 +117,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str) -> tuple["RunFolder", "SavedRun"]:
-        """An existing run and what its state says. Raises InputError if there is none."""
+        """Open an existing run and read its state. Raises InputError if there is none."""
         folder = cls(Path(path))
         if not folder.state.is_file():
             raise InputError(f"{path} is not a run that can be resumed: it has no state.npz")
@@ -138,9 +138,9 @@ class RunFolder:
         return folder, saved
 
     def save(self, trainer: Trainer, source: DatasetSpec, record: dict[str, Any]) -> None:
-        """Write the model, the history, and the state that resumes at this very step.
+        """Write the model, the history, and the state, from which this step can be resumed.
 
-        Raises InputError, and leaves what is there, if they are not finite.
+        Raises InputError and writes nothing if the state is not finite.
         """
         trainer.require_finite()
         self.save_state(trainer, source, record)
@@ -149,7 +149,7 @@ class RunFolder:
             tables.write_csv(self.path / "history.csv", trainer.history)
 
     def save_state(self, trainer: Trainer, source: DatasetSpec, record: dict[str, Any]) -> None:
-        """Write what `open` and `restore` read."""
+        """Write the state file, which `open` and `restore` read."""
         arrays, progress = trainer.state()
         config, training = trainer.model.config.to_dict(), trainer.config.to_dict()
         info = {"kind": "state", "model": config, "training": training, "data": source.to_dict()}
@@ -158,13 +158,13 @@ class RunFolder:
     def save_model(
         self, trainer: Trainer, source: DatasetSpec, metrics: dict[str, Any] | None = None
     ) -> None:
-        """Write the model alone, as it is now, and what was measured of it."""
+        """Write the current model with its metrics."""
         data = source.to_share() | {"training_images": len(trainer.images)}
         made_of = {"data": data, "training": _to_share(trainer.config)}
         save_model(self.model, trainer.model, **made_of, metrics=metrics)
 
     def move(self, source: DatasetSpec) -> None:
-        """Let what is saved here say where its images are now."""
+        """Update the location of the images in the saved files."""
         kept = sorted(iteration_file(self.path, 0).parent.glob("*.npz"))
         for path in (self.state, self.model, *kept):
             if not path.is_file():
@@ -175,23 +175,23 @@ class RunFolder:
                 save_arrays(path, load_arrays(path), info)
 
     def restore(self, trainer: Trainer, saved: "SavedRun") -> None:
-        """Put a Trainer where the saved state left off."""
+        """Restore a Trainer from the saved state."""
         try:
             trainer.restore(load_arrays(self.state), saved.progress)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{self.state} does not fit this model ({error})") from None
 
     def of_seed(self, seed: int) -> "RunFolder":
-        """The folder below this one for one of several seeds; they share the neighbour graph."""
+        """Return the sub-folder for one of several seeds; they share the neighbour graph."""
         folder = RunFolder(self.path / f"seed_{seed}")
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.neighbours = self.neighbours
         return folder
 
     def adopt(self, seed: int) -> None:
-        """Copy a seed's files up into this folder, which becomes a run like any other.
+        """Copy the files of a seed into this folder, which becomes an ordinary run.
 
-        Its state comes last, and at once: a folder with a state is a run that is whole.
+        The state is copied last, in an atomic write, so a folder with a state is a complete run.
         """
         source = self.of_seed(seed)
         files = sorted(path for path in source.path.rglob("[!.]*") if path.is_file())
@@ -206,10 +206,10 @@ class RunFolder:
         graph: np.ndarray | None = None,
         checksum: int | None = None,
     ) -> np.ndarray:
-        """The neighbour graph of a run's training images: built once, then read back.
+        """Return the neighbour graph of a run's training images, built once and then read back.
 
-        A `graph` or a `checksum` that is known is not found again. The checksum is of all images,
-        also of those that are held out for early stopping.
+        A given `graph` or `checksum` is not computed again. The checksum is of all images,
+        including those held out for early stopping.
         """
         descriptor = "auto" if config.features else config.descriptor
         made_from = {"neighbours": config.neighbours, "descriptor": descriptor}
@@ -221,10 +221,10 @@ class RunFolder:
             if graph is None and _made_from(saved) == made_from:
                 kept = np.array(load_arrays(self.neighbours).get("graph"))
                 if not _is_graph(kept, len(images), config.neighbours):
-                    raise InputError(f"{self.neighbours} is damaged; remove it to find them again")
+                    raise InputError(f"{self.neighbours} is damaged; remove it to build it again")
                 return kept
         if graph is None and config.features and not have_features(images):
-            raise InputError(f"{self.neighbours}, made from {config.features}, is gone")
+            raise InputError(f"{self.neighbours}, made from {config.features}, is missing")
         if graph is None:
             graph = neighbour_graph(images, config.neighbours, config.descriptor)
         info = {"kind": "neighbours", "made_from": made_from}
@@ -234,36 +234,36 @@ class RunFolder:
     def save_iteration(
         self, iteration: int, model: LatentVariableModel, source: DatasetSpec, config: TrainConfig
     ) -> None:
-        """Keep the model as it is after an iteration of mutual learning."""
+        """Save the model after an iteration of mutual learning."""
         made_of = {"data": source.to_share(), "training": _to_share(config)}
         save_model(iteration_file(self.path, iteration), model, **made_of)
 
     def save_best(self, model: LatentVariableModel) -> None:
-        """Keep the weights of the best epoch so far, for early stopping."""
+        """Save the weights of the best epoch so far, for early stopping."""
         save_model(self.best, model)
 
     def load_best(self, model: LatentVariableModel) -> None:
-        """Give `model` the weights of the best epoch."""
+        """Load the weights of the best epoch into `model`."""
         model.load_weights(list(load_model(self.best).model.arrays().items()))
 
 
 def _made(path: Path) -> bool:
-    """Make a folder; whether it was this call that made it, and not another run just now."""
+    """Create a folder; return whether this call created it, and not another run just now."""
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        path.mkdir(exist_ok=True)  # complains if it is a file
+        path.mkdir(exist_ok=True)  # raises an error if it is a file
         return False
     return True
 
 
 def _to_share(config: TrainConfig) -> dict[str, Any]:
-    """A configuration for files that others may get: of the path to the features their name."""
+    """Return a configuration that may be shared: of the path to features only the name."""
     return config.to_dict() | {"features": config.features and Path(config.features).name}
 
 
 def _made_from(saved: dict[str, Any]) -> Any:
-    """What a neighbour graph's file says; version 0.2 wrote the whole path to the features."""
+    """Return the inputs of a saved neighbour graph; 0.2 stored the full path to the features."""
     made_from = saved.get("made_from")
     if isinstance(made_from, dict) and isinstance(made_from.get("features"), str):
         return made_from | {"features": Path(made_from["features"]).name}
@@ -271,7 +271,7 @@ def _made_from(saved: dict[str, Any]) -> Any:
 
 
 def _is_graph(graph: np.ndarray, num: int, neighbours: int) -> bool:
-    """Whether it says of `num` images which others are their neighbours."""
+    """Return whether an array is a neighbour graph of `num` images."""
     if graph.dtype != np.int32 or graph.shape != (num, min(neighbours, num - 1)):
         return False
     return not graph.size or (graph.min() >= 0 and graph.max() < num)

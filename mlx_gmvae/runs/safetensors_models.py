@@ -1,4 +1,4 @@
-"""Models as .safetensors files: the arrays, and the same JSON as in an .npz, as metadata."""
+"""Models as .safetensors files: the arrays, with the JSON of the .npz format as metadata."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ..data.safetensors import read_header
 from ..errors import InputError
 
 SUFFIX = ".safetensors"
-KEY = "mlx_gmvae"  # of the JSON among the metadata
+KEY = "mlx_gmvae"  # of the JSON in the metadata
 
 
 def save(path: Path, arrays: dict[str, mx.array], info: str) -> None:
@@ -19,7 +19,7 @@ def save(path: Path, arrays: dict[str, mx.array], info: str) -> None:
 
 
 def header(path: Path) -> tuple[Shapes, str | None]:
-    """(shape, dtype) of every array, and our JSON if there is one. Raises InputError."""
+    """Return (shape, dtype) of every array, and the JSON if there is any. Raises InputError."""
     shapes, metadata = read_header(path)
     found = metadata.get(KEY)
     if found is not None and not isinstance(found, str):
@@ -28,7 +28,7 @@ def header(path: Path) -> tuple[Shapes, str | None]:
 
 
 def load(path: Path) -> dict[str, mx.array]:
-    """Every array in the file. Raises InputError if it is damaged."""
+    """Return every array in the file. Raises InputError if it is damaged."""
     try:
         arrays: Any = mx.load(str(path))
         mx.eval(arrays)

@@ -1,1 +1,1 @@
-"""What the operating system gives: files, signals, processors, the terminal."""
+"""Interface to the operating system: files, signals, processors, the terminal."""

@@ -1,4 +1,4 @@
-"""Folders of this machine: for what can be made or fetched again, and the user's own."""
+"""Cache folders, and the user's home folder in paths."""
 
 import atexit
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """mlx_gmvae in the user's cache folder; where it cannot be made, a private temporary folder."""
+    """Return mlx_gmvae's folder in the user's cache, or else a private temporary folder."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx_gmvae"
     except RuntimeError:  # a user without a home
@@ -25,15 +25,15 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def private_dir() -> Path:
-    """A folder among the temporary files that only this user can read and write.
+    """Return a temporary folder that only this user can read and write.
 
-    The same one for all processes, unless something else stands in its place: then one for this
+    It is the same for all processes. If something else has its name, it is a folder for this
     process alone. Raises OSError.
     """
     shared = Path(tempfile.gettempdir()) / f"mlx_gmvae-{os.getuid()}"
     try:
         shared.mkdir(mode=0o700, exist_ok=True)
-        found = shared.lstat()  # not of what a link leads to
+        found = shared.lstat()  # without following a link
     except OSError:
         return _own_dir()
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
@@ -48,7 +48,7 @@ def _own_dir() -> Path:
 
 
 def without_home(text: str) -> str:
-    """A path or a line of text in which the user's home folder is ~, as it may be passed on."""
+    """Return a path or a text with ~ instead of the user's home folder, so it can be shared."""
     try:
         home = Path.home()
     except RuntimeError:

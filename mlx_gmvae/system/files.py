@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Atomic writes of files, file locks, and removal of stale temporary files."""
 
 import contextlib
 import fcntl
@@ -7,17 +7,17 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX, NAME_DIGITS = ".saving-", 12  # of files that are being written
+PREFIX, NAME_DIGITS = ".saving-", 12  # for names of temporary files
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Within, an empty file beside `path` to write to; at the end it takes its place.
+    """Yield an empty temporary file to write to, which replaces `path` at the end of the context.
 
-    It has the same suffix, and the rights that the umask gives a new file. If what is done within
-    fails or is interrupted, `path` stays what it was and nothing is left. Unless it is `durable`,
-    a power cut may still cost it: for one of many files, each of which would wait for the disk.
-    Raises OSError.
+    The file is in the same folder and has the same suffix, and its permissions follow the umask.
+    After an error or an interrupt within the context, `path` is unchanged and nothing is left.
+    With `durable` false, the write does not wait for the disk, and a power failure may lose the
+    file; use it for one of many files. Raises OSError.
     """
     with temporary(path) as written:
         yield written
@@ -29,13 +29,13 @@ def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Within, an empty file beside `path`; what is not `commit` elsewhere by the end is removed."""
+    """Yield an empty temporary file in the folder of `path`; without a `commit`, it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Named before it is made, so that an interrupt at any moment removes it.
+    # The name is chosen before the file is made, so that an interrupt at any moment removes it.
     written = path.with_name(f"{PREFIX}{secrets.token_hex(NAME_DIGITS // 2)}{path.suffix}")
     try:
         with written.open("xb") as held:
-            lock(held.fileno())  # which says to `remove_stale` that somebody is writing
+            lock(held.fileno())  # tells `remove_stale` that the file is in use
             yield written
     finally:
         with contextlib.suppress(OSError):
@@ -43,13 +43,13 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def commit(written: Path, path: Path) -> None:
-    """Let a finished file take the place of `path`, when its content has reached the disk.
+    """Replace `path` by a finished file, after its content is on the disk.
 
-    The new name has reached it too at the end, on file systems that can say so.
+    At the end the new name is on the disk too, if the file system can confirm that.
     """
-    with written.open("rb") as file:  # which a copy of a protected file allows too
+    with written.open("rb") as file:  # reading also works for a copy of a read-only file
         os.fsync(file.fileno())
-        if hasattr(fcntl, "F_FULLFSYNC"):  # on a Mac, where fsync ends in the disk's own memory
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, where fsync only reaches the cache of the disk
             with contextlib.suppress(OSError):
                 fcntl.fcntl(file, fcntl.F_FULLFSYNC)
     os.replace(written, path)
@@ -62,9 +62,9 @@ def commit(written: Path, path: Path) -> None:
 
 
 def lock(handle: int) -> bool:
-    """Lock an open file until it is closed or the process ends, however; whether that was possible.
+    """Lock an open file until it is closed or the process ends; return whether that succeeded.
 
-    Where a file system knows no locks, nobody is held up.
+    The result is True without a lock if the file system does not support locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,7 +76,7 @@ def lock(handle: int) -> bool:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what processes that were killed left half written."""
+    """Remove the unfinished temporary files of processes that were killed."""
     for path in folder.glob(f"{PREFIX}{'[0-9a-f]' * NAME_DIGITS}*"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is being written

@@ -1,7 +1,8 @@
-"""Ctrl-C at any time, and SIGTERM: one line that says what is kept and how to go on, status 130.
+"""Handling of Ctrl-C and SIGTERM.
 
-While a script imports its modules, `at_once` ends it; then `as_exceptions` makes a
-KeyboardInterrupt of the signal, and in training `noticed` only takes note of it.
+A script ends with status 130 and one line that says what is saved and how to continue. While it
+imports its modules, `startup_signals.leave` ends it. Later `as_exceptions` turns the signal into a
+KeyboardInterrupt, and in training `noticed` only records it.
 """
 
 import os
@@ -21,24 +22,24 @@ from .startup_signals import line as line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_WAIT = 0.02
-_handled = threading.Event()  # set whenever Python has come to handle a signal
+_handled = threading.Event()  # set whenever Python has handled a signal
 
 
 def say(how_to_go_on: str | None) -> None:
-    """From here on, what a line after Ctrl-C says is kept and can be done; None says nothing.
+    """Set what is printed after "interrupted" from here on; with None nothing is printed.
 
-    Every phase sets it that changes what is true.
+    The text says what is saved and how to continue. Every phase that changes this sets it.
     """
     startup_signals.to_say = how_to_go_on
 
 
 def how_to_go_on() -> str:
-    """What that line says after "interrupted"."""
+    """Return the text that is printed after "interrupted"."""
     return startup_signals.to_say or "run the same command again"
 
 
 def finished() -> None:
-    """Everything is done and said: let Ctrl-C no longer change how one of our scripts ends."""
+    """Ignore Ctrl-C from here on, since the script has finished and printed everything."""
     say(None)
     if signal.getsignal(signal.SIGINT) is startup_signals.leave:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,14 +47,14 @@ def finished() -> None:
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread."""
+    """Raise KeyboardInterrupt in the main thread for Ctrl-C and SIGTERM within this context."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         _handled.set()
         raise KeyboardInterrupt
 
     def hook(raised: Any) -> None:
-        # Python cannot raise in a destructor or a callback from C: interrupt again in a moment.
+        # Python cannot raise in a destructor or a callback from C, so interrupt again soon.
         if issubclass(raised.exc_type, KeyboardInterrupt):
             _interrupt_again()
         else:
@@ -77,9 +78,9 @@ def _interrupt_again() -> None:
 
 @contextmanager
 def noticed() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM makes the yielded function answer True.
+    """Yield a function that returns True after the first Ctrl-C or SIGTERM in this context.
 
-    A second one interrupts at once.
+    A second signal raises KeyboardInterrupt at once.
     """
     stop = False
 
@@ -96,10 +97,10 @@ def noticed() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ends_if_blocked(seconds: float) -> Iterator[None]:
-    """Within, a signal that Python has not handled after `seconds` ends the program in one line.
+    """End the program with one line if Python does not handle a signal within `seconds`.
 
-    Python handles signals between two of its own instructions. Compiling the kernels of a step can
-    be one of them, for minutes; what was saved before is kept.
+    Python handles signals only between its own instructions. Compiling the kernels of a step is a
+    single instruction that can take minutes. What was saved before is kept.
     """
     if not _in_main_thread():
         yield
@@ -121,14 +122,14 @@ def ends_if_blocked(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writer)  # which ends the watcher
+        os.close(writer)  # ends the watcher
         watcher.join()
         os.close(reader)
 
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    if not _in_main_thread():  # where Python lets nobody handle signals
+    if not _in_main_thread():  # only the main thread can set handlers
         yield
         return
     previous = {name: signal.signal(name, handler) for name in _heeded()}
@@ -140,7 +141,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def _heeded() -> list[signal.Signals]:
-    """All but those that whoever started us wants ignored, as a shell does for background jobs."""
+    """Return the signals that are not ignored, as a shell does for background jobs."""
     return [name for name in SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
 
 

@@ -1,4 +1,4 @@
-"""How many processors this process may use: by affinity, and by the quota of a container."""
+"""Number of processors available to this process, by CPU affinity and container quota."""
 
 import os
 from collections.abc import Iterator
@@ -6,25 +6,25 @@ from pathlib import Path
 
 
 def available_processors() -> int:
-    """The number of threads that can run at the same time; at least 1."""
-    if not hasattr(os, "sched_getaffinity"):  # as on macOS
+    """Return the number of threads that can run in parallel; at least 1."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
         return os.cpu_count() or 1
     return max(1, min(len(os.sched_getaffinity(0)), quota() or os.cpu_count() or 1))
 
 
 def quota(root: Path = Path("/")) -> int | None:
-    """The whole processors that the control groups of this process allow; None without a limit.
+    """Return the processors that the control groups of this process allow; None without a limit.
 
-    The smallest of the limits of its group and all groups above it, rounded down, at least 1. Both
-    versions of control groups are read, as they are mounted in the file system at `root`. A
-    container may see its own group as the topmost one, or not at all below its mount.
+    It is the smallest limit of the group and all groups above it, rounded down, at least 1. Both
+    versions of control groups are read, from the file system mounted at `root`. A container may
+    see its own group as the topmost one, or not see it below its mount at all.
     """
     limits = [limit for folder in _groups(root) if (limit := _limit(folder)) is not None]
     return max(1, int(min(limits))) if limits else None
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the groups that limit this process's time on the processors."""
+    """Yield the folders of the control groups that limit the processor time of this process."""
     mount = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
@@ -44,7 +44,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _limit(folder: Path) -> float | None:
-    """Processors that one group allows: its time per period; None without a limit."""
+    """Return the processors that one group allows, its time per period; None without a limit."""
     try:
         if (folder / "cpu.max").exists():
             time, period = (folder / "cpu.max").read_text().split()
@@ -52,7 +52,7 @@ def _limit(folder: Path) -> float | None:
             time, period = (
                 (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
             )
-        limit = int(time) / int(period)  # of "max" there is no int
+        limit = int(time) / int(period)  # "max" raises ValueError
     except (OSError, ValueError, ZeroDivisionError):
         return None
-    return limit if limit > 0 else None  # -1 is no limit either
+    return limit if limit > 0 else None  # -1 means no limit

@@ -1,4 +1,4 @@
-"""Progress bars, shown where somebody watches a terminal."""
+"""Progress bars, shown only on a terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ _is_silent = ContextVar("_is_silent", default=False)
 
 
 def progress(*items: Any, **options: Any) -> tqdm:
-    """A bar of tqdm's that goes when it is done; none where the output is not a terminal's."""
+    """Return a tqdm bar that disappears when it is done; hidden if the output is not a terminal."""
     return tqdm(*items, leave=False, disable=_is_silent.get() or None, **options)
 
 
 @contextmanager
 def silence(wanted: bool = True) -> Iterator[None]:
-    """Within, there are no bars at all."""
+    """Hide all progress bars within this context."""
     token = _is_silent.set(wanted)
     try:
         yield

@@ -1,6 +1,6 @@
-"""Ctrl-C from a script's first moment on, before anything is imported that takes time.
+"""Handling of Ctrl-C at the start of a script, before any slow import.
 
-So nothing is imported here that Python has not loaded to start, not even `signal`.
+This module imports only what Python has already loaded at startup, so not even `signal`.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -14,43 +14,45 @@ SCRIPTS = ("train.py", "reconstruct.py", "generate.py", "cluster.py")
 NOTHING_YET = "nothing was written yet; run the same command again"
 CLONE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-to_say: str | None = NOTHING_YET  # by whoever ends the program; `interrupts.say` changes it
+to_say: str | None = NOTHING_YET  # printed at an interrupt; `interrupts.say` changes it
 
 
 def guard_imports() -> bool:
-    """If one of our scripts is the program that runs, let Ctrl-C end it from here on.
+    """If this program is one of our scripts, let Ctrl-C end it from here on; return whether it is.
 
-    Nothing has been begun that would need winding up, and an exception in the middle of an import
-    would come out as a traceback, or as something else. Returns whether it is one of them.
+    Nothing needs to be cleaned up yet, and an exception during an import would show a traceback
+    or be replaced by another error.
     """
     path = getattr(sys.modules["__main__"], "__file__", None) or ""
     folder, name = os.path.split(os.path.realpath(path))
     beside = name in SCRIPTS and folder == os.path.realpath(CLONE)
-    as_module = sys.argv[0] == "-m" and "mlx_gmvae" in sys.orig_argv  # until it has been found
+    as_module = (
+        sys.argv[0] == "-m" and "mlx_gmvae" in sys.orig_argv
+    )  # while Python looks for the module
     is_ours = beside or as_module or os.path.basename(path) == COMMAND
     if is_ours:
         for signum in (_signal.SIGINT, _signal.SIGTERM):
-            if _signal.getsignal(signum) is not _signal.SIG_IGN:  # as for background jobs
+            if _signal.getsignal(signum) is not _signal.SIG_IGN:  # ignored for background jobs
                 try:
                     _signal.signal(signum, leave)
-                except ValueError:  # in another thread, where Python lets nobody handle signals
+                except ValueError:  # only the main thread can set handlers
                     break
     return is_ours
 
 
 def line() -> str:
-    """The line for an interrupt that happens now."""
+    """Return the line for an interrupt at this moment."""
     return f"interrupted; {to_say}"
 
 
 def refuse(problem: str) -> int:
-    """Say in one line why the program cannot begin; returns its exit status."""
+    """Print in one line why the program cannot start; return its exit status."""
     sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {problem}\n")
     return REFUSED
 
 
 def leave(signum: int, frame: object) -> None:
-    """End the program at once, in one line."""
+    """Print one line and end the program at once."""
     if to_say:
         os.write(1, f"{line()}\n".encode())
     os._exit(STATUS)

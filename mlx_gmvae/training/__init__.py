@@ -1,1 +1,1 @@
-"""The loss, the step, the loop."""
+"""Training: the objective, the compiled step, the loop and the defaults."""

@@ -1,4 +1,4 @@
-"""Training in Python: images in, the model trained in place, its history out."""
+"""Training in Python, of a model in place."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from .trainer import OwnLoss, Trainer
 
 
 class History(list[dict[str, float]]):
-    """The records of a training's epochs, in order."""
+    """List of the records of all epochs, in order; each is a dict of floats."""
 
     def __repr__(self) -> str:
         if not self:
@@ -35,13 +35,13 @@ def new_trainer(
     neighbours: np.ndarray | None = None,
     losses: Mapping[Phase, OwnLoss] | None = None,
 ) -> Trainer:
-    """Return a Trainer over uint8 images (N, H, W, C), by whom `config` is resolved first."""
+    """Return a Trainer on uint8 images (N, H, W, C), with the "auto" of `config` resolved."""
     resolved, _ = resolve_training(config, model.config, images)
     return Trainer(model, images, resolved, neighbours, losses)
 
 
 class Checked(Protocol):
-    """A checked model: a network, and what is known of how it was trained."""
+    """Protocol of `Model`: a network and the description of its training."""
 
     network: LatentVariableModel
     data: dict[str, Any]
@@ -63,29 +63,41 @@ def train(
     Parameters
     ----------
     model : Model or mlx.nn.Module
-        What `build_model` or `load` returned, or its `network`.
-    images : array-like
-        Images (N, H, W) or (N, H, W, C) of the model's size, uint8 or floats in [0, 1].
+        A model of `build_model` or `load`, or its `network`.
+    images : array-like of shape (N, H, W) or (N, H, W, C)
+        Images of the model's size, uint8 or floats in [0, 1].
     config : TrainConfig, optional
-        By default that of `train.py` for so many images.
-    callback : callable or Callback, or a list of them, optional
-        A function is called with each epoch's record; training ends early if it returns True.
-    verbose : bool
+        Configuration of the training. By default it is chosen from the number of images, as in
+        `train.py`.
+    callback : callable, Callback, or list of them, optional
+        A function is called with the record of each epoch, a dict of floats. The training ends
+        early if it returns True.
+    verbose : bool, default=True
         Whether to print a line per epoch.
     losses : dict, optional
-        Losses of your own by phase: functions of the objective, a batch and weights.
-    **fields
-        Fields of `TrainConfig`, as `epochs=1`; they replace those of `config`.
+        Custom losses by phase. Each is a function of the objective, a batch and the weights of the
+        step, and returns the loss and a dict of named terms.
+    **fields : Any
+        Fields of `TrainConfig`, for example `epochs=1`. They override those of `config`.
 
     Returns
     -------
     History
-        The records of the epochs.
+        List of the records of all epochs.
 
     Raises
     ------
     InputError
-        If the images are not the model's, or a field has no effect. It is a ValueError.
+        If the images do not fit the model, or a field has no effect. It is a ValueError.
+
+    Examples
+    --------
+    >>> from mlx_gmvae import build_model
+    >>> images = np.random.default_rng(0).random((40, 8, 8))
+    >>> model = build_model(model="vae", image_size=(8, 8))
+    >>> history = train(model, images, epochs=2, verbose=False)
+    >>> len(history)
+    2
     """
     network = getattr(model, "network", model)
     if not isinstance(network, LatentVariableModel):
@@ -103,7 +115,7 @@ def train(
     with naming({}), silence(not verbose):
         training = _resolved(config, fields, images, network.config)
         trainer = Trainer(network, images, training, losses=losses)
-        if not isinstance(model, LatentVariableModel):  # what is known is of other weights
+        if not isinstance(model, LatentVariableModel):  # the description is of the old weights
             model.data, model.metrics, model.training = {}, {}, trainer.config.to_dict()
         try:
             fit(trainer, callbacks)
@@ -115,7 +127,7 @@ def train(
 def _resolved(
     config: TrainConfig | None, fields: dict[str, Any], images: np.ndarray, model: ModelConfig
 ) -> TrainConfig:
-    """`config` with `fields` in it, and with what the images decide."""
+    """Return `config` with `fields` replaced and everything that depends on the images chosen."""
     if not isinstance(config, TrainConfig | None):
         raise InputError(f"config is a {type(config).__name__}; give a TrainConfig")
     return resolve(Options(model, fields, base=config), Dataset.of(images)).training

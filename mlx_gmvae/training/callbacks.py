@@ -1,4 +1,4 @@
-"""Callbacks: what else is done while a model trains."""
+"""Callbacks, which are called during training."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -9,7 +9,7 @@ from .trainer import Trainer
 
 
 class Callback:
-    """Called by `fit` as a training goes on; override what you need.
+    """Base class of callbacks. `fit` calls its methods during training; override what you need.
 
     Examples
     --------
@@ -19,23 +19,26 @@ class Callback:
     """
 
     def on_step(self, trainer: Trainer) -> None:
-        """After each step; `trainer.step` are those done in this epoch."""
+        """Handle the end of a step; `trainer.step` is the number of steps in this epoch."""
 
     def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> bool | None:
-        """After each epoch, whose `record` is new in `trainer.history`; True ends the training."""
+        """Handle the end of an epoch, with its `record`. Return True to stop the training.
+
+        The record is the last one in `trainer.history`.
+        """
 
     def on_end(self, trainer: Trainer) -> None:
-        """When the last epoch is done or the training was asked to stop."""
+        """Handle the end of training: the last epoch is done, or it was asked to stop."""
 
 
 class PrintEpochs(Callback):
-    """A line per epoch on stdout."""
+    """Print a line per epoch to stdout."""
 
     def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
         print(epoch_line(record, trainer.seconds_left), flush=True)
 
 
-# A function takes the record of an epoch; if it returns True the training ends.
+# A function gets the record of each epoch. If it returns True, training stops.
 Callbacks: TypeAlias = Callback | Callable[[dict[str, float]], Any] | Sequence["Callbacks"] | None
 
 
@@ -48,7 +51,7 @@ class _OnEpoch(Callback):
 
 
 def as_callbacks(given: Callbacks, name: str = "callback") -> list[Callback]:
-    """Return callbacks from one, a function of an epoch's record, several, or None."""
+    """Return a list of callbacks, given one, a function of an epoch's record, a list, or None."""
     if given is None:
         return []
     if isinstance(given, Callback):
@@ -65,7 +68,7 @@ def fit(
     callbacks: Iterable[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train to the last epoch, or until a callback or `should_stop` answers True."""
+    """Train to the last epoch, or until a callback or `should_stop` returns True."""
     callbacks = list(callbacks)
 
     def on_step() -> None:

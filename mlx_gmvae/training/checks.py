@@ -1,4 +1,4 @@
-"""What stops a training: a loss or weights that are no numbers, and a state that does not fit."""
+"""Checks that stop a training: a loss or weights that are not finite, a state that does not fit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from ..config import TrainConfig
 from ..errors import InputError
 
 REMEDY = "lower --lr or set --clip_grad; what was saved before is kept"
-MOST = 1e300  # a finite float, which whole numbers of JSON can exceed
+MOST = 1e300  # whole numbers in JSON can exceed the largest float
 
 
 def require_resolved(config: TrainConfig) -> None:
-    """Raise InputError where the images have something left to decide, which `resolve` does."""
+    """Raise InputError if the descriptor or augmentation is "auto", which `resolve` replaces."""
     names = ("augment",) if config.features else ("descriptor", "augment")
     for name in names:
         if config.pair_weight and getattr(config, name) == "auto":
@@ -22,9 +22,10 @@ def require_resolved(config: TrainConfig) -> None:
 
 
 def require_finite_losses(totals: mx.array, names: Sequence[str], when: str) -> None:
-    """Raise InputError with the first of the terms that went bad; `totals` is the loss, then they.
+    """Raise InputError with the name of the first term that is NaN or infinite.
 
-    They are sums over an epoch so far, which no later step makes finite again.
+    `totals` has the loss and then its terms, summed over the epoch so far. A sum that is not finite
+    stays so in later steps.
     """
     values = np.array(totals)
     if not np.isfinite(values).all():
@@ -45,7 +46,7 @@ def require_finite_state(arrays: Mapping[str, mx.array], when: str) -> None:
 def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]) -> None:
     """Raise ValueError unless saved arrays have the names, shapes and types of those to restore.
 
-    And finite values. Of random keys there may be those of another number of processes.
+    Their values must be finite. Random keys may be those of another number of processes.
     """
     wrong = sorted(set(found) ^ set(expected))
     if wrong:
@@ -61,34 +62,34 @@ def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]
 
 
 def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
-    """Raise ValueError unless a state's JSON says how far a training is, as it would itself."""
+    """Raise ValueError unless the JSON of a state describes the progress of a training."""
     epoch, step, history = progress["epoch"], progress["step"], progress["history"]
     if not (_is_count(epoch) and _is_count(step) and step <= steps_per_epoch):
-        raise ValueError(f"step {step!r} of epoch {epoch!r}")
+        raise ValueError(f"step {step!r} of epoch {epoch!r} is not possible")
     if not isinstance(history, list) or len(history) != epoch:
-        raise ValueError("its history is not of its epochs")
+        raise ValueError("its history does not have one record per epoch")
     for number, record in enumerate(history, 1):
         is_record = isinstance(record, dict) and {"loss", "throughput", "seconds"} <= set(record)
         if not (is_record and record.get("epoch") == number):
-            raise ValueError(f"epoch {number} of its history")
+            raise ValueError(f"epoch {number} of its history is not a valid record")
         if not all(type(value) is float or _is_number(value) for value in record.values()):
-            raise ValueError(f"epoch {number} of its history")
+            raise ValueError(f"epoch {number} of its history has values that are not numbers")
     if not (_is_number(progress["seconds"]) and progress["seconds"] >= 0):
         raise ValueError("its time is not a number of seconds")
 
 
 def required_graph(saved: mx.array, num_images: int) -> np.ndarray:
-    """Return a state's neighbours (N, k). Raises ValueError unless they are rows of N images."""
+    """Return the neighbours (N, k) of a state. Raises ValueError unless they are rows of images."""
     graph = np.array(saved)
     if graph.dtype != np.int32 or graph.ndim != 2 or len(graph) != num_images or not graph.size:
         raise ValueError(f"neighbours are {graph.shape} of {graph.dtype}")
     if not (graph.min() >= 0 and graph.max() < num_images):
-        raise ValueError("neighbours that there are not")
+        raise ValueError(f"neighbours are not all from 0 to {num_images - 1}")
     return graph
 
 
 def _not_finite(arrays: Mapping[str, mx.array]) -> str:
-    """The name of the first array with NaN or infinity, found in one evaluation."""
+    """Return the name of the first array with NaN or infinity, found in one evaluation."""
     floats = {n: value for n, value in arrays.items() if mx.issubdtype(value.dtype, mx.floating)}
     are_finite = np.array(mx.stack([mx.isfinite(value).all() for value in floats.values()]))
     return "" if are_finite.all() else list(floats)[int(are_finite.argmin())]

@@ -10,10 +10,11 @@ from ..errors import InputError
 from ..models import MODELS, MixtureModel, kind_of
 from . import memory
 
-# Small sets get smaller batches and more epochs, for enough steps: but no more passes over the
-# same few images than teach something, and no more pixels than ten minutes take on two cores.
+# Small sets get smaller batches and more epochs, so that there are enough steps. Two limits apply:
+# after MOST_PASSES over the same few images nothing more is learned, and MOST_PIXELS take about ten
+# minutes on two cores.
 FEWEST_STEPS_PER_EPOCH = 20
-FEWEST_STEPS, FEWEST_SMALL_STEPS = 1600, 3200  # of batches as configured, and of smaller ones
+FEWEST_STEPS, FEWEST_SMALL_STEPS = 1600, 3200  # with the configured batch size, and with less
 SMALLEST_BATCH = 32
 MOST_PASSES = 500
 MOST_PIXELS = 1 << 30
@@ -23,9 +24,9 @@ FEWEST_NEIGHBOURS = 5
 def for_set_size(
     config: TrainConfig, train: Dataset, given: set[str]
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Return `config` with the batch size and epochs for the set, unless given, and why.
+    """Return `config` with batch size, epochs and neighbours for the set, and the reasons.
 
-    Epochs are never fewer than the configuration's own default.
+    Fields in `given` are not changed. Epochs are never fewer than the configuration's own default.
     """
     values, num_images = config.to_dict(), len(train)
     reasons = {}
@@ -51,7 +52,7 @@ def for_set_size(
             if wanted > affordable:
                 why = f"of {steps_per_epoch} steps, as many as time allows"
             reasons["epochs"] = f"{values['epochs']}: {why}"
-    if "neighbours" not in given:  # of few images the tenth is of another class more often
+    if "neighbours" not in given:  # of few images, the tenth is often of another class
         fitting_neighbours = max(FEWEST_NEIGHBOURS, round(math.sqrt(num_images) / 3))
         values["neighbours"] = min(config.neighbours, fitting_neighbours)
         if values["neighbours"] != config.neighbours:
@@ -61,7 +62,7 @@ def for_set_size(
 
 
 def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> TrainConfig:
-    """`config` as it applies to `model`, with the defaults that depend on it.
+    """Return `config` as it applies to `model`, with the defaults that depend on the model.
 
     Raises InputError if an option in `given` would have no effect.
     """
@@ -104,7 +105,7 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
             useless.append(({"balance"}, f"{why}, which has no classifier; use uniform"))
             values["balance"] = "uniform"
     elif model.classifier == "features":
-        why = "features, which q(y|x) sees in place of pixels"
+        why = "features, which q(y|x) sees instead of pixels"
         of_pixels = {"pair_weight", "sample_weight", "augment", "balance", "pair_balance"}
         of_pixels |= {"sub_clusters"}
         useless.append((of_pixels, why))
@@ -113,11 +114,11 @@ def for_model(config: TrainConfig, model: ModelConfig, given: set[str]) -> Train
         why = f"balance {config.balance}, which has no sub-clusters"
         useless.append(({"sub_clusters"}, why))
     if config.pair_balance == 0 and config.balance != "free":
-        useless.append(({"balance"}, "pair_balance 0, which asks nothing of the sizes"))
+        useless.append(({"balance"}, "pair_balance 0, which gives the balance no weight"))
     if config.neighbours == 0:
         useless.append(({"descriptor", "features"}, "neighbours 0"))
     if config.features:
-        useless.append(({"descriptor"}, "features, which take its place"))
+        useless.append(({"descriptor"}, "features, which replace the descriptor"))
     for names, why in useless:
         for name in sorted(names & given):
             raise InputError(f"{name} has no effect with {why}")

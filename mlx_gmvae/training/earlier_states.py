@@ -1,4 +1,4 @@
-"""States of earlier versions, as they are saved now."""
+"""Conversion of training states that earlier versions saved."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 def from_0_2(
     arrays: dict[str, mx.array], progress: dict[str, Any]
 ) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """Return a state as it is saved now, from one that version 0.2 saved or from one of now."""
+    """Convert a state of version 0.2 to the current format; a current state stays as it is."""
     renamed = {".parts.": ".sub_clusters.", ".patches.kinds": ".patches.codebook"}
     known = {}
     for name, value in arrays.items():

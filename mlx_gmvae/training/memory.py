@@ -1,8 +1,8 @@
-"""How much memory a training step takes, before it takes it, and batches that fit.
+"""Estimates of the memory of a training step, and batch sizes that fit.
 
-An estimate: what the layers put out and what their products are made of, times factors measured
-with `mx.get_peak_memory` on CPU for images of 28x28 to 512x512 (`benchmarks/soak.py memory`). They
-cover the copies that gradients and Adam make.
+The estimate counts the outputs of the layers and the rows of their matrix products, times factors
+measured with `mx.get_peak_memory` on the CPU for images of 28x28 to 512x512 (`benchmarks/soak.py
+memory`). The factors include the copies that gradients and Adam make.
 """
 
 import math
@@ -24,21 +24,21 @@ from ..models.visual_words import WORDS, num_windows
 FLOAT_BYTES = 4
 FLOATS_PER_PARAMETER = {"mlp": 2.4, "conv": 4.5}
 FLOATS_PER_OUTPUT = {"mlp": 3.0, "conv": 2.2}
-FLOATS_PER_PIXEL = {"mlp": 18, "conv": 2.2}  # that the decoder puts out
-FLOATS_PER_PLACE = 17  # of pairs that dense networks see, augmented
-FLOATS_PER_ROW_VALUE = 0.9  # of products
-FLOATS_PER_PATCH = 2.3  # of counts of patches, which are not trained
-SHARE_OF_CLASSIFIER = 1.5  # on images, partners and samples
+FLOATS_PER_PIXEL = {"mlp": 18, "conv": 2.2}  # of the decoder's output
+FLOATS_PER_PLACE = 17  # pixel position of augmented pairs, for dense networks
+FLOATS_PER_ROW_VALUE = 0.9  # of matrix products
+FLOATS_PER_PATCH = 2.3  # and visual word; these activations are not trained
+SHARE_OF_CLASSIFIER = 1.5  # for images, partners and samples
 SHARE_WITHOUT_PAIRS = 0.3  # of that
-SHARE_OF_SAMPLES = 0.25  # which the decoder makes for the classifier to judge
+SHARE_OF_SAMPLES = 0.25  # decoded for the classifier to judge, per image
 LARGEST_BATCH_PIXELS = 1 << 21
-SMALLEST_BATCH = 2  # that can train components
+SMALLEST_BATCH = 2  # with which components can be trained
 
 
 def step_bytes(
     config: ModelConfig, training: TrainConfig, batchsize: int, num_parameters: int
 ) -> int:
-    """Peak bytes of a training step of `batchsize` images, within 30 %."""
+    """Return the peak bytes of a training step of `batchsize` images, within 30 %."""
     is_dense, kind = config.arch == "mlp", kind_of(config)
     encoder = _dense_floats(config) if is_dense else _floats(config, stage_filters(config))
     decoder = encoder + FLOATS_PER_PIXEL[config.arch] * math.prod(config.image_shape)
@@ -61,13 +61,13 @@ def step_bytes(
 
 
 def fitting_batch(image_size: tuple[int, int]) -> int:
-    """The largest default batch, a power of two: 8 images of 512x512, 2048 of 32x32."""
+    """Return the largest default batch, a power of two: 8 images of 512x512, 2048 of 32x32."""
     fitting = max(SMALLEST_BATCH, LARGEST_BATCH_PIXELS // math.prod(image_size))
     return 2 ** int(math.log2(fitting))
 
 
 def describe(step: int, batchsize: int, images: np.ndarray) -> str:
-    """A line about a step of so many bytes, and about the images."""
+    """Return a line about the memory of a step, `step` bytes, and of the images."""
     where = "read from disk as needed" if isinstance(images, np.memmap) else "held in memory"
     return (
         f"memory: about {in_words(step)} for a step of {batchsize} images; training images "
@@ -76,7 +76,7 @@ def describe(step: int, batchsize: int, images: np.ndarray) -> str:
 
 
 def in_words(num_bytes: int) -> str:
-    """Bytes to two or three digits: 440 MB, 30.7 MB, 1.6 GB."""
+    """Return bytes with two or three digits: 440 MB, 30.7 MB, 1.6 GB."""
     megabytes = num_bytes / 1e6
     if megabytes >= 1000:
         return f"{megabytes / 1000:,.1f} GB"
@@ -84,7 +84,7 @@ def in_words(num_bytes: int) -> str:
 
 
 def _dense_floats(config: ModelConfig) -> float:
-    """Numbers that a dense network holds for one image and its gradients."""
+    """Return how many floats a dense network holds for one image and its gradients."""
     return FLOATS_PER_OUTPUT["mlp"] * config.hidden_dims * config.layers
 
 
@@ -98,7 +98,7 @@ def _classifier_floats(config: ModelConfig) -> float:
 
 
 def _floats(config: ModelConfig, filters: list[int]) -> float:
-    """Numbers that a convolutional network holds for one image and its gradients."""
+    """Return how many floats a convolutional network holds for one image and its gradients."""
     outputs, values = 0, 0
     height, width = (side << len(filters) for side in coarsest_grid(config, len(filters)))
     for before, after in pairwise([config.channels, *filters]):

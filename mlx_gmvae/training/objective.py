@@ -1,10 +1,10 @@
-"""What training minimises: the weighted bound and, for mixtures, pairs and samples beside it.
+"""The training objective: the weighted bound and, for mixtures, the pair and sample terms.
 
 recon_weight * reconstruction + kl_weight * (kl_z + kl_w + kl_y)
     + pair_weight * L + sample_weight * E[-log q(y | E[x|z])],  z ~ p(z|w,y)
 
-L is the clustering objective of the phase (see `clustering.objective`). The sample term, in which
-the classifier judges samples of each component, is new here.
+L is the clustering objective of the phase (see `clustering.pair_objective`). The sample term, in
+which the classifier judges samples of each component, is new here.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ Loss = Callable[[Batch, Weights], tuple[mx.array, Terms]]
 
 
 class Objective:
-    """The loss of `model` in each phase, as `config` asks for it.
+    """The loss of `model` in each phase, for the options in `config`.
 
-    `loss` maps each phase that can come to a function of a batch and of weights; it returns the
-    scalar to minimise and its named terms, nats per image. Assign another function for a loss of
-    your own. `pairs` is the clustering objective, `heads` are the last layers that compete in it
-    and `sub_clusters` the over-clustering head, or None. `clusters_first` says that q(y|x) is
-    trained beforehand, on features of a frozen encoder.
+    `loss` maps each possible phase to a function of a batch and weights. It returns the scalar to
+    minimise and its named terms, nats per image. Assign another function to use a loss of your own.
+    `pairs` is the clustering objective, `heads` are its competing last layers and `sub_clusters` is
+    the over-clustering head, or None. `clusters_first` says that q(y|x) is trained before the first
+    step, on features of a frozen encoder.
     """
 
     def __init__(self, model: LatentVariableModel, config: TrainConfig, num_images: int):
@@ -63,16 +63,16 @@ class Objective:
             self.loss = {phase: partial(self.bound_and_pairs, phase) for phase in phases}
 
     def bound(self, batch: Batch, weights: Weights) -> tuple[mx.array, Terms]:
-        """The weighted bound alone."""
+        """Return the weighted bound alone, and its terms."""
         return self._bound(_as_float(batch.images), weights)
 
     def bound_and_pairs(
         self, phase: Phase, batch: Batch, weights: Weights
     ) -> tuple[mx.array, Terms]:
-        """The weighted bound, samples, and the clustering objective of a phase."""
+        """Return the weighted bound, the sample term and the clustering objective of a phase."""
         assert self.pairs is not None and batch.partners is not None
         x, partners, pairs = _as_float(batch.images), batch.partners, self.pairs
-        # Drawn before, so that the pairs need not wait for what the bound draws.
+        # Drawn first, so that the pairs need not wait for the random numbers of the bound.
         seen = pairs.model.classifier_inputs(x)
         drawn = pairs.draw(phase, 2 * len(seen))
 
@@ -83,8 +83,8 @@ class Objective:
 
         halves: list[Callable[[], tuple[mx.array, Terms]]]
         halves = [partial(self._bound, x, weights), clustering]
-        # Convolutions gain more from parts of the batch, and exchanges between processes must
-        # keep their order.
+        # Not with convolutions, which gain more when the batch is split, and not with several
+        # processes, whose exchanges must keep their order.
         together = self.model.config.arch == "mlp" and distributed.size() == 1
         (loss, terms), (pair_loss, pair_terms) = (
             side_by_side(*halves) if together else [half() for half in halves]
@@ -92,10 +92,10 @@ class Objective:
         return loss + pair_loss, terms | pair_terms
 
     def _bound(self, x: Inputs, weights: Weights) -> tuple[mx.array, Terms]:
-        """The weighted bound and, with pairs, how well samples are recognised."""
+        """Return the weighted bound and, with pairs, the sample term."""
         q = self.model.posterior(x)
         if isinstance(self.model, MixtureModel) and (self.pairs or self.clusters_first):
-            # Pairs alone decide q(y|x); the bound, which would blur it, takes it as given.
+            # Only pairs train q(y|x). The bound would blur it, so here q(y|x) is constant.
             q = self.model.given_clusters(q)
         judged = self.pairs.model if self.pairs and self.config.sample_weight else None
         if judged is not None and judged.has_classifier:
@@ -112,7 +112,7 @@ class Objective:
         return loss, terms
 
     def _bound_and_samples(self, x: Inputs, q: Any, model: MixtureModel) -> Terms:
-        """The terms of the bound, and how well samples are recognised."""
+        """Return the terms of the bound, and the sample term."""
         num = max(1, len(pixels_of(x)) // BATCH_PER_SAMPLE)
         if on_cpu():
             terms = model.elbo(x, q).terms
@@ -122,7 +122,7 @@ class Objective:
         decoded: list[mx.array] = []
 
         def decode(z: mx.array) -> mx.array:
-            """On a GPU with the samples in the same call, which launches fewer kernels."""
+            """Decode z and, once, the samples in the same call, which launches fewer kernels."""
             if decoded:
                 return model.decode(z)
             of_images, rest = mx.split(model.decode(mx.concatenate([z, of_samples])), [len(z)])

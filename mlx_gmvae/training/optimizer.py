@@ -1,4 +1,4 @@
-"""Adam: with the parameters shared among the CPU's cores, or as one vector on a GPU."""
+"""Adam, with the parameters distributed over the CPU's cores, or as one vector on a GPU."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from ..device.parallel import streams_to_use
 class Adam(optim.Adam):
     """MLX's Adam with bias correction.
 
-    On the CPU every parameter is updated on the stream that has the fewest so far. On a GPU where
-    steps are not fused the time is that of launching kernels, a dozen for each parameter, so there
-    all of them are updated as one vector. The state is the same tree of moments either way.
+    On the CPU every parameter is updated on the stream with the smallest load so far. On a GPU
+    where steps are not fused, launching kernels takes the time, a dozen for each parameter. There
+    all parameters are updated as one vector. The state is the same tree of moments in both cases.
     """
 
     def __init__(self, learning_rate: float):
@@ -23,7 +23,7 @@ class Adam(optim.Adam):
         self._loads: list[int] = []
 
     def restart(self) -> None:
-        """Forget all moments and the number of steps, in the same state: compiled steps hold it."""
+        """Reset all moments and the number of steps, in place: compiled steps hold the state."""
         rate = self.learning_rate
         self.state.update(tree_map(mx.zeros_like, self.state))
         self.learning_rate = rate

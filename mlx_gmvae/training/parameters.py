@@ -1,4 +1,4 @@
-"""Parameters of the estimator as the fields of configurations that they are."""
+"""The estimator's parameters, and the configuration fields that they set."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..models import MODELS, MixtureModel
 from .resolve import AUTO, Options
 
-# Fields of the configurations that are parameters of the estimator, and which.
+# Fields of the configurations that are parameters of the estimator, and their names there.
 IN_MODEL = {
     "K": "n_components", "latent_dims": "latent_dims", "model": "model",
     "image_size": "image_shape", "channels": "image_shape",
@@ -18,13 +18,13 @@ IN_TRAINING = {
     "features": "encoder",
     "epochs": "max_iter", "batchsize": "batch_size", "lr": "learning_rate", "seed": "random_state",
 }  # fmt: skip
-# What messages are to call them, and the two configurations.
+# The names that messages use for these fields and for the two configurations.
 NAMES = IN_MODEL | IN_TRAINING | {"ModelConfig": "model_options", "TrainConfig": "train_options"}
 
 
 @dataclass(frozen=True, repr=False)
 class Parameters(Record):
-    """The estimator's parameters that say what is trained, and how; `n_components` None is auto."""
+    """The estimator's parameters that define the training; `n_components` None means "auto"."""
 
     n_components: int | None
     latent_dims: int
@@ -35,7 +35,7 @@ class Parameters(Record):
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> "Parameters":
-        """Those among the parameters that an estimator was given. Raises InputError."""
+        """Return these parameters from all of an estimator's parameters. Raises InputError."""
         values = {field.name: given[field.name] for field in fields(cls)}
         n_components = values["n_components"]
         if n_components is None or (isinstance(n_components, str) and n_components != AUTO):
@@ -52,7 +52,7 @@ class Parameters(Record):
         train_options: dict[str, Any],
         encoder: str | None = None,
     ) -> Options:
-        """Return what is to be resolved; `model_options` and `train_options` are other fields."""
+        """Return the options to resolve; `model_options` and `train_options` are other fields."""
         model = {"model": self.model, "latent_dims": self.latent_dims}
         model |= {"K": AUTO if self.n_components is None else self.n_components}
         training: dict[str, Any] = {"epochs": self.max_iter, "batchsize": self.batch_size}
@@ -73,7 +73,7 @@ class Parameters(Record):
 
 
 def require_once(**options: Any) -> None:
-    """Raise InputError if options are no dicts, or say what a parameter or X says."""
+    """Raise InputError if options are not dicts, or set what a parameter or X already sets."""
     for kind, names in (("model_options", IN_MODEL), ("train_options", IN_TRAINING)):
         given = options[kind]
         if not isinstance(given, dict | None):

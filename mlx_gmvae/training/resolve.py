@@ -1,4 +1,4 @@
-"""Resolve every "auto": options and images in, one frozen experiment out. No label is looked at."""
+"""Resolution of every "auto": options and images become one frozen experiment, without labels."""
 
 import dataclasses
 import math
@@ -23,19 +23,19 @@ from .division import divide, training_part
 from .select_k import SelectedK, require_selectable, select_k
 
 AUTO = "auto"
-SMALLEST_COLOURED = 20  # pixels, the shorter side: of smaller images patches say little
+SMALLEST_COLOURED = 20  # pixels of the shorter side: patches of smaller images say little
 TABLE = {"arch": "mlp", "likelihood": "gaussian", "sigma": UNIT / 2, "hidden_dims": 128}
 FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, FEATURE_HEADS = 25, 50, 40  # with a frozen encoder
-MOST_TABLE_EPOCHS = 100  # more change the clusters no further
+MOST_TABLE_EPOCHS = 100  # more epochs do not change the clusters
 
 
 @dataclass(frozen=True)
 class Options:
-    """Fields of the two configurations that were asked for; `K` may be "auto".
+    """The given fields of the two configurations; `K` may be "auto".
 
-    `model` may be one that there is already. `like` are the fields of a model to start from, which
-    are the defaults, and `base` is a configuration that has decided batch size and epochs.
-    `is_table` says that images are the standardised rows of a table.
+    `model` may be the configuration of an existing model. `like` has the fields of a model to start
+    from, which become the defaults. `base` is a configuration with final batch size and epochs.
+    `is_table` says that the images are the standardised rows of a table.
     """
 
     model: dict[str, Any] | ModelConfig
@@ -47,10 +47,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained, with nothing left to decide.
+    """The resolved configurations of model and training: nothing is left to decide.
 
-    `graph` are the neighbours of the training images (N, k) if they are known already, `selected`
-    is what `K auto` found. `reasons` has a line for each field that the images decided.
+    `graph` are the neighbours of the training images (N, k), if they are known already. `selected`
+    is the result of `K auto`. `reasons` has a line for each field that depends on the images.
     """
 
     model: ModelConfig
@@ -66,17 +66,17 @@ def resolve(
     load_features: Callable[[str], np.ndarray] | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Experiment:
-    """Return the experiment that `options` and the training images decide.
+    """Return the experiment for `options` and the training images.
 
     Parameters
     ----------
     options : Options
     train : Dataset
-        All images to train on, those included that early stopping holds out.
+        All training images, including those that early stopping holds out.
     load_features : callable, optional
         Returns the features (N, F) of the images, for the option `features`.
     say : callable, optional
-        Called with lines on the search for K.
+        Called with lines about the search for K.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def resolve(
         base["augment"] = "none"
     training = TrainConfig.from_dict(base | options.training)
     if options.base is None:
-        # Rows of a table are few dimensions: their neighbours are near.
+        # Rows of a table have few dimensions, so their neighbours are near.
         fixed = {"neighbours"} if options.is_table else set()
         training, sizes = for_set_size(training, train, given | fixed)
         reasons |= sizes
@@ -107,7 +107,9 @@ def resolve(
         training = dataclasses.replace(training, neighbours=k)
         if "heads" not in given:
             training = dataclasses.replace(training, heads=FEATURE_HEADS)
-        reasons["neighbours"] = f"{k}: half the root of {num:,} images, {FEWEST_NEIGHBOURS} to 50"
+        reasons["neighbours"] = (
+            f"{k}: half the square root of {num:,} images, from {FEWEST_NEIGHBOURS} to 50"
+        )
     examples, graph = train.examples, None
     if training.features and load_features is not None:
         features = load_features(training.features)
@@ -126,7 +128,7 @@ def resolve(
     if isinstance(options.model, dict) and options.model.get("K") == AUTO:
         require_selectable(model, training)
         if distributed.size() > 1:
-            raise InputError("--K auto runs in one process; find K there, then give it to all")
+            raise InputError("--K auto runs in one process; find K there, then give --K to all")
         selected, graph = select_k(model, training, images, graph, say)
         model = dataclasses.replace(model, K=selected.clusters)
         reasons["K"] = selected.describe()
@@ -137,19 +139,19 @@ def resolve(
 def resolve_model(
     options: Options, image_shape: tuple[int, int, int]
 ) -> tuple[ModelConfig, dict[str, str]]:
-    """Return the model for images (H, W, C), and why its classifier is the one it is."""
+    """Return the model's configuration for images (H, W, C), and the reason for its classifier."""
     if isinstance(options.model, ModelConfig):
         return options.model, {}
     *image_size, channels = image_shape
     given = dict(options.model)
     if given.get("K") == AUTO:
-        given["K"] = 2  # as good as any to check the other options with
+        given["K"] = 2  # any number will do to check the other options
     shape: dict[str, Any] = {"image_size": image_size, "channels": channels}
     if options.training.get("features") and sees_features(given):
         shape["classifier"] = "features"
     like = options.like
     if like.get("model") != given.get("model", like.get("model")):
-        like = {}  # another kind of model: what fits of it may still be taken over
+        like = {}  # another kind of model: only arrays that fit are copied
     if options.is_table:
         like = TABLE
     model = ModelConfig.from_dict(like | given | shape)
@@ -172,7 +174,10 @@ def resolve_model(
 def resolve_pairs(
     training: TrainConfig, model: ModelConfig, images: Examples
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Return the descriptor and the augmentation that uint8 images (N, H, W, C) decide, and why."""
+    """Return `training` with the descriptor and augmentation for uint8 images, and why.
+
+    The images have shape (N, H, W, C).
+    """
     reasons: dict[str, str] = {}
     if not issubclass(kind_of(model), MixtureModel):
         return training, reasons
@@ -182,19 +187,19 @@ def resolve_pairs(
         if training.features is None and training.neighbours and not have_features(images):
             reasons["descriptor"] = f"{descriptor}: images are {of}"
     if training.augment == AUTO:
-        augment, reason = "none", "features of a frozen encoder stay as they are"
+        augment, reason = "none", "features of a frozen encoder are not augmented"
         if not isinstance(images, Featured) and not have_features(images):
             augment, reason = suitable(images)
         training = dataclasses.replace(training, augment=augment)
         reasons["augment"] = f"{augment}: {reason}"
-    # Without pairs only the scores of a clustering use them.
+    # Without pairs, only the scores of a clustering use these options.
     return training, reasons if training.pair_weight else {}
 
 
 def resolve_balance(
     training: TrainConfig, model: ModelConfig, num_images: int
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Return the balance, uniform where there are too few images for sub-clusters, and why."""
+    """Return `training` with a uniform balance if images are too few for sub-clusters, and why."""
     if training.pair_weight and training.balance == AUTO:
         num = num_sub_clusters(model.K, training.sub_clusters, num_images)
         if not num:
@@ -206,7 +211,7 @@ def resolve_balance(
 def resolve_training(
     training: TrainConfig, model: ModelConfig, images: Examples
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Return `training` with what uint8 images (N, H, W, C), all of a set, decide, and why."""
+    """Return `training` resolved for all uint8 images (N, H, W, C) of a set, and why."""
     part = training_part(images, training)
     training, reasons = resolve_pairs(training, model, part)
     training, more = resolve_balance(training, model, len(part))
@@ -214,10 +219,10 @@ def resolve_training(
 
 
 def sees_features(given: dict[str, Any]) -> bool:
-    """Return whether q(y|x) of a model with these options is to see features instead of pixels.
+    """Return whether q(y|x) of a model with these options sees features instead of pixels.
 
-    Not if it has no classifier, or if other first layers were asked for: then features are for
-    the neighbours alone.
+    It does not if the model has no classifier, or if `classifier` is given. Then features are used
+    for the neighbours only.
     """
     kind = ModelConfig.from_dict({n: given[n] for n in ("model", "posterior") if n in given})
     is_own = kind_of(kind)

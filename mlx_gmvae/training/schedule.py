@@ -1,4 +1,4 @@
-"""What changes from step to step and epoch to epoch, as functions of the epochs done."""
+"""Schedules: learning rate and weights of the loss, as functions of the epochs done."""
 
 import mlx.core as mx
 
@@ -8,14 +8,14 @@ from ..config import TrainConfig
 
 
 def step_weights(config: TrainConfig, epochs_done: float, merged: Merged | None = None) -> Weights:
-    """Return all weights that change from step to step."""
+    """Return all weights of the loss that change from step to step."""
     kl, balance = kl_weight(config, epochs_done), balance_weight(config, epochs_done)
     distillation = distillation_weight(merged, epochs_done)
     return Weights(mx.array(kl), mx.array(balance), mx.array(distillation))
 
 
 def distillation_weight(merged: Merged | None, epochs_done: float) -> float:
-    """Return the weight of sub-clusters: 1 until they are merged, then it falls to 0."""
+    """Return the weight of the sub-clusters: 1 until they are merged, then falling to 0."""
     if merged is None:
         return 1.0
     start, end = merged.window
@@ -23,7 +23,7 @@ def distillation_weight(merged: Merged | None, epochs_done: float) -> float:
 
 
 def learning_rate(config: TrainConfig, epochs_done: float) -> float:
-    """Return Adam's rate: constant, or half a cosine from `lr` to 0 between refits."""
+    """Return Adam's learning rate: constant, or half a cosine from `lr` to 0 between refits."""
     if config.lr_schedule == "constant":
         return config.lr
     bounds = sorted({0, *config.refits, config.epochs})
@@ -35,8 +35,8 @@ def learning_rate(config: TrainConfig, epochs_done: float) -> float:
 def kl_weight(config: TrainConfig, epochs_done: float) -> float:
     """Return the weight of the KL terms, rising linearly from 0 over `kl_anneal` epochs.
 
-    0 in vade's pretraining, which is then an autoencoder: a KL from one Gaussian would push the
-    clusters together that the mixture is to find.
+    It is 0 in vade's pretraining, which trains an autoencoder: a KL term with a single Gaussian
+    would push together the clusters that the mixture should find.
     """
     since = epochs_done - (config.pretrain_epochs or 0)
     if since < 0:

@@ -1,7 +1,8 @@
-"""Selecting K: sub-clusters alone are trained, and merged while they share their neighbours.
+"""Selection of K: an over-clustering head is trained alone, then its sub-clusters are merged.
 
-Two sub-clusters of one class share many neighbours, two classes few. So sub-clusters are merged,
-those of the highest conductance first, and K is the largest number of clusters where it is low.
+Two sub-clusters of one class share many neighbours, those of two classes share few. So sub-clusters
+are merged, those of the highest conductance first, and K is the largest number of clusters whose
+largest conductance is low.
 """
 
 import math
@@ -38,32 +39,32 @@ from .checks import require_resolved
 from .optimizer import Adam
 
 SUB_CLUSTERS = 50
-COPIES = 8  # of the over-clustering head, whose curves are averaged
+COPIES = 8  # of the over-clustering head; their curves are averaged
 IMAGES_PER_SUB_CLUSTER = 20  # at least
-LOW_CONDUCTANCE = 0.085  # of the neighbours of the smaller of two clusters
+LOW_CONDUCTANCE = 0.085  # share of the smaller cluster's neighbours that lie in the other
 # Where neighbours are recomputed, the limit is 1.1 times the share of neighbours in different
-# clusters, which estimates how often neighbours are wrong; at least 8.5 % and at most 18 %.
+# clusters (an estimate of how often neighbours are wrong), at least 8.5 % and at most 18 %.
 OF_THE_CUT, HIGHEST_LIMIT = 1.1, 0.18
 STEPS, FEWEST_EPOCHS = 800, 3
 FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
-FASTEST = 4  # times the learning rate, which makes up for that
-WARM_UP, TIMED = 2, 5  # steps: the first are traced and compiled
-LINES = 10  # that say how far it is
+FASTEST = 4  # times the learning rate, to compensate for fewer steps
+WARM_UP, TIMED = 2, 5  # steps; the first ones are traced and compiled
+LINES = 10  # of progress
 
 
 class SelectedK(NamedTuple):
-    """The number of clusters that was found; the largest conductance of each, and its limit."""
+    """The selected number of clusters; the largest conductance and its limit for each number."""
 
     clusters: int
     conductances: dict[int, float]
     limits: dict[int, float]
 
     def describe(self) -> str:
-        """A line on how sure it is."""
+        """Return a line with the conductances of the selected number and of the next one."""
         if self.clusters == 1:
             return (
-                f"K = 1: even of two clusters the smaller shares {self.conductances[2]:.1%} of its "
-                "neighbours with the other; give --K if there are to be more"
+                f"K = 1: of two clusters, the smaller shares {self.conductances[2]:.1%} of its "
+                "neighbours with the other; give --K to have more clusters"
             )
         last = self.conductances.get(self.clusters, 0.0)
         line = f"K = {self.clusters}: of {self.clusters} clusters "
@@ -81,18 +82,18 @@ def select_k(
     graph: np.ndarray | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[SelectedK, np.ndarray]:
-    """Select the number of clusters in uint8 images (N, H, W, C); return their neighbours too.
+    """Select the number of clusters in uint8 images (N, H, W, C), without labels.
 
-    A `graph` of neighbours that is known is not built again. No labels. `say` is called with lines
-    on how long it takes, how far it is and what was found. Raises InputError if there are too few
-    images to tell, or for a model whose components are not learned from pairs.
+    Returns it and the neighbours of the images, which are `graph` if given. `say` is called with
+    lines about the expected time, the progress and the result. Raises InputError if there are too
+    few images, or for a model whose components are not learned from pairs.
     """
     require_selectable(config, training)
     say = say or (lambda line: None)
     num = min(SUB_CLUSTERS, len(images) // IMAGES_PER_SUB_CLUSTER)
     if num < 3:
         raise InputError(
-            f"{len(images)} images are too few to find a number of clusters; give K itself"
+            f"{len(images)} images are too few to find a number of clusters; give --K a number"
         )
     require_resolved(training)
     steps = steps_to_find(len(images), training)
@@ -118,18 +119,18 @@ def select_k(
 
 
 def require_selectable(config: ModelConfig, training: TrainConfig) -> None:
-    """Raise InputError for a model whose components are not learned from pairs by a classifier."""
+    """Raise InputError unless the components are learned from pairs by a classifier."""
     kind = kind_of(config)
     has_classifier = issubclass(kind, MixtureModel) and kind.classifies(config)
     if not (has_classifier and training.pair_weight):
         raise InputError(
-            "a number of components can be found for a gmvae with a classifier and neighbour "
-            "pairs; give K itself"
+            "--K auto works for a gmvae whose classifier is trained by neighbour pairs; give --K a "
+            "number"
         )
 
 
 def steps_to_find(num_images: int, training: TrainConfig) -> int:
-    """How many steps that takes; they have no generative half."""
+    """Return the number of steps of the search, which train no decoder."""
     few = max(FEWEST_STEPS, math.ceil(STEPS * num_images / ENOUGH_IMAGES))
     epoch = num_images // min(training.batchsize, num_images)
     return max(min(STEPS, few), FEWEST_EPOCHS * epoch)
@@ -142,7 +143,7 @@ def largest_apart(conductances: dict[int, float], limits: dict[int, float]) -> i
 
 
 def limits_by_cut(cuts: dict[int, float]) -> dict[int, float]:
-    """Return limits of conductance, from shares of neighbours in different clusters."""
+    """Return the limits of conductance, from the shares of neighbours in different clusters."""
     return {
         k: max(LOW_CONDUCTANCE, min(HIGHEST_LIMIT, OF_THE_CUT * cut)) for k, cut in cuts.items()
     }
@@ -153,11 +154,11 @@ def _mean(curves: list[dict[int, float]]) -> dict[int, float]:
 
 
 def isotonic(conductances: dict[int, float]) -> dict[int, float]:
-    """Return the isotonic regression of conductances by number, by which they are judged.
+    """Return the isotonic regression of the conductances on the number of clusters.
 
-    But for chance, they rise with the number. A single one that is high or low for its place would
-    decide otherwise, where classes are not clear-cut and conductances are about the same over many
-    numbers.
+    Apart from chance, conductances rise with the number. Where classes are not clear-cut,
+    conductances are similar for many numbers, and without the regression a single value that is too
+    high or too low could decide.
     """
     from sklearn.isotonic import IsotonicRegression
 
@@ -168,14 +169,14 @@ def isotonic(conductances: dict[int, float]) -> dict[int, float]:
 
 
 class _Pace:
-    """Lines on how long `steps` take, and, where no bar is shown, on how far they are."""
+    """Printed lines about the time that `steps` take and, where no bar is shown, the progress."""
 
     def __init__(self, steps: int, say: Callable[[str], None], bar: tqdm):
         self.steps, self.say, self.bar = steps, say, bar
         self.started = 0.0
 
     def line_at(self, number: int) -> None:
-        """Say what there is to say before a step."""
+        """Call `say` before step `number`, if a line is due."""
         if number == WARM_UP:
             self.started = time.perf_counter()
         if number <= WARM_UP:
@@ -190,7 +191,7 @@ class _Pace:
 
 
 class _Network(nn.Module):
-    """What is trained: the network of q(y|x), with sub-clusters in place of its last layer."""
+    """The trained network: that of q(y|x), with sub-clusters in place of its last layer."""
 
     def __init__(self, classifier: nn.Module, sub_clusters: SubClusters):
         super().__init__()
@@ -206,7 +207,7 @@ def _train(
     graph: np.ndarray,
     say: Callable[[str], None],
 ) -> None:
-    """Pairs of images and their neighbours, by the pair loss of the sub-clusters alone."""
+    """Train on pairs of images and neighbours by the pair loss of the sub-clusters alone."""
     objective = PairObjective(model, "auto", config.augment, sub_clusters=sub_clusters)
     weights = Weights(mx.array(0.0), mx.array(config.pair_balance), mx.array(1.0))
     network = _Network(model.classifier, sub_clusters)

@@ -1,4 +1,4 @@
-"""One step of training, compiled: losses, gradients, what processes share, and the update."""
+"""The compiled training step: losses, gradients, their averages over processes, the update."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from .optimizer import Adam
 from .trained import Trained
 
 # (batch, weights of the terms, whether this process is asked to stop) ->
-# losses (the total and its terms), the share of all processes that are asked to stop.
+# losses (the total and its terms), the share of the processes that are asked to stop.
 Step = Callable[[Batch, Weights, mx.array], tuple[mx.array, mx.array]]
 
 
@@ -31,10 +31,10 @@ def compile_step(
     """Return a step of `optimizer` on `loss`, and the trees of arrays that it changes in place.
 
     The gradients of all processes are averaged, and then clipped to the norm `clip_grad`. While
-    heads compete, the model's classifier ends in the chosen one.
+    heads compete, each step copies the chosen head to the classifier's last layer.
     """
     choose_fusing()
-    # The generator's state must be captured too, or every step repeats the first's noise.
+    # The state of the random generator must be captured too, or every step repeats the same noise.
     captured = [trained.state, optimizer.state, mx.random.state]
     loss_and_grad = nn.value_and_grad(trained, loss)
 
@@ -43,12 +43,12 @@ def compile_step(
         (total, terms), grads = loss_and_grad(batch, weights)
         losses = mx.stack([total, *terms.values()])
         if distributed.size() > 1:
-            # All in one exchange, whose price is rather its number than its size.
+            # All in one exchange: the number of exchanges costs more than their size.
             shared = {"gradients": grads, "losses": losses, "stop": stop_requested}
             shared["statistics"] = trained.running_statistics()
             shared = distributed.average(shared)
             grads, losses, stop_requested = (shared[k] for k in ("gradients", "losses", "stop"))
-            # A model without any has an empty tree, which no exchange gives back.
+            # Without running statistics the tree is empty, and the exchange does not return it.
             trained.update(shared.get("statistics", {}))
             trained.choose_heads()
         if clip_grad is not None:

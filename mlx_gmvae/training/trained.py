@@ -13,7 +13,7 @@ from ..models.base import LatentVariableModel
 
 
 class Trained(nn.Module):
-    """Everything that is trained: the model and, beside it, heads that compete and sub-clusters."""
+    """Everything that is trained: the model, the competing heads and the over-clustering head."""
 
     def __init__(
         self, model: LatentVariableModel, heads: Heads | None, sub_clusters: SubClusters | None
@@ -26,25 +26,25 @@ class Trained(nn.Module):
             self.sub_clusters = sub_clusters
 
     def running_statistics(self) -> dict[str, Any]:
-        """Floating-point arrays that steps change but gradients do not, as a tree."""
+        """Return the float arrays that steps change without gradients, as a tree."""
         learned = dict(tree_flatten(self.trainable_parameters()))
         everything: Any = tree_flatten(self.parameters())
         names = {name for name, value in everything if value.dtype == mx.float32} - set(learned)
         return dict(tree_unflatten([(k, v) for k, v in everything if k in names]))
 
     def choose_heads(self) -> None:
-        """Choose by the running losses, when those are of all processes."""
+        """Choose heads by their running losses, after these were averaged over all processes."""
         for name in ("heads", "sub_clusters"):
             if name in self:
                 self[name].choose()
 
     def give_moments(self, optimizer: Optimizer) -> None:
-        """Give the classifier's last layer Adam's moments of the head that it copies.
+        """Copy Adam's moments of the chosen head to the classifier's last layer.
 
-        It has no gradients, and so no moments, while heads compete; with none its first updates
-        would be several times the learning rate, since bias correction has ended long before. Each
-        head has had a share of the gradient of its own loss, since the mean over heads is
-        minimised; from here on the layer has a whole one.
+        While heads compete, that layer has no gradients and so no moments. Its first updates would
+        be several times the learning rate, since bias correction has ended long before. The moments
+        are scaled: the mean over heads was minimised, so each head had only a share of the gradient
+        of its own loss, while the layer has the whole gradient from now on.
         """
         if "heads" in self:
             own: Any = optimizer.state["model"]["classifier"]["out"]
@@ -53,6 +53,6 @@ class Trained(nn.Module):
                 own[name] = {"m": num * moments["m"][chosen], "v": num**2 * moments["v"][chosen]}
 
     def use_chosen_head(self) -> None:
-        """Let the model's classifier end in the best head."""
+        """Copy the chosen head to the last layer of the model's classifier."""
         if "heads" in self:
             self.heads.copy_to(self.model.classifier.out)

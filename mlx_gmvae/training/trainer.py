@@ -1,8 +1,7 @@
-"""Training: a loop of compiled steps that can stop and resume at any of them.
+"""The training loop: compiled steps, after any of which it can stop and resume.
 
-The order of images is a function of (seed, epoch) alone and the noise comes from MLX's
-generator, whose state is saved; so a resumed run repeats the uninterrupted one bit for bit on
-the same device.
+The order of images depends on (seed, epoch) only. The noise comes from MLX's generator, whose state
+is saved. So a resumed run repeats an uninterrupted one bit for bit on the same device.
 """
 
 import math
@@ -66,20 +65,20 @@ from .schedule import learning_rate, step_weights
 from .step import Step, compile_step
 from .trained import Trained
 
-# A loss of one's own: of the objective, whose `loss` it replaces in a phase, a batch and weights.
+# A custom loss, a function of the objective, a batch and weights. It replaces that of one phase.
 OwnLoss = Callable[[Objective, Batch, Weights], tuple[mx.array, Terms]]
-LEARNED_NEIGHBOURS = "neighbours"  # in a state
-RECENT_EPOCHS = 3  # by which the time to come is estimated
+LEARNED_NEIGHBOURS = "neighbours"  # the name of the array in a state
+RECENT_EPOCHS = 3  # used to estimate the remaining time
 
 
 class Trainer:
-    """Adam on the loss of each phase, of `model` over uint8 images (N, H, W, C).
+    """Training of `model` on uint8 images (N, H, W, C), by Adam on the loss of each phase.
 
-    `config` is one that `resolve` returned: the images have no "auto" to decide. `losses` replace
-    those of some phases. `epoch` counts finished epochs, `step` the steps done in the current one,
-    `merged` says what came of the sub-clusters; `history` has a record per finished epoch: means
-    over its batches in nats per example, images per second, and seconds. All that can be refused is
-    refused at once, before time is spent on neighbours.
+    `config` must be resolved (`resolve`), with no "auto" that depends on the images. `losses`
+    replace the losses of some phases. `epoch` counts finished epochs, `step` the steps done in the
+    current one, and `merged` is the outcome of the merge. `history` has a record per finished
+    epoch: means over its batches in nats per example, images per second, and seconds. Invalid
+    arguments are refused in the constructor, before time is spent on neighbours.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Trainer:
         self.model = model
         self.images = images
         self.rows, self.validation_rows = divide(len(images), config)
-        # What is learned before the first step is learned from these alone.
+        # Whatever is learned before the first step is learned from these images only.
         self.training_images = training_part(images, config)
         if isinstance(model, MixtureModel):
             require_resolved(config)
@@ -106,9 +105,12 @@ class Trainer:
                 "give more images or a larger --batchsize"
             )
         if config.refits and len(images) < model.config.K:
-            raise InputError(f"{len(images)} images cannot be fitted by K = {model.config.K}")
-        distributed.shared_batchsize(self.batchsize)  # complains if it cannot be divided
-        # A partial last batch would cost a second trace and a noisier gradient: drop it.
+            raise InputError(
+                f"{len(images)} images are too few for K = {model.config.K} components; give more "
+                "images or a smaller --K"
+            )
+        distributed.shared_batchsize(self.batchsize)  # raises if it cannot be divided
+        # A partial last batch is dropped: it needs a second trace and has a noisier gradient.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.objective = Objective(model, self.config, len(self.rows))
         for phase, loss in (losses or {}).items():
@@ -125,10 +127,10 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.merged: Merged | None = None
-        self.learned_neighbours: np.ndarray | None = None  # once they are recomputed
+        self.learned_neighbours: np.ndarray | None = None  # set when they are recomputed
         self.compiled: dict[Phase, tuple[Step, list[Any]]] = {}  # traced when a phase begins
         self.history: list[dict[str, float]] = []
-        self.has_codebook = False  # of another model, so that none need be learned
+        self.has_codebook = False  # True if it was copied from another model
         self.term_names = self._term_names()
         self.totals = mx.zeros(1 + len(self.term_names))
         distributed.separate_noise()
@@ -136,14 +138,14 @@ class Trainer:
 
     @property
     def needs_neighbours(self) -> bool:
-        """Whether neighbours of the training images are asked for."""
+        """Whether training needs neighbours of the training images."""
         return self.objective.pairs is not None or self.objective.clusters_first
 
     @cached_property
     def neighbours(self) -> np.ndarray | None:
-        """Neighbours of each of the training images among them, (len(rows), k).
+        """Neighbours of each training image among the training images, (len(rows), k).
 
-        As given or set, else found when they are needed; None without pairs.
+        They are as given or set, or computed on first use; None without pairs.
         """
         if not self.needs_neighbours:
             return None
@@ -151,19 +153,19 @@ class Trainer:
 
     @cached_property
     def loader(self) -> Loader:
-        """Where the pixels of each step come from."""
+        """The loader of the pixels of each step."""
         images = self.images.images if isinstance(self.images, Featured) else self.images
         return Loader(images if isinstance(images, np.ndarray) else images[:])
 
     @property
     def phase(self) -> Phase:
-        """The phase of the current epoch, which says what loss is minimised."""
+        """The phase of the current epoch, which decides what loss is minimised."""
         objective = self.objective
         has_sub_clusters = objective.sub_clusters is not None
         return phase_of(objective.pairs is not None, has_sub_clusters, self.merged)
 
     def batches(self, rows: Iterator[tuple[np.ndarray, ...]]) -> Iterator[Batch]:
-        """Yield a batch for each tuple of rows: of images and, if there are pairs, of partners."""
+        """Yield a batch for each tuple of rows: of images and, with pairs, of their partners."""
         if not isinstance(self.images, Featured):
             for each in self.loader.batches(rows):
                 yield Batch(*each)
@@ -196,8 +198,8 @@ class Trainer:
     ) -> Iterator[dict[str, float]]:
         """Train up to `config.epochs`, yielding the record of each finished epoch.
 
-        Ends early, between two steps, once `should_stop` answers True; `run` may be called
-        again. Raises InputError if a term of the loss, or the weights, are no longer finite.
+        Ends early, between two steps, once `should_stop` returns True; call `run` again to
+        continue. Raises InputError if a term of the loss, or the weights, are no longer finite.
         """
         forks.require_usable()
         if self.epoch == self.step == 0 and not self.has_codebook:
@@ -237,8 +239,8 @@ class Trainer:
                     bar.update()
                     if after_step is not None:
                         after_step()
-                        started = time.perf_counter() - self.seconds  # saving is no training
-                    # What another process was asked has come with its gradients.
+                        started = time.perf_counter() - self.seconds  # do not count saving
+                    # Requests to stop that other processes got come with their gradients.
                     if should_stop() if is_alone else finished is not None and finished[0].item():
                         evaluations.finish()
                         self.collect_random_keys()
@@ -251,18 +253,18 @@ class Trainer:
 
     @property
     def seconds_left(self) -> float:
-        """What the epochs to come will take at most, going by the last few."""
+        """Estimated seconds for the remaining epochs, at most, from the last few epochs."""
         if self.is_done:
             return 0.0
         recent = [record["seconds"] for record in self.history[-RECENT_EPOCHS:]]
         return (self.config.epochs - self.epoch) * statistics.median(recent or [math.nan])
 
     def _cluster_features(self, should_stop: Callable[[], bool]) -> bool:
-        """Train q(y|x) on features before all else; returns whether that was finished."""
+        """Train q(y|x) on features before the first step. Return whether it was finished."""
         features = features_of(self.training_images)
         assert features is not None and self.neighbours is not None
         classifier, config = self.model.classifier, self.config
-        # One of several processes that stopped here would leave the others waiting.
+        # If one of several processes stopped here, the others would wait for it.
         stops = should_stop if distributed.size() == 1 else (lambda: False)
         return train_on_features(
             classifier, features, self.neighbours, config.heads, config.seed, stops
@@ -273,15 +275,15 @@ class Trainer:
         phase = self.phase
         if phase not in self.compiled:
             loss, clip_grad = self.objective.loss[phase], self.config.clip_grad
-            compete = phase != "distil"  # where the classifier's own last layer is trained
+            compete = phase != "distil"  # which trains the classifier's own last layer
             self.compiled[phase] = compile_step(
                 self.trained, loss, self.optimizer, clip_grad, compete
             )
         return self.compiled[phase]
 
     def _term_names(self) -> tuple[str, ...]:
-        """The names of the terms in the current phase, without a step."""
-        self.trained.eval()  # batch statistics must not see this image
+        """Return the names of the terms in the current phase, without a step."""
+        self.trained.eval()  # this image must not change the running statistics
         rows = np.arange(1)
         batch = next(self.batches(iter([(rows, rows)])))
         _, terms = self.objective.loss[self.phase](batch, step_weights(self.config, 0))
@@ -289,11 +291,11 @@ class Trainer:
 
     @property
     def graph(self) -> np.ndarray | None:
-        """The neighbours (len(rows), k) that partners are drawn from: `neighbours` at first."""
+        """The neighbours (len(rows), k) of which partners are drawn: at first `neighbours`."""
         return self.neighbours if self.learned_neighbours is None else self.learned_neighbours
 
     def _recompute_neighbours(self) -> None:
-        """Find neighbours again, in the features that q(y|x) has learned by now."""
+        """Recompute the neighbours in the features that q(y|x) has learned so far."""
         pairs, config = self.objective.pairs, self.config
         if pairs is None or not pairs.model.has_classifier:
             return
@@ -304,7 +306,7 @@ class Trainer:
         self.learned_neighbours = distributed.broadcast(graph)
 
     def _merge(self) -> None:
-        """Merge the sub-clusters; from now on they teach q(y|x), unless the two agree."""
+        """Merge the sub-clusters, and begin the phase "distil" or "refine"."""
         sub_clusters = self.objective.sub_clusters
         if sub_clusters is None or self.graph is None:
             return
@@ -319,10 +321,10 @@ class Trainer:
             self.trained.give_moments(self.optimizer)
 
     def _begin(self, merged: Merged | None) -> None:
-        """Begin the phase after a merge, also that of a restored state."""
+        """Begin the phase after a merge, or the phase of a restored state."""
         self.merged = merged
         if merged is not None and merged.outcome == "agreed" and "heads" in self.trained:
-            self.trained.heads.freeze_choice()  # which the sub-clusters confirm
+            self.trained.heads.freeze_choice()  # the sub-clusters confirm the chosen head
         with preserved_random_state():
             self.term_names = self._term_names()
 
@@ -330,7 +332,7 @@ class Trainer:
         return self.epoch + self.step / self.steps_per_epoch
 
     def _order(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images of this epoch in order, and the partner of each."""
+        """Return the rows of this epoch's images in order, and of the partner of each."""
         rng = np.random.default_rng([self.config.seed, self.epoch])
         order = rng.permutation(len(self.rows))
         partners = order
@@ -339,7 +341,10 @@ class Trainer:
         return self.rows[order], self.rows[partners]
 
     def _rows(self, order: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        """For each step to come, which images this process takes, and which partners."""
+        """Yield the rows of images and, with pairs, of partners for each remaining step.
+
+        With several processes these are the rows of this process.
+        """
         both = (order, partners) if self.objective.pairs else (order,)
         for step in range(self.step, self.steps_per_epoch):
             batch = slice(step * self.batchsize, (step + 1) * self.batchsize)
@@ -358,7 +363,7 @@ class Trainer:
             record["validation"] = self._validation_loss()
         if self.epoch + 1 in self.config.refits and isinstance(self.model, MixtureModel):
             self._refit(self.model)
-        # Only now, so that an epoch whose refit was interrupted is not in the history twice.
+        # Added only now, so that an epoch whose refit was interrupted is not there twice.
         self.history.append(record)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals = mx.zeros_like(self.totals)
@@ -366,8 +371,8 @@ class Trainer:
     def _refit(self, model: MixtureModel) -> None:
         """Fit the mixture to the latents.
 
-        Where gradients train it from here on, Adam starts anew, as the learning rate does: the
-        mixture has no moments yet, and bias correction counts the steps of all parameters.
+        If gradients train the mixture from now on, Adam restarts, as the learning rate does: the
+        mixture has no moments yet, and bias correction uses one step count for all parameters.
         """
         latents = over_batches(lambda x: model.encode(x).mean, self.images)
         model.refit(distributed.broadcast(latents), self.config.seed)
@@ -375,31 +380,31 @@ class Trainer:
             self.optimizer.restart()
 
     def require_finite(self) -> None:
-        """Raise InputError if the state has no numbers any more, as after a step that diverged."""
+        """Raise InputError if the state has NaN or infinity, as after a step that diverged."""
         require_finite_state(self.state()[0], self._when())
 
     def _when(self) -> str:
         return f"epoch {self.epoch + 1}, step {self.step} of {self.steps_per_epoch}"
 
     def _validation_loss(self) -> float:
-        """The negative bound of the images held out, nats per image, always with the same noise."""
+        """Return the negative ELBO of the held-out images, nats per image, with fixed noise."""
         with preserved_random_state():
             mx.random.seed(self.config.seed)
             bounds = over_batches(self.model.negative_elbo, self.images[self.validation_rows])
         return float(distributed.broadcast(bounds.mean(keepdims=True))[0])
 
     def collect_random_keys(self) -> None:
-        """What `state` needs of other processes; all must ask, between the same two steps."""
+        """Collect the random keys of all processes for `state`; all must call it at one step."""
         self.random_keys = distributed.random_keys()
 
     def state(self) -> tuple[dict[str, mx.array], dict[str, Any]]:
-        """Everything that `restore` needs: arrays by name, and JSON values."""
+        """Return everything that `restore` needs: arrays by name, and JSON values."""
         trained: Any = tree_flatten(self.trained.parameters())
         arrays = {f"trained.{name}": value for name, value in trained}
         optimizer: Any = tree_flatten(self.optimizer.state)
         arrays |= {f"optimizer.{name}": value for name, value in optimizer}
         arrays["totals"] = self.totals
-        # Of all processes, and so collected while all are here; alone, as it is now.
+        # The keys of all processes were collected before; a single process has its current key.
         arrays["random_key"] = self.random_keys if distributed.size() > 1 else random_key()
         progress: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         progress |= {"has_codebook": self.has_codebook, "merged": self.merged}
@@ -408,9 +413,9 @@ class Trainer:
         return arrays, progress | {"history": self.history}
 
     def restore(self, arrays: dict[str, mx.array], progress: dict[str, Any]) -> None:
-        """Continue from `state`'s answer, in a Trainer of the same model, data and config.
+        """Restore what `state` returned, in a Trainer of the same model, data and config.
 
-        Raises ValueError or KeyError if it is not that.
+        Raises ValueError or KeyError if it does not fit.
         """
         arrays, progress = from_0_2(arrays, progress)
         learned_neighbours = arrays.pop(LEARNED_NEIGHBOURS, None)
@@ -422,9 +427,9 @@ class Trainer:
         for heads in (self.objective.heads, self.objective.sub_clusters):
             if heads is not None:
                 heads.require_choice()
-        # In place, since the compiled step holds this very dictionary.
+        # In place, since compiled steps hold this dictionary.
         self.optimizer.state.update(tree_unflatten(_below("optimizer.", arrays)))  # type: ignore[arg-type]
-        self.optimizer.init(self.trained.trainable_parameters())  # what has no parameters is absent
+        self.optimizer.init(self.trained.trainable_parameters())  # adds entries without arrays
         self.compiled.clear()
         self.totals = arrays["totals"]
         distributed.set_random_keys(arrays["random_key"])
@@ -434,7 +439,7 @@ class Trainer:
         if learned_neighbours is not None:
             self.learned_neighbours = required_graph(learned_neighbours, len(self.rows))
         self.seconds, self.history = progress["seconds"], list(progress["history"])
-        self.has_codebook = progress.get("has_codebook") is True  # 0.1 does not say
+        self.has_codebook = progress.get("has_codebook") is True  # version 0.1 has no entry
         self._begin(Merged.from_json(progress.get("merged")))
 
 

@@ -1,0 +1,54 @@
+"""A person's curation in cluster.py: from its file or the model's, and into a model."""
+
+import argparse
+from pathlib import Path
+
+from ..data.splits import Dataset
+from ..models import MixtureModel
+from ..report import curation
+from ..report.assignments import Assignments
+from ..runs.checkpoint import ModelFile, save_model
+
+MODEL_SUFFIXES = (".npz", ".safetensors")
+
+
+def curation_of(args: argparse.Namespace, loaded: ModelFile) -> curation.Curation | None:
+    """The curation in the file of --curation, or else in the model's own file."""
+    num_clusters = loaded.model.config.K
+    if args.curation:
+        return curation.read(Path(args.curation), num_clusters)
+    if "curation" in loaded.data and not args.labelled:
+        return curation.from_json(loaded.data["curation"], num_clusters, args.model)
+    return None
+
+
+def save_curated(
+    args: argparse.Namespace,
+    loaded: ModelFile,
+    dataset: Dataset,
+    found: Assignments,
+    decided: curation.Curation,
+) -> None:
+    """Write the model with a curation inside, its last layer refitted to the moved images."""
+    from ..clustering.corrections import learn_corrections  # scipy's optimizers load slowly
+
+    assert isinstance(loaded.model, MixtureModel)
+    corrected = {row: to for row, to in found.moves(decided).items() if to is not None}
+    has_learned = learn_corrections(loaded.model, dataset.examples, corrected)
+    data = {**loaded.data, "curation": decided.to_json()}
+    parts = {"data": data, "metrics": loaded.metrics, "training": loaded.training}
+    save_model(args.save_model, loaded.model, **parts)
+    learned = f"{len(corrected)} corrections learned" if has_learned else "no corrections learned"
+    print(f"saved {args.save_model}: names and merges inside, {learned}")
+
+
+def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
+    """What a curation changes, in one line."""
+    here, same_name = len(found.moves(decided)), sum(n in decided.moved for n in found.image_names)
+    line = (
+        f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into "
+        f"{len(decided.groups())}, {here} of {len(decided.moved)} moved images are among these"
+    )
+    if others := same_name - here:
+        line += f" ({others} more share the name, but not the pixels)"
+    return line

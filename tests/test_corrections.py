@@ -1,0 +1,106 @@
+"""Corrections that the classifier learns, and models that have a curation inside."""
+
+import json
+from pathlib import Path
+
+import cluster
+import mlx_gmvae as mg
+from mlx_gmvae.clustering.corrections import learn_corrections
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.models import MixtureModel
+from mlx_gmvae.report.curation import Curation
+from mlx_gmvae.runs.checkpoint import load_model
+
+import numpy as np
+import pytest
+
+MODEL = Path(__file__).resolve().parent.parent / "pretrained/gmvae_digits_K10_dims_0008.npz"
+DIGITS = load_dataset("digits", image_size=(28, 28))
+
+
+def predicted(model: Path, images: np.ndarray) -> np.ndarray:
+    return mg.load(model).predict(images)
+
+
+def right_clusters() -> np.ndarray:
+    """The cluster of each class in the pretrained model."""
+    found = predicted(MODEL, DIGITS.train.images)
+    counts = [np.bincount(found[DIGITS.train.labels == digit], minlength=10) for digit in range(10)]
+    clusters = np.argmax(counts, axis=1)
+    assert len(set(clusters)) == 10
+    return clusters
+
+
+def test_corrections_mend_images_that_nobody_corrected() -> None:
+    model, right = load_model(MODEL).model, right_clusters()
+    assert isinstance(model, MixtureModel)
+    train, test = DIGITS.train, DIGITS.test
+    rows = np.argsort(mg.load(MODEL).responsibilities(train.images).max(axis=1))[:50]
+    wanted = right[train.labels]
+    corrected = dict(zip(rows.tolist(), wanted[rows].tolist(), strict=True))
+    assert learn_corrections(model, train.images, corrected)
+    before, after = predicted(MODEL, test.images), mg.Model(model).predict(test.images)
+    right_before, right_after = (np.sum(each == right[test.labels]) for each in (before, after))
+    assert right_after >= right_before + 3
+    assert np.mean(after == before) > 0.97
+    np.testing.assert_array_equal(mg.Model(model).predict(train.images[rows]), wanted[rows])
+
+
+def test_without_corrections_or_a_classifier_nothing_changes() -> None:
+    model = load_model(MODEL).model
+    before = np.array(model.classifier.out.weight)
+    assert not learn_corrections(model, DIGITS.train.images[:9], {})
+    np.testing.assert_array_equal(model.classifier.out.weight, before)
+    by_bayes = mg.build_model(image_size=(28, 28), K=10, posterior="bayes").network
+    assert not learn_corrections(by_bayes, DIGITS.train.images[:9], {0: 1})
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_saved_model_has_names_merges_and_corrections(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = DIGITS.test
+    before = predicted(MODEL, dataset.images)
+    row = int(np.flatnonzero(before == 3)[0])
+    other = int(np.flatnonzero(before == 7)[0])
+    decided = Curation(
+        10, {0: "mine", 4: "four"}, ((0, 1),),
+        {dataset.relative_name(row): 7, dataset.relative_name(other): None},
+    )  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(decided.to_json()))
+    saved = tmp_path / f"curated{suffix}"
+    common = f"--split test --dataset digits --outdir {tmp_path / 'out'}"
+    command = f"--model {MODEL} --curation {tmp_path / 'c.json'} --save_model {saved} {common}"
+    assert cluster.main(command.split()) == 0
+    assert "names and merges inside, 1 corrections learned" in capsys.readouterr().out
+    # Without --curation, the model's own is used; an image put there stays there.
+    assert cluster.main(f"--model {saved} {common}".split()) == 0
+    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images" in capsys.readouterr().out
+    lines = (tmp_path / "out/assignments.csv").read_text().splitlines()
+    names = {line.split(",")[lines[0].split(",").index("name")] for line in lines[1:]}
+    assert {"mine", "four", "none"} <= names
+    loaded = mg.load(saved)
+    assert loaded.data["curation"]["names"] == {"0": "mine", "4": "four"}
+    # Also through a copy that Python wrote.
+    loaded.save(tmp_path / "copy.npz")
+    assert mg.load(tmp_path / "copy.npz").data["curation"] == loaded.data["curation"]
+
+
+def test_what_means_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(Curation(10).to_json()))
+    for options, problem in [
+        ("--save_model m.npz", "--save_model has no effect without --curation"),
+        (f"--curation {tmp_path / 'c.json'} --save_model m.txt", "must end in .npz or"),
+    ]:
+        assert cluster.main(f"--model {MODEL} {options}".split()) == 2
+        assert problem in capsys.readouterr().err
+
+
+def test_a_damaged_curation_in_a_model_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = mg.load(MODEL)
+    loaded.data["curation"] = {"curation": 1, "clusters": 10, "names": {"10": "x"}}
+    loaded.save(tmp_path / "m.npz")
+    assert cluster.main(f"--model {tmp_path / 'm.npz'} --outdir {tmp_path / 'o'}".split()) == 2
+    assert "m.npz names cluster '10'; there are 0 to 9" in capsys.readouterr().err
