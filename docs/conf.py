@@ -67,16 +67,18 @@ PICTURE = re.compile(r'<picture><source [^>]*srcset="([^"]+)"><img src="([^"]+)"
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
 
 
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
 NOTES = "benchmarks/NOTES"
 NOTES_TREE = "\n```{toctree}\n:hidden:\n:glob:\n\nnotes/*\n```\n"
 
 
 def adapt(app, name, source):
-    """Turn `<picture>` into an image for light and one for dark pages, anchors into targets."""
+    """Turn what GitHub shows into what Sphinx does: pictures, anchors, and links to folders."""
+    folder = (ROOT / name).parent
     light_and_dark = r'<img src="\2"\3 class="only-light"> <img src="\1"\3 class="only-dark">'
-    source[0] = ANCHOR.sub(r"(\1)=", PICTURE.sub(light_and_dark, source[0]))
-    if name == NOTES:
-        source[0] += NOTES_TREE
+    text = ANCHOR.sub(r"(\1)=", PICTURE.sub(light_and_dark, source[0]))
+    text = LINK.sub(lambda found: found[1] if (folder / found[2]).is_dir() else found[0], text)
+    source[0] = text + NOTES_TREE * (name == NOTES)
 
 
 def redirect(app, exception):
