@@ -33,6 +33,7 @@ smartquotes = False  # two hyphens begin a flag
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"  # the docstrings name the types
+autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
