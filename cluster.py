@@ -1,4 +1,4 @@
-"""Assign images to the components of a trained model, and picture the clusters.
+"""Assign images to the clusters of a trained model and show the clusters.
 
 python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
 """

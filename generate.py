@@ -1,4 +1,4 @@
-"""Draw new images from a trained model: from its prior, or from one component of it.
+"""Generate images from the prior of a trained model or from one of its components.
 
 python generate.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --outfile samples.png
 """

@@ -1,4 +1,4 @@
-"""Reconstruct images with a trained model and measure how well.
+"""Reconstruct images with a trained model and measure the reconstruction error.
 
 python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --rec_testdata
 """

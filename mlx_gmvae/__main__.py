@@ -1,4 +1,4 @@
-"""The installed command: `mlx-gmvae train ...` is `python train.py ...`, and so on."""
+"""The installed command `mlx-gmvae`: `mlx-gmvae train ...` runs `python train.py ...`."""
 
 import os
 import sys
@@ -6,26 +6,26 @@ import sys
 from . import __version__
 from .errors import did_you_mean
 
-USAGE = """usage: mlx-gmvae COMMAND ...   (mlx-gmvae COMMAND --help says more)
+USAGE = """usage: mlx-gmvae COMMAND ...   (mlx-gmvae COMMAND --help lists the flags of a command)
 
   train        train a model on images
-  reconstruct  reconstruct images and measure how well
-  generate     draw new images
-  cluster      assign images to clusters and picture them"""
+  reconstruct  reconstruct images and measure the error
+  generate     generate new images
+  cluster      assign images to clusters and show the clusters"""
 
 
 COMMANDS = ("train", "reconstruct", "generate", "cluster")
 
 
 def completed_command() -> list[str]:
-    """The command whose flags a shell wants completed; argcomplete answers if it is none yet."""
+    """Return the command whose flags a shell wants completed, or complete the command itself."""
     import argparse
 
     import argcomplete
 
     _, *words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
     if len(words) > 1 and words[0] in COMMANDS:
-        os.environ["_ARGCOMPLETE"] = "2"  # the word with which the flags' own line begins
+        os.environ["_ARGCOMPLETE"] = "2"  # the index of the word where the flags begin
         return words[:1]
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("command", choices=COMMANDS)
@@ -34,10 +34,10 @@ def completed_command() -> list[str]:
 
 
 def main() -> int:
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
         sys.argv[1:] = completed_command()
     command, *arguments = sys.argv[1:] or ["--help"]
-    # Each only when it is wanted, as they take their time.
+    # Each script is imported only if it runs, because imports are slow.
     if command == "train":
         from .cli.train import main as run
     elif command == "reconstruct":
@@ -49,7 +49,7 @@ def main() -> int:
     elif command in ("-h", "--help", "--version"):
         try:
             print(f"mlx_gmvae {__version__}" if command == "--version" else USAGE, flush=True)
-        except BrokenPipeError:  # as by `| head`: nothing is left to flush at the end
+        except BrokenPipeError:  # e.g. by `| head`; nothing may be flushed at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     else:
@@ -57,7 +57,7 @@ def main() -> int:
         help_line = " (see mlx-gmvae --help)" if meant else f"\n{USAGE}"
         print(f"mlx-gmvae: there is no command {command!r}{meant}{help_line}", file=sys.stderr)
         return 2
-    sys.argv[0] = f"mlx-gmvae {command}"  # as usage and error lines call it
+    sys.argv[0] = f"mlx-gmvae {command}"  # the name in usage and error lines
     return run(arguments)
 
 

@@ -432,7 +432,9 @@ class GMVAEClusterer(
         With `reset`, the shape of X is stored, and later calls compare theirs with it. Raises
         ValueError if X cannot be used.
         """
-        X = as_array(X, "X", ROWS_OR_IMAGES)
+        units = None if reset else self._units
+        shape = units.kept if isinstance(units, ImageUnits) else None
+        X = as_array(X, "X", ROWS_OR_IMAGES, shape)
         num, *others = np.shape(X)
         least = 2 if reset else 1
         if num < least:

@@ -32,7 +32,7 @@ def test_its_command_and_figures_are_those_of_the_run(digits_run: Path) -> None:
     rows = dict(re.findall(r"^\| (\w+: \w+) \| (\S+) \|$", card, flags=re.MULTILINE))
     metrics = json.loads((digits_run / "metrics.json").read_text())
     assert float(rows["clustering: accuracy"]) == round(metrics["clustering"]["accuracy"], 5)
-    tables = re.findall(r"^Of (.+):\n\n((?:\|.*\n)+)", card, flags=re.MULTILINE)
+    tables = re.findall(r"^On (.+):\n\n((?:\|.*\n)+)", card, flags=re.MULTILINE)
     sets = {name: text for text, table in tables for name in re.findall(r"\| (\w+): ", table)}
     assert sets["pairs"] == "training images"
     assert sets["test_pairs"] == sets["generative"] == sets["clustering"] == "held-out images"
@@ -50,4 +50,4 @@ def test_it_keeps_paths_to_itself(tmp_path: Path) -> None:
     card = (tmp_path / "run/README.md").read_text()
     assert str(tmp_path) not in card
     assert command_in(card)[:2] == ["--dataset", "pictures.npz"]
-    assert "# run\n" in card and "32 images of pictures.npz, 1 epochs" in card
+    assert "# run\n" in card and "32 images of pictures.npz for 1 epochs" in card

@@ -199,7 +199,7 @@ def test_anomaly_scores_are_saved_and_the_worst_shown(
     expected = anomaly_scores(load_model(digits_run / "model.npz").model, digits.test.images)
     np.testing.assert_allclose(scores, expected, atol=0.001)
     title, (section,) = sheets["anomalies.png"]
-    assert title == "the 12 strangest of 359 images, worst first"
+    assert title == "the 12 most anomalous of 359 images, highest score first"
     places = places_of(section.images, digits.test.images)
     assert [scores[place] for place in places] == sorted(scores, reverse=True)[:12]
     assert section.captions == [
@@ -369,7 +369,7 @@ def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path)
         ("--labelled 1000", "only"),
         ("--anomalies 0", "--anomalies is 0"),
         ("--hard_links", "no effect without --sort_into"),
-        ("--hard_links --sort_into s", "files of their own"),
+        ("--hard_links --sort_into s", "a folder of image files"),
         ("--seed -1", "seed is -1"),
         ("--anomaly_score elbo", "no effect without --anomalies"),
     ],
@@ -431,13 +431,13 @@ def test_a_folder_without_a_split_is_shown_whole_in_the_order_of_its_files(
     assert json.loads((tmp_path / "run/metrics.json").read_text())["images"] == 6
     page = (tmp_path / "run/summary.html").read_text()
     assert sum(map(int, re.findall(r"<figcaption>cluster \d\d: (\d+)", page))) == 30
-    assert "6 images that were held out, but clusters and strange images are of all 30." in page
-    assert "The strangest of 30 images" in page
+    assert "6 held-out test images; clusters and anomalies are of all 30." in page
+    assert "The most anomalous of 30 images" in page
 
     model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
     capsys.readouterr()
     assert cluster.main([*model.split(), "--save_latents"]) == 0
-    said = f"all 30 images of {tmp_path}/in (24 of them trained on)"
+    said = f"all 30 images of {tmp_path}/in (24 of them used in training)"
     assert f"{said} in clusters of" in capsys.readouterr().out
     assert said.replace(f"{tmp_path}/", "") in (tmp_path / "c/summary.html").read_text()
     rows = rows_of(tmp_path / "c/assignments.csv")
@@ -459,7 +459,7 @@ def test_a_set_with_a_test_split_is_shown_by_that(
         folder_of_pictures(tmp_path / "in" / name, num)
     options = f"--dataset {tmp_path}/in {SMALL} --data_dir {tmp_path}/kept --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
-    assert "are of 4 images that were held out." in (tmp_path / "run/summary.html").read_text()
+    assert "are of 4 held-out test images." in (tmp_path / "run/summary.html").read_text()
     model = f"--model {tmp_path}/run/model.npz --data_dir {tmp_path}/kept --outdir {tmp_path}/c"
     assert cluster.main(model.split()) == 0
     assert len(rows_of(tmp_path / "c/assignments.csv")) == 4

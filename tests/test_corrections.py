@@ -48,10 +48,12 @@ def test_corrections_mend_images_that_nobody_corrected() -> None:
 
 def test_without_corrections_or_a_classifier_nothing_changes() -> None:
     model = load_model(MODEL).model
+    assert isinstance(model, MixtureModel)
     before = np.array(model.classifier.out.weight)
     assert not learn_corrections(model, DIGITS.train.images[:9], {})
     np.testing.assert_array_equal(model.classifier.out.weight, before)
     by_bayes = mg.build_model(image_size=(28, 28), K=10, posterior="bayes").network
+    assert isinstance(by_bayes, MixtureModel)
     assert not learn_corrections(by_bayes, DIGITS.train.images[:9], {0: 1})
 
 
@@ -72,10 +74,12 @@ def test_a_saved_model_has_names_merges_and_corrections(
     common = f"--split test --dataset digits --outdir {tmp_path / 'out'}"
     command = f"--model {MODEL} --curation {tmp_path / 'c.json'} --save_model {saved} {common}"
     assert cluster.main(command.split()) == 0
-    assert "names and merges inside, 1 corrections learned" in capsys.readouterr().out
+    assert "names and merges stored, 1 corrections learned" in capsys.readouterr().out
     # Without --curation, the model's own is used; an image put there stays there.
     assert cluster.main(f"--model {saved} {common}".split()) == 0
-    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images" in capsys.readouterr().out
+    assert (
+        "2 names, 10 clusters merged into 9, 2 of 2 moved images found" in capsys.readouterr().out
+    )
     lines = (tmp_path / "out/assignments.csv").read_text().splitlines()
     names = {line.split(",")[lines[0].split(",").index("name")] for line in lines[1:]}
     assert {"mine", "four", "none"} <= names
@@ -103,4 +107,4 @@ def test_a_damaged_curation_in_a_model_is_one_line(
     loaded.data["curation"] = {"curation": 1, "clusters": 10, "names": {"10": "x"}}
     loaded.save(tmp_path / "m.npz")
     assert cluster.main(f"--model {tmp_path / 'm.npz'} --outdir {tmp_path / 'o'}".split()) == 2
-    assert "m.npz names cluster '10'; there are 0 to 9" in capsys.readouterr().err
+    assert "m.npz has cluster '10'; clusters are 0 to 9" in capsys.readouterr().err

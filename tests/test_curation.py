@@ -59,24 +59,24 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "is no curation; the explorer's Download button writes one"),
-        ("[" * 100_000, "is no curation"),
-        ([], "is no curation"),
-        ({"curation": 2, "clusters": 10}, "is no curation"),
-        ({"curation": 1, "clusters": 12}, "is about 12 clusters; the model has 10"),
-        ({"names": {"10": "x"}}, "names cluster '10'; there are 0 to 9"),
-        ({"names": {"1": 5}}, "the name of cluster 1 must be a text of at most 80 characters"),
+        ("", "is not a curation; the explorer's Download button writes one"),
+        ("[" * 100_000, "is not a curation"),
+        ([], "is not a curation"),
+        ({"curation": 2, "clusters": 10}, "is not a curation"),
+        ({"curation": 1, "clusters": 12}, "is for 12 clusters, but the model has 10"),
+        ({"names": {"10": "x"}}, "has cluster '10'; clusters are 0 to 9"),
+        ({"names": {"1": 5}}, "the name of cluster 1 must be a string of at most 80 characters"),
         ({"names": {"1": "x" * 81}}, "at most 80 characters"),
         ({"names": []}, "names must be an object"),
-        ({"names": {"9" * 5000: "x"}}, "there are 0 to 9"),
-        ({"merged": [[1, 1]]}, "merged must hold lists of two clusters or more"),
-        ({"merged": [5]}, "merged must hold lists of two clusters or more"),
+        ({"names": {"9" * 5000: "x"}}, "clusters are 0 to 9"),
+        ({"merged": [[1, 1]]}, "merged must contain lists of two clusters or more"),
+        ({"merged": [5]}, "merged must contain lists of two clusters or more"),
         ({"moved": [{"image": "5", "to": 1, "crc32": "x"}]}, "the crc32 of '5' must be a number"),
-        ({"merged": [[1]]}, "merged must hold lists of two clusters or more"),
+        ({"merged": [[1]]}, "merged must contain lists of two clusters or more"),
         ({"merged": [[1, 2], [2, 3]]}, "a cluster can be merged only once"),
-        ({"merged": [[1, True]]}, "names cluster True"),
-        ({"moved": [{"image": 5}]}, "moved must hold objects with image and to"),
-        ({"moved": [{"image": "5", "to": -1}]}, "names cluster -1"),
+        ({"merged": [[1, True]]}, "has cluster True"),
+        ({"moved": [{"image": 5}]}, "moved must contain objects with image and to"),
+        ({"moved": [{"image": "5", "to": -1}]}, "has cluster -1"),
     ],
 )
 def test_any_other_file_is_one_line(content: Any, problem: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_tables_sheets_and_folders_have_the_names(
     path = written(tmp_path, decided.to_json())
     capsys.readouterr()
     assert cluster.main(f"{options} --curation {path} --sort_into {tmp_path}/sorted".split()) == 0
-    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images are among these" in (
+    assert "2 names, 10 clusters merged into 9, 2 of 2 moved images found" in (
         capsys.readouterr().out
     )
     rows = rows_of(tmp_path / "out/assignments.csv")
@@ -156,8 +156,8 @@ def test_an_image_of_the_same_name_in_another_set_stays(
         capsys.readouterr()
         assert cluster.main(f"{found}/{name}.npy --curation {path}".split()) == 0
         out = capsys.readouterr().out
-        assert f"{here} of 1 moved images are among these" in out
-        assert ("1 more share the name, but not the pixels" in out) == (not here)
+        assert f"{here} of 1 moved images found" in out
+        assert ("1 with the same name but other pixels" in out) == (not here)
         rows = rows_of(tmp_path / "out/assignments.csv")
         assert [row["index"] for row in rows if row["cluster"] == "none"] == ["3"] * here
 

@@ -275,7 +275,7 @@ def test_if_one_of_two_is_killed_the_other_ends_in_one_line(tmp_path: Path) -> N
     assert "Epoch" in before
     assert processes[1 - victim].returncode == 2 and "Traceback" not in out
     *_, last = out.splitlines()
-    assert last.startswith("train.py: another process of this training is gone")
+    assert last.startswith("train.py: another process of this training has stopped")
     assert f"--resume {folder}" in last
     assert main(["--cpu", "--resume", str(folder), "--epochs", "3"]) == 0
 

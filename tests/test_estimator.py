@@ -238,7 +238,7 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
         ({"n_components": None}, "^n_components is None; give a whole number"),
         ({"max_iter": 0}, "^max_iter is 0; it must be between 1 and"),
         ({"max_iter": 1, "model": "vade"}, "^max_iter is 1; vade needs at least 2 epochs"),
-        ({"max_iter": 2, "model": "vade", "n_components": 130}, "by n_components = 130"),
+        ({"max_iter": 2, "model": "vade", "n_components": 130}, "too few for n_components = 130"),
         ({"batch_size": 0}, "^batch_size is 0; it must be between 1 and"),
         ({"batch_size": 1}, "give more images or a larger batch_size"),
         ({"learning_rate": 0}, "^learning_rate is 0.0; it must be a number above 0"),

@@ -63,7 +63,7 @@ def test_label_studio_gets_tasks_with_predictions(
         assert (result["type"], result["to_name"]) == ("choices", "image")
     # Images of an array have no files to be shown.
     assert cluster.main(f"{DIGITS} --export label-studio --outdir {tmp_path}/no".split()) == 2
-    assert "needs images that are files of their own" in capsys.readouterr().err
+    assert "needs a folder of image files" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

@@ -176,7 +176,7 @@ def test_while_a_map_is_made_by_tsne(digits_run: Path, tmp_path: Path) -> None:
         time.sleep(0.5)
         line, _ = interrupted(process)
     assert line == (
-        f"interrupted; what is in {tmp_path}/c may not be whole; run the same command again"
+        f"interrupted; files in {tmp_path}/c may be incomplete; run the same command again"
     )
 
 

@@ -119,7 +119,7 @@ def test_images_that_came_after_the_training_are_said(
     for number in range(3):
         shutil.copy(photos / "0.png", photos / f"later_{number}.png")
     assert cluster.main(command.split()) == 0
-    assert "has 12 training images now, the model was trained on 10" in capsys.readouterr().err
+    assert "has 12 training images now, but the model was trained on 10" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:

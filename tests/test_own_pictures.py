@@ -93,7 +93,10 @@ def test_a_second_folder_is_fitted_to_the_model_and_taken_whole(
     assert f"left out in {others}: 1 .mp3" in said.err
     assert "images of 5 sizes" in said.err and f"resized to {rows} x {columns}" in said.err
     assert f"all 5 images of {others} in" in said.out
-    assert "nats per pixel and channel: " in said.out and ", of its own test images " in said.out
+    assert (
+        "nats per pixel and channel: " in said.out
+        and " for the model's own test images)" in said.out
+    )
     assignments = csv_rows(tmp_path / "c/assignments.csv")
     files = [str(others / f"été {number}.png") for number in range(5)]
     assert sorted(row["file"] for row in assignments) == files

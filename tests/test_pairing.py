@@ -284,7 +284,7 @@ def test_the_graph_is_kept_beside_the_run_for_these_images_only(
         ("--model vae --pair_weight 1", "pair_weight has no effect with model vae"),
         ("--model vae --neighbours 3", "neighbours has no effect"),
         ("--pair_weight 0 --augment none", "augment has no effect with pair_weight 0"),
-        ("--pair_weight 0 --seeds 2", "--seeds needs the pair objective"),
+        ("--pair_weight 0 --seeds 2", "--seeds needs the pair loss"),
         ("--balance uniform --pair_balance 0", "balance has no effect with pair_balance 0"),
         ("--neighbours 0 --descriptor hog", "descriptor has no effect with neighbours 0"),
         ("--batchsize 1", "larger --batchsize"),

@@ -107,7 +107,7 @@ def test_another_version_is_named_and_the_run_goes_on(
     assert resume(2) == 0
     error = capsys.readouterr().err
     now = provenance.environment()["mlx"]
-    assert f"goes on with mlx {now} instead of 0.1:" in error and error.count("\n") == 1
+    assert f"continues with mlx {now} instead of 0.1:" in error and error.count("\n") == 1
     assert f"| mlx | 0.1, then {now} |" in (run / "README.md").read_text()
     del info["record"]  # as the first version wrote it
     save_arrays(run / "state.npz", arrays, info)
@@ -160,7 +160,9 @@ def test_images_that_moved_are_found_where_dataset_says(
     Path("a.npz").rename("b.npz")
     np.savez("others.npz", images=np.zeros((60, 8, 8), np.uint8))
     assert resume(2) == 2
-    assert "put it back, or say with --dataset where its images are now" in capsys.readouterr().err
+    assert (
+        "put it back, or give the new place of its images with --dataset" in capsys.readouterr().err
+    )
     assert train.main(["--resume", "run", "--epochs", "2", "--dataset", "others.npz"]) == 2
     error = capsys.readouterr().err
     assert "the training images in" in error and "their checksum is" in error

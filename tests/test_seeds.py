@@ -111,7 +111,7 @@ def test_images_of_unfinished_seeds_may_have_moved(
         Path("run", name).unlink()
     Path("a.npy").rename("b.npy")
     assert train.main(["--resume", "run"]) == 2
-    assert "say with --dataset where its images are now" in capsys.readouterr().err
+    assert "give the new place of its images with --dataset" in capsys.readouterr().err
     assert train.main(["--resume", "run", "--dataset", "b.npy"]) == 0
     for name in ("run", "run/seed_0", "run/seed_1"):
         for kind in ("state", "model"):

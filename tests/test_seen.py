@@ -62,7 +62,7 @@ def test_the_model_needs_features_of_the_images_it_is_shown(
 ) -> None:
     options = ["--model", str(perfect / "run" / "model.npz"), "--outdir", str(tmp_path / "c")]
     assert cluster.main(options) == 2
-    assert "give those of these images by --features" in capsys.readouterr().err
+    assert "give the features of these images with --features" in capsys.readouterr().err
     assert cluster.main([*options, "--features", str(perfect / "f.npy"), "--anomalies", "3"]) == 0
     scores = json.loads((tmp_path / "c" / "metrics.json").read_text())
     assert scores["clustering"]["accuracy"] >= 0.99

@@ -82,7 +82,7 @@ def test_a_run_and_its_clusters_have_one(digits_run: Path, tmp_path: Path) -> No
     titles = re.findall(r"cluster \d\d: [\d,]+ images, mean confidence 0\.\d{3}", page)
     assert len(set(titles)) == 10
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings == ["Figures", "Clusters", "Reconstructions", "Diagrams", "Strange images"]
+    assert headings == ["Figures", "Clusters", "Reconstructions", "Diagrams", "Anomalies"]
     for name in ("one", "two"):
         options = f"--model {digits_run}/model.npz --outdir {tmp_path}/{name}"
         assert cluster.main(options.split()) == 0
@@ -92,5 +92,5 @@ def test_a_run_and_its_clusters_have_one(digits_run: Path, tmp_path: Path) -> No
     assert cluster.main(options.split()) == 0
     page = (tmp_path / "summary.html").read_text()
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings == ["Figures", "Classes", "Strange images", "Diagrams"]
+    assert headings == ["Figures", "Classes", "Anomalies", "Diagrams"]
     assert "labels and predicted classes" in page

@@ -1,1 +1,1 @@
-"""What the four scripts share: flags, what is made of them, how they behave."""
+"""Command line of the four scripts: flags, loading, output and errors."""

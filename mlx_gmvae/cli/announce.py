@@ -1,4 +1,4 @@
-"""What train.py says about a run before it starts and after each epoch."""
+"""Lines that train.py prints before a run starts and after each epoch."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ from .start import Run
 
 
 def print_summary(run: Run) -> None:
-    """The options in use, the machine, the data, and the memory that a step takes."""
+    """Print the options in use, the machine, the data, and the memory of a training step."""
     model, splits, config = run.trainer.model, run.splits, run.trainer.config
     print_options(effective_options(model.config) | config.effective())
     for name, reason in run.record.get("decided", {}).items():
-        if name != "K":  # which the search has printed
+        if name != "K":  # the search for K has printed it
             print(f"decided by the images: {name} {reason}")
     print(backend.describe())
     parameters = sum(value.size for value in model.arrays().values())
@@ -32,10 +32,10 @@ def print_summary(run: Run) -> None:
 
 
 def print_estimate(trainer: Trainer) -> None:
-    """How long the run will take, by a step that is timed and taken back."""
+    """Print the expected duration of the run, from the time of one step that is then undone."""
     if trainer.objective.clusters_first and trainer.epoch == trainer.step == 0:
         steps = frozen.STEPS + frozen.VOTE_STEPS
-        print(f"before the training: {steps:,} steps that find clusters in the features")
+        print(f"before training: {steps:,} steps to find clusters in the features")
     print("compiling a training step", flush=True)
     epochs, steps = trainer.config.epochs - trainer.epoch, trainer.steps_per_epoch
     seconds = epochs * steps * profiling.seconds_per_step(trainer)
@@ -43,14 +43,14 @@ def print_estimate(trainer: Trainer) -> None:
 
 
 OUTCOMES = {
-    "agreed": "q(y|x) has the same clusters and keeps its own",
-    "doubted": "they separate too many neighbours, so q(y|x) keeps its own",
-    "distil": "q(y|x) learns them",
+    "agreed": "q(y|x) agrees with them",
+    "doubted": "they separate too many neighbours, so q(y|x) keeps its own clusters",
+    "distil": "q(y|x) learns them by distillation",
 }
 
 
 def merge_line(trainer: Trainer) -> str:
-    """What became of the sub-clusters, once they are merged; else nothing."""
+    """Return a line about the merge of the sub-clusters, or "" before it."""
     sub_clusters = trainer.objective.sub_clusters
     if sub_clusters is None or trainer.merged is None:
         return ""
@@ -60,7 +60,7 @@ def merge_line(trainer: Trainer) -> str:
 
 
 def step_line(trainer: Trainer) -> str:
-    """How far an epoch is, and its mean loss until now."""
+    """Return a line with the progress of an epoch and its mean loss so far."""
     loss = float(trainer.totals[0]) / trainer.step
     steps = f"{trainer.step:,} of {trainer.steps_per_epoch:,} steps"
     return f"epoch {trainer.epoch + 1}: {steps} | Loss {loss:10.3f} | Time {trainer.seconds:7.1f} s"

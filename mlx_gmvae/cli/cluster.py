@@ -1,4 +1,4 @@
-"""Assign images to the components of a trained model, and picture the clusters.
+"""Assign images to the clusters of a trained model and show the clusters.
 
 python cluster.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --split test
 """
@@ -45,8 +45,8 @@ from .script import Parser, log_json, print_scores, require_at_least, script
 
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
-MANY_DUPLICATES = 0.2  # of the images
-FAR = 0.25  # more than of a model's own test images, in parts of what those need
+MANY_DUPLICATES = 0.2  # share of the images
+FAR = 0.25  # relative increase of the negative bound over that of the model's own test images
 EXAMPLES = (
     "%(prog)s --model results/gmvae_birds_K20_dims_0008/model.npz --sort_into sorted",
     "%(prog)s --model pretrained/gmvae_digits_K10_dims_0008.npz --explorer --anomalies 20",
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     decided = curation_of(args, loaded)
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
     if args.features or loaded.model.config.classifier == "features":
-        from .seen import as_trained  # which other models need not load
+        from .seen import as_trained  # not needed by other models
 
         splits = as_trained(loaded, args.features, data.splits, args.data_dir, args.model)
         data = data._replace(splits=splits)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         sorted_folders.prepare(dataset, Path(args.sort_into), args.hard_links)
     print(backend.describe())
 
-    interrupts.say(f"what is in {args.outdir} may not be whole; run the same command again")
+    interrupts.say(f"files in {args.outdir} may be incomplete; run the same command again")
     found, gaussians = assign(args, loaded, data.splits, dataset)
     found.split = args.split
     if args.split == "all":
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"saved {len(dataset)} images in folders of {args.sort_into}")
     if args.save_model and decided is not None:
         save_curated(args, loaded, dataset, found, decided)
-    # What takes long comes last: Ctrl-C loses nothing that is known already.
+    # Slow steps come last, so that Ctrl-C keeps the results of the others.
     if args.anomalies:
         save_anomalies(args, loaded, found, scores)
     for name in args.export:
@@ -123,9 +123,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Assign images to the components of a trained model. Writes assignments.csv, a contact "
-        "sheet per cluster, latent.png, scores where labels exist, and summary.html, which shows "
-        "it all.",
+        "Assign images to the clusters of a trained model. Writes assignments.csv, a contact sheet "
+        "per cluster, latent.png, scores if there are labels, and summary.html with all results.",
         EXAMPLES,
         RARE,
     )
@@ -135,40 +134,42 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--split", choices=("train", "test", "all"),
-        help="which images (default: test images where the model's own set has some, else all)",
+        help="images to assign (default: test if the model's own dataset has a test split, else "
+        "all)",
     )  # fmt: skip
-    group.add_argument("--outdir", default="clusters", help="(default: clusters)")
+    group.add_argument("--outdir", default="clusters", help="output folder (default: clusters)")
     group.add_argument(
         "--labelled", type=int, metavar="N",
-        help="name classes by N labelled training images of each; models without components get a "
-        "Gaussian mixture over z that starts from them",
+        help="assign images to classes, by N labelled training images of each; a model without "
+        "components gets a Gaussian mixture over z, initialised with them",
     )  # fmt: skip
     group.add_argument(
-        "--sort_into", metavar="DIR", help="copy the images into a folder per cluster below DIR"
+        "--sort_into", metavar="DIR", help="copy the images into one folder per cluster in DIR"
     )
     group.add_argument(
-        "--hard_links", action="store_true", help="with --sort_into, hard links instead of copies"
-    )
+        "--hard_links", action="store_true",
+        help="with --sort_into, make hard links instead of copies",
+    )  # fmt: skip
     group.add_argument(
         "--curation", metavar="FILE",
-        help="names of clusters, merges and moved images, as the explorer's Download button writes "
-        "them (curation.json); for these images, or new ones of the same model",
+        help="apply a curation.json (cluster names, merges and moved images, downloaded from "
+        "explorer.html) to these images or to new ones",
     )  # fmt: skip
     group.add_argument(
         "--save_model", metavar="FILE",
-        help="with --curation, also write a model that has the names and merges inside and has "
-        "learned from the moved images; with it, new images need no --curation",
+        help="with --curation, also write a model that contains the names and merges and has "
+        "learned from the moved images; new images then need no --curation",
     )  # fmt: skip
     group.add_argument(
         "--anomalies", type=int, metavar="N",
-        help="score every image (a column of assignments.csv) and show the N strangest in "
-        "anomalies.png; for models without components too",
+        help="score every image (column anomaly of assignments.csv) and show the N images with the "
+        "highest scores in anomalies.png; also for models without components",
     )  # fmt: skip
     group.add_argument(
         "--anomaly_score", choices=ANOMALY_SCORES,
         help="; ".join(f"{name}: {text}" for name, text in ANOMALY_SCORES.items())
-        + "; the bounds of Bernoulli pixels rank grey textures high whatever they show (default: "
-        "deviance)",
+        + "; with a bernoulli likelihood, importance and elbo are high for every grey texture "
+        "(default: deviance)",
     )  # fmt: skip
     group.add_argument(
         "--save_latents", action="store_true",
@@ -176,20 +177,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     group.add_argument(
         "--duplicates", action="store_true",
-        help="also find images that are the same but for size, compression, a small crop or "
-        "brightness: duplicates.csv and duplicates.png, the best image of each group first; for "
-        "models without components too",
+        help="also find near-duplicates, which differ in size, compression, brightness or by a "
+        "small crop: duplicates.csv and duplicates.png, the best image of each group first; also "
+        "for models without components",
     )  # fmt: skip
     group.add_argument(
         "--export", nargs="+", choices=list(EXPORTS), default=[], metavar="FORMAT",
-        help="also write assignments for other programs: projector (TensorBoard's Embedding "
-        "Projector: vectors and metadata) or label-studio (tasks with predictions)",
+        help="also write the assignments for other programs: projector (vectors and metadata for "
+        "TensorBoard's Embedding Projector) or label-studio (tasks with predictions)",
     )  # fmt: skip
-    group.add_argument("--tsne", action="store_true", help="also draw latent_tsne.png")
+    group.add_argument(
+        "--tsne", action="store_true", help="also draw the latents by t-SNE in latent_tsne.png"
+    )
     group.add_argument(
         "--explorer", action="store_true",
-        help="also write explorer.html: point at a latent, see its image and what is known of it; "
-        "with --tsne it opens on that map",
+        help="also write explorer.html, an interactive map of the latents with the image at each "
+        "point; with --tsne it opens on the t-SNE map",
     )  # fmt: skip
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
@@ -211,30 +214,29 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
-    """Raise InputError for a model without components, of which nothing else is asked either."""
+    """Raise InputError for a model without components unless a flag asks for other results."""
     wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates", "export")
     others = any(getattr(args, name) for name in wanted)
     if args.curation and not isinstance(model, MixtureModel):
         raise InputError(f"--curation needs a model with components, not a {model.config.model}")
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
-            f"cluster.py needs a model with components (such as a gmvae), or --labelled N to name "
-            "classes, --anomalies N, --save_latents, --export FORMAT, --tsne, --explorer or "
-            "--duplicates; "
-            f"{args.model} is a {model.config.model}"
+            f"{args.model} is a {model.config.model}, and cluster.py needs a model with components "
+            "(such as a gmvae); for this model, add --labelled N, --anomalies N, --save_latents, "
+            "--export FORMAT, --tsne, --explorer or --duplicates"
         )
 
 
 def assign(
     args: argparse.Namespace, loaded: ModelFile, splits: Splits, dataset: Dataset
 ) -> tuple[Assignments, Gaussians | None]:
-    """Clusters, or classes from a few labels, and the components' Gaussians over z.
+    """Return the clusters, or classes from a few labels, and the components' Gaussians over z.
 
-    A model without components has all in one cluster.
+    With a model without components, all images are in one cluster.
     """
     model, seed = loaded.model, args.seed or 0
     if args.labelled:
-        # Only here, since it brings scikit-learn's mixtures, which are seldom needed.
+        # Imported here because scikit-learn's mixtures are slow to load and rarely needed.
         from ..evaluation.labelled import classify
 
         classes = classify(model, splits.train, dataset.examples, args.labelled, seed)
@@ -248,7 +250,7 @@ def assign(
 def save_results(
     args: argparse.Namespace, loaded: ModelFile, found: Assignments, gaussians: Gaussians | None
 ) -> dict[str, Any]:
-    """The tables, the sheets, the scores and latent.png, in the place of an earlier call's."""
+    """Write tables, contact sheets, scores and latent.png, and remove those of an earlier call."""
     outdir = Path(args.outdir)
     earlier = earlier_results(outdir)
     found.write_csv(outdir / TABLE)
@@ -278,17 +280,17 @@ def save_results(
 
 
 def require_own_folder(outdir: Path, dataset: Dataset) -> None:
-    """Raise InputError if what is written would replace figures of a run, or lie among images."""
+    """Raise InputError if `outdir` is the folder of a training run or lies among the images."""
     if any((outdir / name).exists() for name in ("state.npz", "seeds.json")):
         raise InputError(
-            f"{outdir} holds a training run, whose metrics.json and pictures would be replaced; "
+            f"{outdir} holds a training run, and its metrics.json and pictures would be replaced; "
             "choose another --outdir"
         )
     dataset.require_outside(outdir, "--outdir")
 
 
 def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
-    """How well the model knows images that are not those it was trained with."""
+    """Print the bound of images from another dataset beside that of the model's test images."""
     scores = loaded.metrics.get("generative")
     elbo = scores.get("elbo") if isinstance(scores, dict) else None
     if not isinstance(elbo, float):
@@ -299,15 +301,15 @@ def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     if found is None or usual is None:
         unit = "negative ELBO, nats per pixel and channel"
         found, usual = (-each / dims for each in bounds)
-    line = f"{unit}: {found:.3g}, of its own test images {usual:.3g}"
+    line = f"{unit}: {found:.3g} ({usual:.3g} for the model's own test images)"
     strange = (
-        "; these are unlike what it was trained on" if found > usual + FAR * abs(usual) else ""
+        "; these images differ from the training images" if found > usual + FAR * abs(usual) else ""
     )
     print(line + strange)
 
 
 def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> np.ndarray:
-    """latent_tsne.png, and where its points lie: of 2,000 images, or of all in the explorer."""
+    """Write latent_tsne.png and return its points: 2,000 images, or all those of the explorer."""
     rows = rows_shown(found) if args.explorer else found.some(TSNE_POINTS)
     z = latents(loaded.model, Rows(found.dataset.images, rows))
     print(f"t-SNE of {len(z):,} latents", flush=True)
@@ -320,10 +322,10 @@ def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -
 def save_summary(
     args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
 ) -> None:
-    """summary.html, of everything that was written."""
+    """Write summary.html, which shows all results."""
     outdir, dataset = Path(args.outdir), found.dataset
     text = described(found, args.split, Path(dataset.name).name)
-    text += f", by {without_home(args.model)}."
+    text += f", assigned by {without_home(args.model)}."
     blocks = [model_summary.figures_block(scores, text)]
     if found.responsibilities.shape[1] > 1:
         blocks.append(model_summary.clusters_block(loaded.model, found))
@@ -337,7 +339,7 @@ def save_summary(
 def save_anomalies(
     args: argparse.Namespace, loaded: ModelFile, found: Assignments, scores: dict[str, Any]
 ) -> None:
-    """Score every image: a column of the table, figures in metrics.json, anomalies.png."""
+    """Score every image; write a column of the table, metrics.json and anomalies.png."""
     outdir = Path(args.outdir)
     images, seed = found.dataset.examples, args.seed or 0
     found.anomaly = anomaly_scores(loaded.model, images, args.anomaly_score, seed)
@@ -351,32 +353,32 @@ def save_anomalies(
 
 
 def save_duplicates(args: argparse.Namespace, dataset: Dataset, scores: dict[str, Any]) -> None:
-    """duplicates.csv and duplicates.png, and how many there are in metrics.json."""
+    """Write duplicates.csv and duplicates.png, and the number of duplicates to metrics.json."""
     outdir = Path(args.outdir)
     groups = near_duplicates(dataset.images)
     found = {"groups": len(groups), "images": sum(map(len, groups))}
     of = f"{found['images']:,} of {len(dataset):,} images, in {len(groups):,} groups"
     print(f"near-duplicates: {of}")
     if found["images"] > MANY_DUPLICATES * len(dataset):
-        print("that many images of one set are seldom copies: simple drawings are just alike")
+        print("so many are rarely real copies: simple drawings often look alike")
     scores["near_duplicates"] = found
     tables.write_json(outdir / "metrics.json", scores)
     print(saved_line(outdir, ["metrics.json", *save_groups(outdir, dataset, groups)]))
 
 
 def described(found: Assignments, split: str, name: str) -> str:
-    """How many images are shown of what, and how many of them the model was trained on."""
+    """Describe the images: their number, their source, and how many were used in training."""
     num = len(found.dataset)
     if split != "all":
         return f"{num:,} {split} images of {name}"
     if found.parts is None:
         return f"all {num:,} images of {name}"
     trained_on = int((found.parts == "train").sum())
-    return f"all {num:,} images of {name} ({trained_on:,} of them trained on)"
+    return f"all {num:,} images of {name} ({trained_on:,} of them used in training)"
 
 
 def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> dict[str, Any]:
-    """Print the scores and keep them in metrics.json."""
+    """Print the scores and write them to metrics.json."""
     dataset = found.dataset
     scores = {"split": args.split, **found.scores()}
     what = f"classes {', '.join(found.class_names)}" if found.class_names else "clusters"
@@ -389,7 +391,7 @@ def report(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> d
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         print_scores("without labels", without_labels)
     if "classification" in scores:
-        title = f"{args.split}, from {args.labelled} labelled examples per class"
+        title = f"{args.split}, from {args.labelled} labelled images per class"
         print_scores(title, scores["classification"])
     if "clustering" in scores:
         print_scores(scores_title(args.split, scores), scores["clustering"])

@@ -1,4 +1,4 @@
-"""A person's curation in cluster.py: from its file or the model's, and into a model."""
+"""Curations in cluster.py: reading them, and saving a model that contains one."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ MODEL_SUFFIXES = (".npz", ".safetensors")
 
 
 def curation_of(args: argparse.Namespace, loaded: ModelFile) -> curation.Curation | None:
-    """The curation in the file of --curation, or else in the model's own file."""
+    """Return the curation in the file of --curation, or else the one in the model file."""
     num_clusters = loaded.model.config.K
     if args.curation:
         return curation.read(Path(args.curation), num_clusters)
@@ -39,16 +39,16 @@ def save_curated(
     parts = {"data": data, "metrics": loaded.metrics, "training": loaded.training}
     save_model(args.save_model, loaded.model, **parts)
     learned = f"{len(corrected)} corrections learned" if has_learned else "no corrections learned"
-    print(f"saved {args.save_model}: names and merges inside, {learned}")
+    print(f"saved {args.save_model}: names and merges stored, {learned}")
 
 
 def curation_line(path: str, decided: curation.Curation, found: Assignments) -> str:
-    """What a curation changes, in one line."""
+    """Return a line that describes what a curation changes."""
     here, same_name = len(found.moves(decided)), sum(n in decided.moved for n in found.image_names)
     line = (
         f"{path}: {len(decided.names)} names, {decided.num_clusters} clusters merged into "
-        f"{len(decided.groups())}, {here} of {len(decided.moved)} moved images are among these"
+        f"{len(decided.groups())}, {here} of {len(decided.moved)} moved images found"
     )
     if others := same_name - here:
-        line += f" ({others} more share the name, but not the pixels)"
+        line += f" ({others} with the same name but other pixels)"
     return line

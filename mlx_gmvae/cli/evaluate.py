@@ -1,4 +1,4 @@
-"""What is measured and pictured of a trained model, when train.py has trained it."""
+"""Evaluation of a trained model at the end of train.py: scores, diagrams and pages."""
 
 import shlex
 from pathlib import Path
@@ -34,19 +34,17 @@ from .script import log_json, print_scores
 from .start import Run
 
 PICTURED_POINTS = 5000
-SCORED_IMAGES = 1000  # for what is strange among them
+SCORED_IMAGES = 1000  # with anomaly scores
 CLUSTERED_IMAGES = 10_000  # in summary.html
 
 
 def evaluate(run: Run) -> None:
-    """Measure the trained model; write metrics.json, diagrams, summary.html and README.md."""
+    """Evaluate the trained model; write metrics.json, diagrams, summary.html and README.md."""
     model, test, config = run.trainer.model, run.splits.test, run.trainer.config
     model.eval()
     if config.early_stopping:
         run.folder.load_best(model)
-        print(
-            f"kept the weights of epoch {run.trainer.best_epoch}, the best on the validation images"
-        )
+        print(f"using the weights of epoch {run.trainer.best_epoch}, the best on validation images")
     metrics: dict[str, Any] = {"split": "test", "images": len(test)}
     metrics["generative"] = generative_scores(model, test.examples)
     print_scores("test", metrics["generative"])
@@ -57,7 +55,7 @@ def evaluate(run: Run) -> None:
         train = run.trainer.training_images
         metrics["pairs"] = pair_scores(model, train, config, graph=run.trainer.neighbours)
         print_scores("training images, without labels", metrics["pairs"])
-        # By the augmentation of the training images, so that both are of the same objective.
+        # With the augmentation of the training images, so that both scores can be compared.
         metrics["test_pairs"] = pair_scores(model, test.examples, config)
         print_scores("test, without labels", metrics["test_pairs"])
         if "clustering" in metrics:
@@ -83,12 +81,12 @@ def evaluate(run: Run) -> None:
     save_card(run, metrics)
     metrics["made_with"] = {"seed": config.seed, **provenance.to_share(run.record)}
     log_json("result", {"folder": str(folder), **metrics})
-    write_json(run.folder.metrics, metrics)  # last: where it lies, all is done
+    write_json(run.folder.metrics, metrics)  # last: its presence marks a finished run
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
 
 
 def save_card(run: Run, metrics: dict[str, Any]) -> None:
-    """README.md: what the model is, for others. Of paths it says no more than their last part."""
+    """Write README.md, the model card. Paths are shortened to their last part."""
     trainer, data, num = run.trainer, Path(run.source.dataset).name, len(run.splits.train)
     model, training = trainer.model.config, trainer.config
     given = {"dataset": data, "model": model.model} | model.given() | training.given()
@@ -102,8 +100,8 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
     words = ["python", "train.py"]
     for name, value in given.items():
         words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data}, "
-    text += f"{trainer.epoch} epochs, {metrics['training_seconds']:.0f} seconds, by mlx_gmvae "
+    text = f"{trainer.model!r}\n\nTrained without labels on {num:,} images of {data} for "
+    text += f"{trainer.epoch} epochs ({metrics['training_seconds']:.0f} seconds) with mlx_gmvae "
     text += f"{__version__} on {backend.describe_device()}:"
     if "verdict" in metrics:
         text = f"Without labels: {metrics['verdict']}.\n\n{text}"
@@ -116,7 +114,7 @@ def save_card(run: Run, metrics: dict[str, Any]) -> None:
 
 
 def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
-    """latent.png, and summary.html of all there is to see."""
+    """Write latent.png and summary.html, which shows all results."""
     model, folder, test = run.trainer.model, run.folder.path, run.splits.test
     panels, rows = found.colourings(PICTURED_POINTS)
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
@@ -125,14 +123,14 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
     config = run.trainer.config
     shown = clusters_shown(run, found)
     text = (
-        f"{model.config.model} of {Path(test.name).name}: {len(run.splits.train):,} images to "
-        f"train on for {run.trainer.epoch} epochs, seed {config.seed}; pictures and, unless it is "
-        f"said otherwise, figures are of {len(test):,} images that were held out"
+        f"{model.config.model} of {Path(test.name).name}, trained on {len(run.splits.train):,} "
+        f"images for {run.trainer.epoch} epochs with seed {config.seed}. Unless stated otherwise, "
+        f"pictures and figures are of {len(test):,} held-out test images"
     )
     if shown is not found:
         num, every = len(shown.dataset), sum(map(len, run.splits))
         which = f"all {num:,}" if num == every else f"{num:,} of all {every:,}, drawn at random"
-        text += f", but clusters and strange images are of {which}"
+        text += f"; clusters and anomalies are of {which}"
     text += "."
     if "verdict" in metrics:
         text = f"Without labels: {metrics['verdict']}.\n{text}"
@@ -152,7 +150,10 @@ def save_summary(run: Run, found: Assignments, metrics: dict[str, Any]) -> None:
 
 
 def clusters_shown(run: Run, found: Assignments) -> Assignments:
-    """What summary.html shows clusters of: `found`, or all images of a set without a test split."""
+    """Return the images whose clusters summary.html shows.
+
+    These are `found`, or all images (at most 10,000) of a dataset without a test split.
+    """
     model, splits = run.trainer.model, run.splits
     if not splits.train.is_divided:
         return found

@@ -1,4 +1,4 @@
-"""Draw new images from a trained model: from its prior, or from one component of it.
+"""Generate images from the prior of a trained model or from one of its components.
 
 python generate.py --model pretrained/gmvae_mnist_K10_dims_0008.npz --outfile samples.png
 """
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     model = options.load_checked_model(args).model
     check_channels(args, model)
     mx.random.seed(args.seed or 0)
-    interrupts.say("what was written may not be whole; run the same command again")
+    interrupts.say("the output may be incomplete; run the same command again")
 
     if args.interpolate or args.manifold:
         images, columns = path_or_plane(args, model)
@@ -63,50 +63,55 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Draw new images from a trained model. Writes samples.png: a row of samples per component, "
-        "or a grid for one component or a model without any.",
+        "Generate images from a trained model. Writes samples.png: one row of samples per "
+        "component, or a grid for a single component or a model without components.",
         EXAMPLES,
         RARE,
     )
     flags.add_model_file_flags(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--outfile", help="the grid (default: samples.png, in --outdir if that is given)"
+        "--outfile", help="image file of the grid (default: samples.png, in --outdir if given)"
     )
     group.add_argument(
         "--outdir", metavar="DIR",
-        help="also write each sample as a file here, in the place of earlier ones of its component",
+        help="also write each sample to a file in DIR, and remove earlier samples of its component",
     )  # fmt: skip
     group.add_argument(
         "--num", type=int, help="number of samples in the grid (default: "
-        f"{GRID_COLUMNS**2}) or in each row (default: {PER_COMPONENT}); side of the manifold "
-        f"(default: {MANIFOLD_SIDE})",
+        f"{GRID_COLUMNS**2}) or in each row (default: {PER_COMPONENT}); with --manifold, images "
+        f"per side (default: {MANIFOLD_SIDE})",
     )  # fmt: skip
     chosen = group.add_mutually_exclusive_group()
-    chosen.add_argument("--cluster", type=int, metavar="k", help="sample this component only")
+    chosen.add_argument("--cluster", type=int, metavar="k", help="sample only component k")
     chosen.add_argument(
         "--interpolate", type=int, nargs=2, metavar=("i", "j"),
-        help="a row of images from the centre of component i to that of j, or, for a vae, from its "
-        "sample number i to number j",
+        help="draw a row of images from the centre of component i to that of component j; for a "
+        "vae, from sample i to sample j",
     )  # fmt: skip
     chosen.add_argument(
         "--manifold", action="store_true",
-        help="a grid over the plane of a 2-D latent space, equally spaced in probability",
+        help="draw a grid over a 2-D latent space, equally spaced in probability",
     )  # fmt: skip
-    group.add_argument("--nimg_channels", type=int, metavar="C", help="checked against the file")
+    group.add_argument(
+        "--nimg_channels", type=int, metavar="C", help="stop if the model has another number of "
+        "image channels",
+    )  # fmt: skip
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
     args.outfile = Path(args.outfile or Path(args.outdir or "") / "samples.png")
     if not figures.can_write(args.outfile):
-        raise InputError(f"--outfile is {args.outfile}; its name must end in .png or the like")
+        raise InputError(
+            f"--outfile is {args.outfile}; its name must end in .png or another image format"
+        )
     return args
 
 
 def draw_samples(
     args: argparse.Namespace, model: LatentVariableModel, components: list[int] | list[None]
 ) -> list[np.ndarray]:
-    """Samples of each component, saved as a grid: in rows, or of one in a square."""
+    """Return samples of each component and save them as a grid: one row each, or a square."""
     in_rows = len(components) > 1
     num = args.num if args.num is not None else PER_COMPONENT if in_rows else GRID_COLUMNS**2
     require_at_least("num", num, 1)
@@ -120,12 +125,12 @@ def draw_samples(
 
 
 def require_room(model: LatentVariableModel, num: int) -> None:
-    """Raise InputError if this machine cannot hold so many images."""
+    """Raise InputError if the memory cannot hold so many images."""
     require_memory(FLOAT_BYTES * num * math.prod(model.config.image_shape))
 
 
 def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple[np.ndarray, int]:
-    """The images of --interpolate or --manifold, and the columns to show them in."""
+    """Return the images of --interpolate or --manifold, and the number of columns of their grid."""
     if args.interpolate:
         num = args.num if args.num is not None else PER_COMPONENT
         require_at_least("num", num, 2)
@@ -141,19 +146,18 @@ def path_or_plane(args: argparse.Namespace, model: LatentVariableModel) -> tuple
 def check_channels(args: argparse.Namespace, model: LatentVariableModel) -> None:
     if args.nimg_channels not in (None, model.config.channels):
         raise InputError(
-            f"--nimg_channels is {args.nimg_channels}, but {args.model} was made with "
-            f"{model.config.channels}"
+            f"--nimg_channels is {args.nimg_channels}, but {args.model} has {model.config.channels}"
         )
 
 
 def chosen_components(
     args: argparse.Namespace, model: LatentVariableModel
 ) -> list[int] | list[None]:
-    """The components to sample, or [None] for the whole prior of a model without any."""
+    """Return the components to sample, or [None] for the prior of a model without components."""
     config = model.config
     if not isinstance(model, MixtureModel):
         if args.cluster is not None:
-            raise InputError(f"--cluster needs components, and {args.model} has none (a vae)")
+            raise InputError(f"--cluster needs a model with components; {args.model} is a vae")
         return [None]
     if args.cluster is None:
         return list(range(config.K))
@@ -163,9 +167,9 @@ def chosen_components(
 
 
 def save_files(outdir: Path, components: list[int] | list[None], samples: list[np.ndarray]) -> None:
-    """One PNG per sample: cluster_03_00007.png, or sample_00007.png without components.
+    """Write one PNG per sample: cluster_03_00007.png, or sample_00007.png without components.
 
-    Those of an earlier call go, but for components that are not of this call: several calls may
+    Samples of an earlier call are removed, except those of other components: several calls may
     fill one folder.
     """
     written = []
@@ -174,7 +178,7 @@ def save_files(outdir: Path, components: list[int] | list[None], samples: list[n
         for number in with_progress(range(len(images)), "saving"):
             written.append(outdir / f"{prefix}_{number:05d}.png")
             figures.save_image(written[-1], images[number], durable=False)
-    if len(components) > 1:  # all there are: an earlier model may have had more
+    if len(components) > 1:  # remove all, as an earlier model may have had more components
         prefix = r"cluster_(\d\d|[1-9]\d\d+)"
     remove_outdated(files_named(outdir, prefix + r"_(\d{5}|[1-9]\d{5,})\.png"), written)
     pattern = "cluster_*_*.png" if len(components) > 1 else f"{prefix}_*.png"

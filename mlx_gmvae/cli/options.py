@@ -1,4 +1,4 @@
-"""What is made of the flags that scripts share: configurations, a loaded model, its images."""
+"""Configurations, models and images from the flags that the scripts share."""
 
 import argparse
 import dataclasses
@@ -25,7 +25,7 @@ from .flags import CHECKED
 
 
 def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a configuration that the command line sets."""
+    """Return the fields of a configuration that the command line sets."""
     names = {field.name for field in dataclasses.fields(config)}
     given = {n: value for n, value in vars(args).items() if n in names and value is not None}
     if "balance" in given:
@@ -36,12 +36,12 @@ def given_fields(config: type, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _absolute(features: str) -> str:
-    """A file or a folder by its absolute path; the name of an encoder on the Hub as it is."""
+    """Return the absolute path of a file or folder; keep the name of an encoder on the Hub."""
     return str(Path(features).absolute()) if expanded(features).exists() else features
 
 
 def _read_balance(value: str) -> str:
-    """A name in BALANCES, or the numbers in a file of that name, with commas between."""
+    """Return a name in BALANCES, or the numbers in a file of that name, separated by commas."""
     if value in BALANCES:
         return value
     try:
@@ -54,14 +54,14 @@ def _read_balance(value: str) -> str:
 
 
 def load_checked_model(args: argparse.Namespace) -> ModelFile:
-    """The model in --model, if the sizes given on the command line agree with it."""
+    """Load --model. Raises InputError if a size on the command line differs from the model's."""
     loaded = load_model(args.model, _read_config(args.config) if args.config else None)
     for name in CHECKED:
         given, actual = getattr(args, name), getattr(loaded.model.config, name)
         if given is not None:
             require_effect(loaded.model.config, name)
             if given != actual:
-                raise InputError(f"--{name} is {given}, but {args.model} was made with {actual}")
+                raise InputError(f"--{name} is {given}, but {args.model} has {actual}")
     return loaded
 
 
@@ -74,13 +74,16 @@ def _read_config(path: str) -> ModelConfig:
 
 
 class ModelData(NamedTuple):
-    """Images for a trained model, and whether they are those that it was trained on."""
+    """Images for a trained model, and whether they are from the dataset it was trained on."""
 
     splits: Splits
     is_own: bool
 
     def images(self, split: str) -> Dataset:
-        """Those of a split, of which the number is printed. Raises InputError if there are none."""
+        """Return the images of a split, and print how many if they are a part of the dataset.
+
+        Raises InputError if there are none.
+        """
         dataset, num = self.splits.named(split), sum(map(len, self.splits))
         if split == "all":
             dataset = self.splits.whole()
@@ -92,21 +95,21 @@ class ModelData(NamedTuple):
 
     @property
     def usual_split(self) -> str:
-        """What is clustered unless a split is named: all, or the test images that a set has."""
+        """The default split of cluster.py: "test" if the model's dataset has one, else "all"."""
         return "all" if not self.is_own or self.splits.train.is_divided else "test"
 
     def parts_of(self, dataset: Dataset) -> np.ndarray | None:
-        """Which of these `images` are "train" and which "test", (N,), if it was trained on some."""
+        """Return "train" or "test" for each image, (N,), or None for another dataset."""
         return self.splits.parts_of(dataset) if self.is_own else None
 
 
 def load_model_data(
     args: argparse.Namespace, loaded: ModelFile, both_parts: bool = False
 ) -> ModelData:
-    """The images named on the command line, by default those that the model was trained on.
+    """Load the images named on the command line, by default those that the model was trained on.
 
-    They are brought to the model's size and channels. Of others than its own a single one will do,
-    unless there must be training and test images (`both_parts`). Raises InputError.
+    They are converted to the model's size and channels. Another dataset may have a single image,
+    unless training and test images are needed (`both_parts`). Raises InputError.
     """
     config = loaded.model.config
     is_own, fit, bits = args.dataset is None, args.fit, args.bits
@@ -116,8 +119,8 @@ def load_model_data(
         fit, bits = fit or own.fit, bits or own.bits
     if tuple(args.image_size or config.image_size) != tuple(config.image_size):
         raise InputError(
-            f"--image_size is {_by(args.image_size)}, but {args.model} was made with "
-            f"{_by(config.image_size)}; leave it out"
+            f"--image_size is {_by(args.image_size)}, but {args.model} has "
+            f"{_by(config.image_size)}; leave out --image_size"
         )
     if is_own:
         source = dataclasses.replace(
@@ -129,8 +132,8 @@ def load_model_data(
         )
         if source.is_gone():
             raise InputError(
-                f"{source.path}, on which {args.model} was trained, is not there any more; say "
-                "with --dataset where its images are now, or name others"
+                f"{source.path}, on which {args.model} was trained, no longer exists; give the new "
+                "place of its images, or other images, with --dataset"
             )
     else:
         source = DatasetSpec.typed(args.dataset, args.classes, fit, not args.no_labels, bits)
@@ -143,11 +146,11 @@ def load_model_data(
 
 
 def warn_of_other_images(train: Dataset, before: object) -> None:
-    """Where images have come or gone since the training, others are held out now."""
+    """Print a warning if the dataset has changed since the training, and so has its split."""
     if isinstance(before, int) and before != len(train):
         print(
-            f"{train.name} has {len(train):,} training images now, the model was trained on "
-            f"{before:,}: some of what is test images now may have been among those",
+            f"{train.name} has {len(train):,} training images now, but the model was trained on "
+            f"{before:,}: some images of the test split may have been used in training",
             file=sys.stderr,
         )
 
@@ -155,11 +158,11 @@ def warn_of_other_images(train: Dataset, before: object) -> None:
 def load_resumed(
     args: argparse.Namespace, source: DatasetSpec, config: ModelConfig, record: dict[str, Any]
 ) -> Splits:
-    """The images of a run that goes on. Raises InputError if they are not there."""
+    """Load the images of a resumed run. Raises InputError if they do not exist."""
     if source.is_gone():
-        may_move = ", or say with --dataset where its images are now"
+        may_move = ", or give the new place of its images with --dataset"
         raise InputError(
-            f"{source.path}, on which the run in {args.resume} was trained, is not there any more; "
+            f"{source.path}, on which the run in {args.resume} was trained, no longer exists; "
             "put it back" + (may_move if provenance.knows_images(record) else "")
         )
     splits = source.load(args.data_dir, config.image_size, config.channels)
@@ -170,9 +173,9 @@ def load_resumed(
 def source_now(
     args: argparse.Namespace, source: DatasetSpec, record: dict[str, Any]
 ) -> DatasetSpec:
-    """Where the images of a resumed run are now: --dataset, or where they were.
+    """Return the place of the images of a resumed run: --dataset, or the place stored in the run.
 
-    Raises InputError where nothing says by what the same images are known again.
+    Raises InputError if the run has no checksum to recognise the images by.
     """
     if args.dataset is None:
         return source
@@ -185,7 +188,7 @@ def source_now(
 
 
 def say_notes(splits: Splits, fitted: bool) -> None:
-    """What there is to say about the images, on stderr, also how they were `fitted` if asked."""
+    """Print the notes about the images on stderr and, if `fitted`, how they were resized."""
     for line in splits.train.notes:
         print(line, file=sys.stderr)
     if fitted and splits.train.fitted:
@@ -193,9 +196,9 @@ def say_notes(splits: Splits, fitted: bool) -> None:
 
 
 def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, DatasetSpec]:
-    """The training data named on the command line, and how to load it again.
+    """Return the training data named on the command line, and how to load it again.
 
-    With no --dataset: MNIST, or where it cannot be had, the digits that come with scikit-learn.
+    Without --dataset they are MNIST or, if it cannot be downloaded, scikit-learn's digits.
     """
     how, size = (args.classes, args.fit, not args.no_labels, args.bits), args.image_size
     source = DatasetSpec.typed(args.dataset or "mnist", *how)

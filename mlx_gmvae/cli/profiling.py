@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes, and how fast each device of this machine trains."""
+"""Profile of an epoch, and training speed on each device of this machine."""
 
 import statistics
 import tempfile
@@ -30,12 +30,12 @@ ENOUGH_SECONDS = 2.0
 
 
 def phases(trainer: Trainer, test_images: Examples) -> dict[str, float]:
-    """Seconds of an epoch by phase. The trainer is left as it was.
+    """Return the seconds of each phase of an epoch, without changing the trainer.
 
-    Each phase is a median over runs of its own; forward, backward and optimiser are differences
-    between compiled functions that do ever more of a step, so they add up to the whole step.
-    Evaluation (the posterior of the test images and, of a mixture, their components) and checkpoint
-    are for once an epoch.
+    Each phase is the median of several runs. Forward, backward and optimiser are differences
+    between compiled functions that contain more and more of a step, so they add up to the whole
+    step. Evaluation (the posterior of the test images and, for a mixture, their components) and
+    checkpoint count once per epoch.
     """
     with _left_as_it_was(trainer):
         batch = np.arange(trainer.batchsize)
@@ -71,7 +71,7 @@ def phases(trainer: Trainer, test_images: Examples) -> dict[str, float]:
 
 
 def seconds_per_step(trainer: Trainer) -> float:
-    """What a training step takes once it is compiled. The trainer is left as it was."""
+    """Return the seconds of a compiled training step, without changing the trainer."""
     with _left_as_it_was(trainer):
         step, captured = trainer.compiled_step()
         batch = _arrays(trainer, np.arange(distributed.shared_batchsize(trainer.batchsize)))
@@ -80,7 +80,7 @@ def seconds_per_step(trainer: Trainer) -> float:
 
 
 def print_phases(seconds: dict[str, float], steps: int) -> None:
-    """`phases`' answer as a table."""
+    """Print the result of `phases` as a table."""
     whole = sum(seconds.values())
     print(f"an epoch of {steps} steps: {whole:.2f} s")
     for name, value in seconds.items():
@@ -88,9 +88,9 @@ def print_phases(seconds: dict[str, float], steps: int) -> None:
 
 
 def print_devices(trainer: Trainer) -> None:
-    """Training speed of a trainer's model, images and options on each device of this machine.
+    """Print the speed of training on each device, with a trainer's model, images and options.
 
-    On the CPU with a stream for each core and without.
+    The CPU is measured with one stream, and with one stream per core.
     """
     speeds = {}
     for num in sorted({1, cores()}):
@@ -107,7 +107,7 @@ def print_devices(trainer: Trainer) -> None:
 
 
 def images_per_second(trainer: Trainer, device: mx.Device) -> float:
-    """Training speed on `device` of a new trainer like the given one."""
+    """Return the training speed on `device` of a new trainer like the given one."""
     before = mx.default_device()
     mx.set_default_device(device)
     try:
@@ -140,13 +140,13 @@ def _checkpoint(trainer: Trainer) -> Any:
 
 
 def _median(run: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Seconds that evaluating the answer of `run` takes; what takes long is not repeated."""
+    """Return the median seconds to evaluate the result of `run`, with fewer repeats if slow."""
     seconds: list[float] = []
     for number in range(WARM_UP + repeats):
         started = time.perf_counter()
         mx.eval(run())
         seconds.append(time.perf_counter() - started)
-        # All processes run equally often: each step exchanges something between them.
+        # All processes must run equally often, because they communicate in each step.
         if distributed.any_process(bool(number) and sum(seconds) > ENOUGH_SECONDS):
             break
     first = min(WARM_UP, repeats - 1, len(seconds) - 1)

@@ -1,4 +1,4 @@
-"""Reconstruct images with a trained model and measure how well.
+"""Reconstruct images with a trained model and measure the reconstruction error.
 
 python reconstruct.py --model pretrained/vae_mnist_filters_0064_dims_0008.npz --rec_testdata
 """
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"showing all {len(dataset)} images, which are fewer than --num {args.num}")
 
     outdir, stem = Path(args.outdir), f"{split}_reconstructions"
-    interrupts.say(f"what is in {outdir} may not be whole; run the same command again")
+    interrupts.say(f"files in {outdir} may be incomplete; run the same command again")
     described = {"split": split, "images": len(dataset), **means}
     names = save_tables(outdir, stem, dataset, described, {"mse": errors, "ssim": similarities})
     images = dataset.images[random_rows(len(dataset), args.num, args.seed or 0)]
@@ -68,9 +68,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Reconstruct images with a trained model. Writes <split>_reconstructions.png, the same "
-        "name as .csv (MSE and SSIM of each image) and .json (their means), <split>_worst.png and "
-        "<split>_best.png.",
+        "Reconstruct images with a trained model. Writes <split>_reconstructions.png, .csv (MSE "
+        "and SSIM of each image) and .json (their means), and the best and worst reconstructions "
+        "as <split>_best.png and <split>_worst.png.",
         EXAMPLES,
         RARE,
     )
@@ -80,15 +80,18 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument(
         "--split", choices=("train", "test", "all"),
-        help="which images (default: train; all of those that the model was not trained on)",
+        help="images to reconstruct (default: train for the model's own dataset, else all)",
     )  # fmt: skip
     chosen.add_argument(
-        "--rec_testdata", action="store_const", const="test", dest="split", help="--split test"
+        "--rec_testdata", action="store_const", const="test", dest="split",
+        help="the same as --split test",
+    )  # fmt: skip
+    group.add_argument(
+        "--num", type=int, default=64, help="number of random images in the picture (default: 64)"
     )
     group.add_argument(
-        "--num", type=int, default=64, help="images in the picture, at random (default: 64)"
+        "--outdir", default="reconstructions", help="output folder (default: reconstructions)"
     )
-    group.add_argument("--outdir", default="reconstructions", help="(default: reconstructions)")
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
@@ -99,7 +102,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def save_tables(
     outdir: Path, stem: str, dataset: Dataset, described: dict[str, Any], scores: dict[str, Any]
 ) -> list[str]:
-    """The scores (N,) of each image as CSV, and what describes them as JSON; both names."""
+    """Write the scores (N,) of each image as CSV and their summary as JSON; return both names."""
     texts = {name: [f"{value:.6f}" for value in values] for name, values in scores.items()}
     tables.write_columns(outdir / f"{stem}.csv", dataset.columns() | texts)
     tables.write_json(outdir / f"{stem}.json", described)
@@ -109,7 +112,7 @@ def save_tables(
 def compared(
     dataset: Dataset, model: LatentVariableModel, rows: np.ndarray, errors: np.ndarray
 ) -> Section:
-    """The images at `rows`, each above its reconstruction, captioned with error and name."""
+    """Return the images at `rows`, each above its reconstruction, with error and name below."""
     images = dataset.images[rows]
     between = np.full_like(images[:, :1], 255)
     shown = figures.to_uint8(reconstruct(model, images))

@@ -1,4 +1,4 @@
-"""What train.py does while a model trains: lines, pictures, checkpoints, TensorBoard."""
+"""Callbacks of train.py: printed lines, pictures, checkpoints and TensorBoard."""
 
 import time
 
@@ -14,7 +14,7 @@ from .announce import merge_line, step_line
 from .script import log_json
 from .start import Run
 
-SECONDS_BETWEEN_SAVES = 20  # which is what a power cut may cost
+SECONDS_BETWEEN_SAVES = 20  # at most this much training is lost in a crash
 STEPS_BETWEEN_VOTES = 16
 PICTURES_PER_RUN = 10
 PICTURED_IMAGES = 64
@@ -33,7 +33,7 @@ def callbacks_of(run: Run, save_every: int | None, log_every: int | None) -> lis
 
 
 class PrintSteps(Callback):
-    """A line every so many steps."""
+    """Print a line every `every` steps."""
 
     def __init__(self, every: int):
         self.every = every
@@ -44,7 +44,7 @@ class PrintSteps(Callback):
 
 
 class PrintMerge(Callback):
-    """A line when the sub-clusters have been merged."""
+    """Print a line when the sub-clusters have been merged."""
 
     def __init__(self, trainer: Trainer):
         self.before = merge_line(trainer)
@@ -57,14 +57,14 @@ class PrintMerge(Callback):
 
 
 class LogJson(Callback):
-    """A line of JSON per epoch, with --json."""
+    """Print a line of JSON per epoch, if --json is given."""
 
     def on_epoch(self, trainer: Trainer, record: dict[str, float]) -> None:
         log_json("epoch", record)
 
 
 class TensorBoard(Callback):
-    """Scalars of each epoch."""
+    """Write the scalars of each epoch."""
 
     def __init__(self, writer: SummaryWriter):
         self.writer = writer
@@ -81,7 +81,7 @@ def tensorboard(run: Run) -> list[Callback]:
 
 
 class Pictures(Callback):
-    """Reconstructions of random test images, always the same, and samples, every few epochs."""
+    """Write reconstructions of a fixed random set of test images, and samples, every few epochs."""
 
     def __init__(self, run: Run, every: int):
         self.run = run
@@ -103,9 +103,10 @@ class Pictures(Callback):
 
 
 class Checkpoint(Callback):
-    """The model and the state that --resume reads: every 20 seconds and at the end.
+    """Save the model and the state that --resume reads, every 20 seconds and at the end.
 
-    Also the weights of the best epoch, and the model after each iteration of mutual learning.
+    It also saves the weights of the best epoch, and the model after each iteration of mutual
+    learning.
     """
 
     def __init__(self, run: Run):
@@ -113,7 +114,7 @@ class Checkpoint(Callback):
         self.saved = time.monotonic()
 
     def on_step(self, trainer: Trainer) -> None:
-        # Several processes must agree, which costs an exchange: they ask now and then.
+        # Several processes must agree on this, which needs communication: not at every step.
         done = trainer.epoch * trainer.steps_per_epoch + trainer.step
         may_ask = distributed.size() == 1 or done % STEPS_BETWEEN_VOTES == 0
         is_due = time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES

@@ -1,4 +1,4 @@
-"""How the four scripts behave: parsing, exit codes, Ctrl-C, printed lines."""
+"""Common behaviour of the four scripts: parsing, exit codes, Ctrl-C and printed lines."""
 
 import argparse
 import contextlib
@@ -20,15 +20,15 @@ from ..errors import InputError, did_you_mean
 from ..system import interrupts
 
 EXIT_BAD_INPUT = 2
-WIDTH = 100  # of help, in characters
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit
+WIDTH = 100  # characters in a line of help
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota or file-size limit reached
 _lines: ContextVar[TextIO | None] = ContextVar("_lines", default=None)
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags in underscores, as they are documented; the dashed spelling works too.
+    """An argument parser whose flags have underscores, as documented, or dashes.
 
-    `--help` ends with the `examples` and leaves out the `rare` flags, which `--help_all` lists too.
+    `--help` ends with the `examples` and omits the `rare` flags; `--help_all` lists all flags.
     """
 
     def __init__(self, description: str, examples: Sequence[str] = (), rare: Sequence[str] = ()):
@@ -43,20 +43,20 @@ class Parser(argparse.ArgumentParser):
         self.given: list[str] = []
         self.add_argument("--version", action="version", version=f"mlx_gmvae {__version__}")
         if rare:
-            text = f"the {len(rare)} flags that are seldom needed too"
+            text = f"show all flags, with the {len(rare)} that are rarely needed, and exit"
             self.add_argument("--help_all", action=_HelpAll, nargs=0, help=text)
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
-        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
             import argcomplete
 
             argcomplete.autocomplete(self)
         args = sys.argv[1:] if args is None else args
         self.given = [_underscored(argument) for argument in args]
         given = super().parse_args(self.given, namespace)
-        for action in self._actions:  # an empty name would be taken for a flag that is not given
+        for action in self._actions:  # an empty name would look like a flag that was not given
             values = getattr(given, action.dest, None)
             for value in values if isinstance(values, list) else [values]:
                 if isinstance(value, str) and not value.strip():
@@ -78,13 +78,13 @@ class Parser(argparse.ArgumentParser):
         for argument in self.given:
             flag = argument.partition("=")[0]
             meant = self._meant(flag)
-            if meant:  # even where something else was missed first, as the flag that was meant
+            if meant:  # also if argparse reports something else first, such as a missing flag
                 message = f"unrecognized arguments: {flag}{meant}"
                 break
         raise InputError(f"{message} (see {self.prog} --help)")
 
     def _meant(self, flag: str) -> str:
-        """What is said of a flag that there is not, but one like it."""
+        """Return a suggestion for an unknown flag that resembles a known one, else ""."""
         known = self._option_string_actions
         return did_you_mean(flag, known) if flag.startswith("--") and flag not in known else ""
 
@@ -112,7 +112,7 @@ def _underscored(argument: str) -> str:
 
 
 def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Wrap a script's `main(argv)`: bad input ends in one line and status 2, Ctrl-C in 130."""
+    """Wrap a script's `main(argv)`: bad input prints one line and exits with 2, Ctrl-C with 130."""
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
@@ -121,7 +121,7 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
     def guarded(argv: list[str] | None) -> int:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # names of files may be no text
+            if isinstance(stream, io.TextIOWrapper):  # file names may be undecodable
                 stream.reconfigure(errors="backslashreplace")
         interrupts.say(interrupts.NOTHING_YET)
         try:
@@ -131,7 +131,7 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 return status
         except InputError as error:
             message = str(error)
-        except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
+        except BrokenPipeError:  # nobody reads our output any more
             _discard_stdout()
             return 0
         except OSError as error:
@@ -144,14 +144,14 @@ def script(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 if not _can_print():
                     _discard_stdout()
         except MemoryError:
-            message = "there is not enough memory for this; use smaller images or fewer"
+            message = "not enough memory; use smaller or fewer images"
         except RuntimeError as error:
             if not distributed.has_lost_another(error):
                 raise
-            message = f"another process of this training is gone ({error}); "
+            message = f"another process of this training has stopped ({error}); "
             message += interrupts.how_to_go_on()
         except KeyboardInterrupt:
-            message = ""  # said below, when no frame keeps a progress bar on the screen
+            message = ""  # printed below, when the progress bar has gone
         finally:
             last_words = interrupts.line()
             interrupts.finished()
@@ -173,19 +173,22 @@ def _can_print() -> bool:
 
 
 def _discard_stdout() -> None:
-    """What could not be printed must not be tried again when Python ends."""
+    """Redirect stdout to the null device, so that Python does not flush it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_line(name: str) -> list[str]:
-    """How a script is called as this one was: as an installed command, or as a file in a clone."""
+    """Return the words that call a script in the same way as this one.
+
+    That is an installed command, or a file in a clone of the repository.
+    """
     installed = sys.argv[0].startswith(f"{interrupts.COMMAND} ")
     return [interrupts.COMMAND, name] if installed else ["python", f"{name}.py"]
 
 
 @contextlib.contextmanager
 def json_lines(wanted: bool) -> Iterator[None]:
-    """Within, if `wanted`, only `log_json` writes to stdout, and all else goes to stderr."""
+    """Reserve stdout for `log_json` within the context and send all else to stderr, if `wanted`."""
     if not wanted:
         yield
         return
@@ -198,25 +201,25 @@ def json_lines(wanted: bool) -> Iterator[None]:
 
 
 def log_json(event: str, values: dict[str, Any]) -> None:
-    """With --json, a line of JSON on stdout for other programs."""
+    """Print a line of JSON on stdout if --json was given."""
     lines = _lines.get()
     if lines is not None:
         print(json.dumps({"event": event, **values}), file=lines, flush=True)
 
 
 def print_options(options: dict[str, Any]) -> None:
-    """An aligned block of the options in use."""
+    """Print the options in use as an aligned block."""
     width = max(map(len, options))
     for name, value in options.items():
         print(f"  {name:<{width}}  {value}")
 
 
 def print_scores(title: str, scores: dict[str, float]) -> None:
-    """One line of named figures."""
+    """Print a line of named scores."""
     print(f"{title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
 def require_at_least(name: str, value: int | None, least: int) -> None:
-    """Raise InputError if a number on the command line is too small; None, not given, may pass."""
+    """Raise InputError if a number on the command line is too small; None (not given) is valid."""
     if value is not None and value < least:
         raise InputError(f"--{name} is {value}; it must be at least {least}")

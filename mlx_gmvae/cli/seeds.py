@@ -1,7 +1,7 @@
-"""Several runs that differ in their seed alone, in one folder, of which the best is kept.
+"""Several runs in one folder that differ only in their seed, of which the best is kept.
 
-seeds.json in that folder says which seeds, and what each run is to be, so that what Ctrl-C cut
-short can be resumed, whichever seed it was at.
+seeds.json in that folder stores the seeds and the configuration of the runs, so that --resume can
+continue after an interruption, at any seed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from .start import Plan, Run
 
 @dataclass
 class Seeds:
-    """Runs of `count` seeds from that of `plan` on, each in a folder of its own below `folder`."""
+    """Runs with `count` seeds, starting at the seed of `plan`, in sub-folders of `folder`."""
 
     folder: RunFolder
     plan: Plan
@@ -37,11 +37,11 @@ class Seeds:
         return range(first, first + self.count)
 
     def unfinished(self, args: argparse.Namespace) -> Iterator[Run]:
-        """One after the other, the runs to train or at least to measure: new, or resumed."""
+        """Yield each new or resumed run that is not yet trained or not yet evaluated."""
         for number in self.numbers:
             folder = self.folder.of_seed(number)
             plan = self.plan.with_training(seed=number)
-            if folder.metrics.exists():  # written last of all
+            if folder.metrics.exists():  # written last
                 continue
             with locked(folder.path):
                 if folder.state.is_file():
@@ -53,7 +53,7 @@ class Seeds:
                 yield start.begun(args, folder, plan, trainer)
 
     def pair_losses(self) -> dict[int, float]:
-        """What was measured of each finished run, lowest first."""
+        """Return the pair loss of each seed, lowest first."""
         losses = {}
         for number in self.numbers:
             path = self.folder.of_seed(number).metrics
@@ -65,15 +65,18 @@ class Seeds:
 
 
 def new_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
-    """--seeds runs in a new folder, ours alone until `held` is closed.
+    """Create the runs of --seeds in a new folder, which stays locked until `held` is closed.
 
     Raises InputError if they cannot be trained.
     """
     plan = start.planned(args)
     model, training = plan.experiment.model, plan.experiment.training
     if not training.pair_weight:
-        raise InputError("--seeds needs the pair objective, which compares runs without labels")
-    plan.with_training(seed=training.seed + args.seeds - 1)  # complains if it is too large
+        raise InputError(
+            "--seeds needs the pair loss to compare runs; train a gmvae or vade with --pair_weight "
+            "above 0"
+        )
+    plan.with_training(seed=training.seed + args.seeds - 1)  # raises if it is too large
     trainer = plan.trainer()
     name = run_name(model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
@@ -88,18 +91,18 @@ def new_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
         if selected:
             start.save_selection(folder.path, selected)
         tables.write_json(folder.seeds, made_of)
-    experiment = replace(plan.experiment, graph=None)  # which is kept in the folder
+    experiment = replace(plan.experiment, graph=None)  # it is stored in the folder
     return Seeds(folder, plan._replace(experiment=experiment), args.seeds)
 
 
 def is_cut_short(path: str) -> bool:
-    """Whether a folder holds --seeds of which the best was not chosen yet."""
+    """Return whether a folder has runs of --seeds of which the best is not chosen yet."""
     folder = RunFolder(Path(path))
     return folder.seeds.is_file() and not folder.state.is_file()
 
 
 def resumed_seeds(args: argparse.Namespace, held: ExitStack) -> Seeds:
-    """What --seeds began in the folder --resume. Raises InputError if it cannot be read."""
+    """Load the runs of --seeds from the folder --resume. Raises InputError if it cannot."""
     start.refuse_changes(args)
     if "epochs" in args:
         raise InputError(f"--epochs cannot change while the seeds in {args.resume} are unfinished")

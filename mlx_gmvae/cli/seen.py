@@ -1,4 +1,4 @@
-"""Features for images on the command line: of a frozen encoder, or from a file."""
+"""Features of the images on the command line, from a frozen encoder or from a file."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from ..runs.checkpoint import ModelFile
 
 
 def load_seen(name: str, splits: Splits, data_dir: str | None) -> tuple[Splits, Any]:
-    """Return images with what --features says of them, and which encoder that is (None: a file).
+    """Return images with the features that --features names, and their encoder (None: a file).
 
     Raises InputError.
     """
@@ -27,39 +27,43 @@ def load_seen(name: str, splits: Splits, data_dir: str | None) -> tuple[Splits, 
 def as_trained(
     loaded: ModelFile, name: str | None, splits: Splits, data_dir: str | None, file: str
 ) -> Splits:
-    """Return images with the features that a trained model's q(y|x) takes; others stay as they are.
+    """Return images with the features that a trained model needs, or unchanged if it needs none.
 
-    `name` is that of --features, if it was given. Raises InputError if it is not the encoder that
-    the model was trained with, or if there is none.
+    `name` is the value of --features, or None. Raises InputError if it is not the encoder that the
+    model was trained with, or if there is no encoder.
     """
     config = loaded.model.config
     if config.classifier != "features":
         if name:
-            raise InputError(f"--features has no effect: q(y|x) of {file} sees pixels")
+            raise InputError(f"--features has no effect: {file} was trained without features")
         return splits
     wanted = loaded.data.get("encoder")
     if wanted is None and name is None:
         raise InputError(
-            f"q(y|x) of {file} sees features from a file; give those of these images by --features"
+            f"{file} was trained on features from a file; give the features of these images with "
+            "--features FILE"
         )
     if wanted is None:
         assert name is not None
         if names_encoder(name):
-            raise InputError(f"{file} was trained with features from a file, not by {name}")
+            raise InputError(
+                f"{file} was trained on features from a file, not on those of {name}; give the "
+                "features of these images with --features FILE"
+            )
         found = load_features(name, splits)
     else:
         found = _seen_by(_same_encoder(EncoderId.from_dict(wanted), name), splits, data_dir)
     features = found.train.features
     if features is not None and features.shape[1] != config.feature_dims:
         raise InputError(
-            f"{name} has {features.shape[1]} features of each image, {file} was made with "
+            f"{name} has {features.shape[1]} features of each image, but {file} needs "
             f"{config.feature_dims}"
         )
     return found
 
 
 def as_before(source: DatasetSpec, name: str, splits: Splits, data_dir: str | None) -> Splits:
-    """Return the images of a run that goes on with their features. Raises InputError."""
+    """Return the images of a resumed run with their features. Raises InputError."""
     if source.encoder is None:
         return load_features(name, splits)
     wanted = EncoderId.from_dict(source.encoder)
@@ -67,11 +71,11 @@ def as_before(source: DatasetSpec, name: str, splits: Splits, data_dir: str | No
 
 
 def _same_encoder(wanted: EncoderId, name: str | None) -> Encoder:
-    """The encoder of some features, by the name it has here, or by its own."""
+    """Load the encoder `wanted`, from the place `name` if given; raise InputError if it differs."""
     if name is None:
         return load_same(wanted)
     if not names_encoder(name):
-        raise InputError(f"{name} is no encoder; give {wanted}, or the folder where it is")
+        raise InputError(f"{name} is not an encoder; give {wanted}, or the folder that contains it")
     encoder = load_encoder(name)
     require_same(encoder.id, wanted)
     return encoder

@@ -1,4 +1,4 @@
-"""A run from the command line, new or resumed: its images, its model, its folder."""
+"""New and resumed runs of train.py: images, model and run folder."""
 
 import argparse
 import dataclasses
@@ -32,15 +32,15 @@ from ..training.trainer import Trainer
 from . import options
 
 LIGHT_AND_COLOUR = (
-    "photographs by their pixels: clusters will follow light and colour; --features dinov2-small "
-    "(pip install huggingface_hub) clusters them by what is in them"
+    "photographs are clustered by their pixels, so clusters will follow light and colour; to "
+    "cluster them by content, use --features dinov2-small (needs pip install huggingface_hub)"
 )
-MOST_SHOWN = 30  # clusters, in the picture of their number
+MOST_SHOWN = 30  # numbers of clusters in select_k.png
 
 
 @dataclass
 class Run:
-    """What is trained on what, where it is written, and with what it is made."""
+    """A run: its trainer, images, folder, and the record of its provenance."""
 
     folder: RunFolder
     splits: Splits
@@ -50,26 +50,26 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)  # of `provenance`
 
     def save(self) -> None:
-        """All that is written of a training under way."""
+        """Save the model and the training state to the run folder."""
         self.folder.save(self.trainer, self.source, self.record)
 
 
 class Plan(NamedTuple):
-    """What is trained on which images, from the command line or from a file."""
+    """Images and resolved options of a run, from the command line or from a file."""
 
     splits: Splits
     source: DatasetSpec
     experiment: Experiment
-    initial: ModelFile | None = None  # whose weights to start from
-    origin: dict[str, str] | None = None  # its file: --overwrite may remove it
+    initial: ModelFile | None = None  # the model whose weights to start from
+    origin: dict[str, str] | None = None  # its file, which --overwrite may remove
 
     def with_training(self, **fields: Any) -> "Plan":
-        """The same with other fields of the training."""
+        """Return a copy with other values of training options."""
         training = dataclasses.replace(self.experiment.training, **fields)
         return self._replace(experiment=dataclasses.replace(self.experiment, training=training))
 
     def trainer(self) -> Trainer:
-        """A new model, untrained. Raises InputError if it cannot be trained as planned."""
+        """Return a trainer of a new model. Raises InputError if it cannot be trained as planned."""
         experiment, images = self.experiment, self.splits.train.examples
         mx.random.seed(experiment.training.seed)
         trainer = Trainer(build_model(experiment.model), images, experiment.training)
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
 
 def planned(args: argparse.Namespace) -> Plan:
-    """The images and options on the command line. Raises InputError if they cannot be used."""
+    """Return the images and options of the command line. Raises InputError if they are invalid."""
     splits, source = options.load_or_fall_back(args)
     splits.train.require_outside(Path(args.outdir or "results"), "--outdir")
     initial = load_model(args.init) if args.init else None
@@ -94,7 +94,7 @@ def planned(args: argparse.Namespace) -> Plan:
     encoder = None
 
     def load_features(name: str) -> np.ndarray:
-        from .seen import load_seen  # which runs without features need not load
+        from .seen import load_seen  # not needed without features
 
         nonlocal splits, encoder
         splits, encoder = load_seen(name, splits, args.data_dir)
@@ -104,7 +104,7 @@ def planned(args: argparse.Namespace) -> Plan:
     experiment = resolve(wanted, splits.train, load_features, partial(print, flush=True))
     if experiment.model.classifier == "features":
         source = dataclasses.replace(source, encoder=encoder)
-    elif splits.train.features is not None:  # which were for the neighbours alone
+    elif splits.train.features is not None:  # only the neighbours needed them
         splits = Splits(*(dataclasses.replace(part, features=None) for part in splits))
     by_patches = experiment.model.classifier == "patches" and not experiment.training.features
     if splits.train.files and by_patches:
@@ -113,20 +113,20 @@ def planned(args: argparse.Namespace) -> Plan:
 
 
 def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
-    """A run in a folder of its own, from where it can be resumed before its first step.
+    """Create a run in a folder of its own, which can be resumed even before its first step.
 
-    No other training may write there until `held` is closed.
+    The folder stays locked until `held` is closed.
     """
     plan = planned(args)
-    trainer = plan.trainer()  # which refuses what cannot be trained, before anything is written
-    if not distributed.is_first():  # only the first process writes, and knows where
+    trainer = plan.trainer()  # raises InputError before anything is written
+    if not distributed.is_first():  # only the first process writes, and knows the folder
         folder = RunFolder(Path(args.outdir or "RUN"))
         find_neighbours(trainer, folder, plan)
         return Run(folder, plan.splits, plan.source, trainer)
     name = run_name(plan.experiment.model, plan.source.dataset)
     with RunFolder.create(args.outdir, name, args.overwrite, held) as folder:
         find_neighbours(trainer, folder, plan)
-        if args.overwrite:  # only now is an earlier run given up
+        if args.overwrite:  # an earlier run is kept until everything else has succeeded
             folder.clear()
         if plan.experiment.selected:
             save_selection(folder.path, plan.experiment.selected)
@@ -134,7 +134,7 @@ def new_run(args: argparse.Namespace, held: ExitStack) -> Run:
 
 
 def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trainer) -> Run:
-    """A run that can be resumed before its first step."""
+    """Save the state of a new run, so that it can be resumed, and return the run."""
     reasons = plan.experiment.reasons
     record = provenance.started(plan.splits.train, args.command, plan.origin, reasons)
     folder.save_state(trainer, plan.source, record)
@@ -143,7 +143,7 @@ def begun(args: argparse.Namespace, folder: RunFolder, plan: Plan, trainer: Trai
 
 
 def save_selection(folder: Path, selected: SelectedK) -> None:
-    """The conductances of each number of clusters, as a table and as a picture."""
+    """Write the conductance of each number of clusters as a table and a diagram."""
     found, limits = selected.conductances, selected.limits
     rows = [
         {"clusters": k, "conductance": value, "limit": limits[k]}
@@ -162,7 +162,7 @@ def make_writer(args: argparse.Namespace, folder: RunFolder) -> SummaryWriter | 
 
 
 def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
-    """The neighbour graph that the pair objective needs: found or read by one process, for all."""
+    """Set the trainer's neighbour graph; the first process computes or reads it for all."""
     images, config = trainer.training_images, trainer.config
     if not trainer.needs_neighbours:
         return
@@ -174,7 +174,7 @@ def find_neighbours(trainer: Trainer, folder: RunFolder, plan: Plan) -> None:
 
 
 def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
-    """The run in --resume where it left off. Raises InputError if it is finished."""
+    """Return the run in --resume at its saved state. Raises InputError if it is finished."""
     refuse_changes(args)
     if Path(args.resume).is_dir() and distributed.is_first():
         held.enter_context(locked(Path(args.resume)))
@@ -184,9 +184,11 @@ def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
     splits = with_saved_features(args, splits, source, saved.model, saved.training)
     epochs = getattr(args, "epochs", saved.training.epochs)
     if saved.training.mutual_iterations is not None and epochs != saved.training.epochs:
-        raise InputError("--epochs cannot change in a resumed vae-gmm: its iterations share them")
+        raise InputError(
+            "--epochs cannot change when a vae-gmm is resumed, because its iterations share them"
+        )
     train_config = TrainConfig.from_dict(saved.training.to_dict() | {"epochs": epochs})
-    examples = splits.train.examples  # by which versions before 0.3 decided later
+    examples = splits.train.examples  # versions before 0.3 saved unresolved options
     train_config, _ = resolve_training(train_config, saved.model, examples)
     plan = Plan(splits, source, Experiment(saved.model, train_config))
     run = continued(args, folder, saved, plan)
@@ -196,9 +198,9 @@ def resumed_run(args: argparse.Namespace, held: ExitStack) -> Run:
 
 
 def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan: Plan) -> Run:
-    """A run where its saved state left off.
+    """Restore a run from its saved state.
 
-    Raises InputError if it is finished and measured, or if the images are others now.
+    Raises InputError if it is finished and evaluated, or if the images have changed.
     """
     if args.tensorboard:
         require_tensorboard()
@@ -207,15 +209,16 @@ def continued(args: argparse.Namespace, folder: RunFolder, saved: SavedRun, plan
     folder.restore(trainer, saved)
     if trainer.is_done and folder.metrics.exists():
         raise InputError(
-            f"the run in {folder.path} is finished after {trainer.epoch} epochs; give more --epochs"
+            f"the run in {folder.path} is finished after {trainer.epoch} epochs; to train longer, "
+            "give a larger --epochs"
         )
     find_neighbours(trainer, folder, plan)
     changes = provenance.changes(saved.record)
     if distributed.is_first():
-        folder.metrics.unlink(missing_ok=True)  # what was measured of it holds no longer
+        folder.metrics.unlink(missing_ok=True)  # these scores are outdated
         if changes:
-            print(f"the run goes on with {changes}: its weights will not be bit for bit those of "
-                  "an uninterrupted run", file=sys.stderr)  # fmt: skip
+            print(f"the run continues with {changes}: its weights will not be bit for bit those "
+                  "of an uninterrupted run", file=sys.stderr)  # fmt: skip
     record, data = saved.record, plan.splits.train
     record = provenance.resumed(record, data, args.command, trainer.epoch, trainer.step)
     tensorboard = make_writer(args, folder)
@@ -229,7 +232,7 @@ def with_saved_features(
     model: ModelConfig,
     training: TrainConfig,
 ) -> Splits:
-    """The images of a run that is resumed, with their features if its q(y|x) sees some."""
+    """Return the images of a resumed run, with features if its classifier uses them."""
     if model.classifier != "features":
         return splits
     from .seen import as_before
@@ -238,13 +241,13 @@ def with_saved_features(
 
 
 def refuse_changes(args: argparse.Namespace) -> None:
-    """Raise InputError if a flag would change what is resumed."""
+    """Raise InputError if a flag would change a resumed run."""
     given = options.given_fields(ModelConfig, args) | options.given_fields(TrainConfig, args)
     kept = ("image_size", "fit", "classes", "no_labels", "labels", "bits", "outdir")
     given |= {name: vars(args)[name] for name in kept}
     fixed = [name for name in given if name != "epochs" and given[name] is not None]
     if fixed:
         raise InputError(
-            f"--{fixed[0]} cannot change in a resumed run; only --epochs can, and --dataset where "
-            "the same images are elsewhere now"
+            f"--{fixed[0]} cannot change in a resumed run; only --epochs can, and --dataset if the "
+            "same images have moved"
         )

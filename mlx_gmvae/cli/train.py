@@ -23,12 +23,12 @@ from .seeds import is_cut_short, new_seeds, resumed_seeds
 from .start import Run, new_run, resumed_run
 
 EXAMPLES = (
-    "%(prog)s --latent_dims 8 --K 10                    MNIST, or offline the bundled digits",
+    "%(prog)s --latent_dims 8 --K 10                    MNIST, or the bundled digits if offline",
     "%(prog)s --dataset ~/Pictures/birds --K auto       a folder of photographs",
-    "%(prog)s --dataset digits --model vae --arch mlp   a plain VAE with dense networks",
+    "%(prog)s --dataset digits --model vae --arch mlp   a plain VAE with fully connected networks",
     "%(prog)s --resume results/gmvae_mnist_K10_dims_0008",
 )
-SECONDS_TO_STOP = 2.0  # after Ctrl-C while kernels compile
+SECONDS_TO_STOP = 2.0  # time limit after Ctrl-C while kernels compile
 RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train_one(args: argparse.Namespace, held: ExitStack) -> None:
-    """Train and measure a run, new or resumed, in a folder that is ours until `held` is closed."""
+    """Train and evaluate a new or resumed run, whose folder stays locked until `held` is closed."""
     run = resumed_run(args, held) if args.resume else new_run(args, held)
     command = resume_command(args, run.folder.path)
     interrupts.say(f"continue with: {command}")
@@ -69,7 +69,7 @@ def train_one(args: argparse.Namespace, held: ExitStack) -> None:
 
 
 def next_command(args: argparse.Namespace, model: Path) -> str:
-    """What to type to look at the clusters, or at the latent space, of a trained model."""
+    """Return the command that shows the clusters, or the latent space, of a trained model."""
     words = [*command_line("cluster"), "--model", str(model), "--explorer"]
     if args.data_dir is not None:
         words += ["--data_dir", args.data_dir]
@@ -77,9 +77,9 @@ def next_command(args: argparse.Namespace, model: Path) -> str:
 
 
 def resume_command(args: argparse.Namespace, path: str | Path) -> str:
-    """What to type to go on with the run in `path`, with the flags that no file keeps."""
+    """Return the command that resumes the run in `path`, with the flags that no file stores."""
     words = [*command_line("train"), "--resume", str(path)]
-    moved = ["dataset"] if args.resume else []  # until it is saved where the images are now
+    moved = ["dataset"] if args.resume else []  # the new place of the images may not be saved yet
     for name in (*moved, "data_dir", "save_every"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
@@ -88,9 +88,9 @@ def resume_command(args: argparse.Namespace, path: str | Path) -> str:
 
 
 def train(run: Run, save_every: int | None, log_every: int | None = None) -> None:
-    """Train to the last epoch or to Ctrl-C; what was reached is saved either way.
+    """Train to the last epoch or until Ctrl-C, and save the model and its state in both cases.
 
-    Raises KeyboardInterrupt after Ctrl-C, when all is saved.
+    Raises KeyboardInterrupt after Ctrl-C, when everything is saved.
     """
     trainer = run.trainer
     with ExitStack() as held:
@@ -106,9 +106,11 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
 
 
 def measure_speed(args: argparse.Namespace) -> int:
-    """--profile and --benchmark_devices: measure, print, and train nothing."""
+    """Measure and print what --profile and --benchmark_devices ask for, without training."""
     if distributed.size() > 1:
-        raise InputError("--profile and --benchmark_devices run in one process, not in mlx.launch")
+        raise InputError(
+            "--profile and --benchmark_devices run in one process; start them without mlx.launch"
+        )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         args.outdir = folder
         run = new_run(args, held)
@@ -122,7 +124,7 @@ def measure_speed(args: argparse.Namespace) -> int:
 
 
 def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
-    """Train --seeds runs, each in a folder of its own; keep the one whose pair loss is lowest."""
+    """Train --seeds runs, each in its own folder, and keep the one with the lowest pair loss."""
     if distributed.size() > 1:
         raise InputError("--seeds trains in one process; start it without mlx.launch")
     seeds = resumed_seeds(args, held) if args.resume else new_seeds(args, held)
@@ -141,56 +143,62 @@ def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
-        "Train a VAE, or one with a mixture as its prior, on unlabelled images. Writes a run "
-        "folder: model.npz, metrics.json, history.csv, pictures, and summary.html, which shows it "
-        "all.",
+        "Train a VAE, or a VAE with a Gaussian-mixture prior, on unlabelled images. Writes a run "
+        "folder with model.npz, metrics.json, history.csv, pictures, and summary.html with "
+        "all results.",
         EXAMPLES,
         RARE,
     )
     flags.add_data_flags(
         parser,
-        "mnist, or the bundled digits where it cannot be downloaded",
-        "bring images to H x W (default: their own, or, if they have several, one of at most 64)",
+        "mnist, or the bundled digits if it cannot be downloaded",
+        "resize images to H x W pixels (default: their own size; if sizes differ, the median size, "
+        "at most 64)",
         "crop",
     )
     flags.add_model_flags(parser).add_argument(
         "--init", metavar="FILE",
-        help="start from the weights of this trained model, as far as they fit; its sizes become "
+        help="start from the weights of this trained model, where their shapes fit; its sizes are "
         "the defaults of the flags above",
     )  # fmt: skip
     flags.add_training_flags(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--outdir", help="run folder (default: results/<model>_<data>_...)")
-    group.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace an existing run in --outdir"
+    )
     group.add_argument(
         "--save_every", type=int, metavar="EPOCHS",
-        help="write pictures every so many epochs and at the end (default: ten times a run)",
+        help="write pictures every EPOCHS epochs and at the end (default: ten times a run)",
     )  # fmt: skip
-    group.add_argument("--resume", metavar="RUN", help="continue the run, or the --seeds, in it")
+    group.add_argument(
+        "--resume", metavar="RUN", help="continue the run, or the runs of --seeds, in folder RUN"
+    )
     group.add_argument(
         "--seeds", type=int, metavar="N",
-        help="train N runs from --seed on and keep the one with the lowest pair loss (no labels)",
+        help="train N runs, with seeds from --seed on; keep that with the lowest pair loss",
     )  # fmt: skip
     group.add_argument(
         "--tensorboard", action="store_true",
-        help="also write TensorBoard event files into the run's tensorboard/ (pip install "
-        "tensorboard)",
+        help="also write TensorBoard event files (needs pip install tensorboard)",
     )  # fmt: skip
-    group.add_argument(  # as it was called up to 0.2
+    group.add_argument(  # its name up to version 0.2
         "--summary", action="store_true", dest="tensorboard", help=argparse.SUPPRESS
     )
     flags.add_json_flag(group, "each epoch and the result")
     group.add_argument(
         "--log_every", type=int, metavar="STEPS",
-        help="print a line every so many steps within an epoch too",
+        help="also print a line every STEPS steps within an epoch",
     )  # fmt: skip
     flags.add_device_flags(parser)
-    group = parser.add_argument_group("speed (nothing is trained)")
+    group = parser.add_argument_group("speed (measured without training a model)")
     group.add_argument(
-        "--profile", action="store_true", help="print where the time of an epoch goes"
+        "--profile", action="store_true", help="print the time of each phase of an epoch"
     )
     group.add_argument(
-        "--benchmark_devices", action="store_true", help="time the model on the CPU and on the GPU"
+        "--benchmark_devices",
+        action="store_true",
+        help="print the training speed on the CPU and on the GPU",
     )
     args = parser.parse_args(argv)
     args.command = shlex.join([*command_line("train"), *(sys.argv[1:] if argv is None else argv)])
@@ -200,7 +208,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
     if args.seeds and args.init:
-        raise InputError("--seeds begins anew with each seed; it has no effect with --init")
+        raise InputError("--seeds starts each run from new weights; leave out --seeds or --init")
     if args.resume and args.init:
         raise InputError("--init has no effect with --resume, which continues the run")
     if args.resume and args.overwrite:
@@ -209,5 +217,5 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     require_at_least("log_every", args.log_every, 1)
     require_at_least("seeds", args.seeds, 1)
     if args.seeds and args.resume:
-        raise InputError("--seeds has no effect with --resume, which knows how many there are")
+        raise InputError("--seeds has no effect with --resume, which continues all seeds of a run")
     return args

@@ -1,4 +1,4 @@
-"""Nearest neighbours of images by what describes them, and partners drawn from among them."""
+"""Nearest neighbours of images by their descriptors, and random partners among them."""
 
 import math
 from collections.abc import Callable
@@ -25,10 +25,10 @@ FEW_IMAGES = 20_000  # neighbours of more images are not recomputed
 
 
 def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> np.ndarray:
-    """The nearest other images of each of N uint8 images, (N, k) int32, nearest first.
+    """Return the nearest other images of each of N uint8 images, (N, k) int32, nearest first.
 
-    By features of a frozen encoder where the images have them, otherwise by a descriptor, which is
-    smoothed where neighbours are far apart. Smoothing was not tried on "patches".
+    They are nearest by the features of a frozen encoder if the images have some, otherwise by a
+    descriptor, which is smoothed if neighbours are far apart. Smoothing was not tried on "patches".
 
     >>> images = np.array([0, 255, 9, 250], np.uint8).reshape(4, 1, 1, 1)
     >>> neighbour_graph(images, 1, "pixels").ravel().tolist()
@@ -46,11 +46,12 @@ def neighbour_graph(images: Examples, num_neighbours: int, descriptor: str) -> n
 
 
 def relative_distance(described: np.ndarray, graph: np.ndarray) -> float:
-    """Return how far the last of some neighbours (N, k) is, as a share of the distance of any two.
+    """Return the distance of the last of k neighbours (N, k), relative to that of any two images.
 
-    Medians over images. Where it is large, images are too few for the dimensions they vary in, and
-    neighbours are often of another class: 0.73, 0.57 and 0.51 for 300, 2,000 and 5,000 images of
-    MNIST, 0.48 for 1,800 digits of 8x8, 0.38 for letters, 0.78 for photographs.
+    Both are medians over images. If the ratio is large, there are too few images for the dimensions
+    in which they vary, and neighbours are often of another class: 0.73, 0.57 and 0.51 for 300,
+    2,000 and 5,000 images of MNIST, 0.48 for 1,800 digits of 8x8, 0.38 for letters, 0.78 for
+    photographs.
     """
     num = len(described)
     if num < 2:
@@ -68,8 +69,8 @@ def relative_distance(described: np.ndarray, graph: np.ndarray) -> float:
 def recomputes_neighbours(config: TrainConfig, num_images: int) -> bool:
     """Return whether neighbours of so many images are recomputed in the features of q(y|x).
 
-    They are not where features are given, nor without augmentation, from which the features would
-    learn what a descriptor does not know. Colour images were not tried.
+    They are not recomputed if features are given, nor without augmentation, because only by
+    augmentation do the learned features differ from a descriptor. Colour images were not tried.
     """
     is_image = not config.features and config.augment != "none" and config.descriptor != "patches"
     return is_image and config.neighbours > 0 and num_images <= FEW_IMAGES
@@ -105,11 +106,10 @@ def smoothed(features: np.ndarray) -> np.ndarray:
 
 
 def nearest(described: np.ndarray, num_neighbours: int) -> np.ndarray:
-    """The nearest other rows of each of the rows of `described` (N, F), (N, k) int32.
+    """Return the nearest other rows of each row of `described` (N, F), (N, k) int32.
 
     Exact within parts of at most 200,000 images; a larger set is divided by k-means on the
-    descriptors, so that only neighbours across a border between parts are missed. k is at most
-    N - 1.
+    descriptors, so only neighbours in another part are missed. k is at most N - 1.
     """
     num = len(described)
     k = min(num_neighbours, num - 1)
@@ -128,7 +128,7 @@ Search = Callable[[np.ndarray], np.ndarray]  # of rows (B, F) the nearest, (B, k
 
 
 def _search(points: np.ndarray, k: int) -> Search:
-    """Among `points` (N, F), by scikit-learn."""
+    """Return a search of `points` (N, F) with scikit-learn."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points)
@@ -136,7 +136,7 @@ def _search(points: np.ndarray, k: int) -> Search:
 
 
 def _search_on_gpu(points: np.ndarray, k: int) -> Search:
-    """Search `points` (N, F) by blocks of products in MLX.
+    """Return a search of `points` (N, F) by blocks of products in MLX.
 
     A distance and its column are sorted as one integer of 64 bits. Taking columns along an order
     would need a gather kernel for each pair of types, which CUDA compiles for seconds each. A block
@@ -177,7 +177,7 @@ def split(x: mx.array) -> tuple[mx.array, mx.array]:
 
 
 def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
-    """Rows of the whole set, or of each k-means cell of a set too large for all distances."""
+    """Return the rows of the whole set, or of each k-means cell if the set is too large."""
     from sklearn.cluster import MiniBatchKMeans
 
     num = len(described)
@@ -185,7 +185,7 @@ def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
         return [np.arange(num)]
     means = MiniBatchKMeans(math.ceil(2 * num / EXACT_LIMIT), random_state=0).fit(described)
     distances = means.transform(described)
-    # A cell of a few odd images has no k neighbours to offer: its images join the next cell.
+    # A cell of at most k images has too few neighbours; its images join the next cell.
     is_small = np.bincount(means.labels_, minlength=distances.shape[1]) <= k
     distances[:, is_small] = np.inf
     cells = distances.argmin(axis=1)
@@ -202,7 +202,7 @@ def _without_self(found: np.ndarray, start: int) -> np.ndarray:
 
 
 def draw_partners(graph: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each image in `rows` a random neighbour, or with probability 0.3 the image itself."""
+    """Return a random neighbour of each image in `rows`, or, with probability 0.3, the image."""
     if graph.shape[1] == 0:
         return rows
     partners = graph[rows, rng.integers(0, graph.shape[1], len(rows))]

@@ -96,6 +96,17 @@ def picture(path: str, mode: str, least: int, bits: int = 16) -> Image.Image:
         return image if image.mode == mode else image.convert(mode)
 
 
+def upright_on_white(image: Image.Image, mode: str | None = None) -> Image.Image:
+    """Return an open image in `mode` L or RGB, upright and on white; by default L if it is grey."""
+    with contextlib.suppress(Exception):  # damaged EXIF must not reject the image
+        image = ImageOps.exif_transpose(image)
+    image = depth.in_eight_bits(image, 16)
+    mode = mode or ("L" if _is_grey(image) else "RGB")
+    if image.has_transparency_data:
+        return _on_white(image, mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
 def _opened(file: IO[bytes]) -> Image.Image:
     """Open an image, also a JPEG above Pillow's pixel limit, which can be decoded smaller."""
     try:

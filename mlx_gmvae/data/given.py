@@ -1,6 +1,7 @@
 """Conversion and validation of arrays that users pass to the Python API."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -9,21 +10,28 @@ from PIL import Image
 
 from ..errors import InputError
 from .images import require_unmasked
+from .pictures import as_one_array, is_picture
 
 IMAGES = "images (n, H, W) or (n, H, W, C)"
 OF_PILLOW = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")  # modes whose arrays are their pixels
 
 
-def as_array(given: Any, name: str, wanted: str = IMAGES) -> Any:
+def as_array(
+    given: Any,
+    name: str,
+    wanted: str = IMAGES,
+    shape: tuple[int, int, int] | None = None,
+) -> Any:
     """Return `given` as a NumPy array; data frames and other libraries' tables are not converted.
 
-    Lists of images of one size, arrays or Pillow images, become one array. Raises InputError if
+    Lists of arrays of one size become one array, and so do lists of paths and of Pillow images,
+    which are resized to one size if they differ, or to `shape` if it is given. Raises InputError if
     that is impossible. The message calls the argument `name` and names what is `wanted`.
     """
     _require_arrays(given, name, wanted)
     require_unmasked(given, name)
     if isinstance(given, (list, tuple)):
-        given = _stacked(given, name, wanted)
+        given = _stacked(given, name, wanted, shape)
     elif isinstance(given, mx.array):
         is_half = given.dtype == mx.bfloat16  # NumPy has no such type
         given = np.array(given.astype(mx.float32) if is_half else given)
@@ -57,8 +65,15 @@ def _require_arrays(given: Any, name: str, wanted: str) -> None:
     raise InputError(f"{name} is {kind}; {remedy}")
 
 
-def _stacked(items: list[Any] | tuple[Any, ...], name: str, wanted: str) -> np.ndarray:
+def _stacked(
+    items: list[Any] | tuple[Any, ...],
+    name: str,
+    wanted: str,
+    shape: tuple[int, int, int] | None,
+) -> np.ndarray:
     """Return a list of images, or of rows, as one array."""
+    if items and IMAGES in wanted and is_picture(items[0]) and not _fit_together(items, shape):
+        return as_one_array(items, name, shape)
     if items and _is_image(items[0]):
         arrays = [_image(item, name, row) for row, item in enumerate(items)]
         for row, array in enumerate(arrays):
@@ -72,6 +87,19 @@ def _stacked(items: list[Any] | tuple[Any, ...], name: str, wanted: str) -> np.n
         return np.asarray(items)
     except ValueError:
         raise InputError(f"{name} has rows of different lengths; give {wanted}") from None
+
+
+def _fit_together(items: Sequence[Any], shape: tuple[int, int, int] | None) -> bool:
+    """Return whether items are Pillow images of one size and mode, and of `shape` if it is given.
+
+    Their pixels are then used as they are, also those of 16 bits and floats.
+    """
+    if not all(isinstance(item, Image.Image) for item in items):
+        return False
+    if len({(item.size, item.mode) for item in items}) > 1:
+        return False
+    channels = len(items[0].getbands())
+    return shape is None or (items[0].height, items[0].width, channels) == shape
 
 
 def _is_image(item: Any) -> bool:

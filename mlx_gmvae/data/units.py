@@ -30,20 +30,20 @@ class ImageUnits:
                 "give their image_shape"
             )
         height, width, channels = self._given
-        self._kept = (height, width, {2: 1, 4: 3}.get(channels, channels))
+        self.kept = (height, width, {2: 1, 4: 3}.get(channels, channels))
         self.one = shape if len(shape) > 1 else None  # the shape of one image
         if image_shape is not None:
-            self._outside: tuple[int, ...] = (math.prod(self._kept),)
+            self._outside: tuple[int, ...] = (math.prod(self.kept),)
         else:
-            self._outside = shape if len(shape) == 2 else self._kept
+            self._outside = shape if len(shape) == 2 else self.kept
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return X as uint8 images. Raises InputError if X has images of another shape."""
         flat = X.ndim == 2
         images = as_uint8_images(X.reshape(len(X), *self._given) if flat else X, "X")
-        if images.shape[1:] != self._kept:
+        if images.shape[1:] != self.kept:
             raise InputError(
-                f"X has images of {images.shape[1:]}, but the model has images of {self._kept}"
+                f"X has images of {images.shape[1:]}, but the model has images of {self.kept}"
             )
         return images
 

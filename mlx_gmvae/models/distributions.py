@@ -226,7 +226,7 @@ class Gaussian(NamedTuple):
 
     @property
     def log_bins(self) -> float | None:
-        """log 255, or None if `sigma` is below 1/255.
+        """Return log 255, or None if `sigma` is below 1/255.
 
         The density at k/255, times the distance 1/255 between values, is the probability of k. For
         a smaller `sigma` the 256 products no longer sum to 1. Compare Theis et al. 2016, section

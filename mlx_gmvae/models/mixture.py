@@ -43,7 +43,7 @@ class GaussianMixture(nn.Module):
 
     @property
     def log_weights(self) -> mx.array:
-        """log pi, (K,)."""
+        """Return log pi, (K,)."""
         return self.logits - mx.logsumexp(self.logits)
 
     def log_joint(self, z: mx.array) -> mx.array:

@@ -1,1 +1,1 @@
-"""Pictures, tables and pages made of results; nothing here computes them."""
+"""Figures, tables and HTML pages of results; nothing here computes results."""

@@ -1,4 +1,4 @@
-"""Which image belongs to which cluster: a table, contact sheets, scores."""
+"""Cluster assignments of images: table, contact sheets and scores."""
 
 import csv
 import dataclasses
@@ -32,7 +32,7 @@ from .written_files import files_named
 
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
-LONGEST_IN_FILE = 40  # characters of a cluster's name
+LONGEST_IN_FILE = 40  # characters of a cluster's name in a file name
 TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
 NOT_ALWAYS_WRITTEN = (
@@ -46,10 +46,10 @@ NOT_ALWAYS_WRITTEN = (
 class Assignments:
     """Images, their responsibilities (N, K), and optionally anomaly scores (N,) in nats.
 
-    With `class_names` the columns of `responsibilities` are classes, named from a few labels.
-    `parts` (N,) says which are "train" and which "test" images, if both are among them; if not,
-    `split` does. After `curated` the columns are the groups of a curation, and `assigned` (N,) are
-    the model's own clusters.
+    With `class_names`, the columns of `responsibilities` are classes, named from a few labels.
+    `parts` (N,) is "train" or "test" for each image, if there are both; otherwise `split` names
+    the split of all images. After `curated`, the columns are the groups of a curation, and
+    `assigned` (N,) holds the model's own clusters.
     """
 
     dataset: Dataset
@@ -63,7 +63,7 @@ class Assignments:
     assigned: np.ndarray | None = None
 
     def curated(self, curation: Curation) -> "Assignments":
-        """Return what becomes of them by a person's names, merges and moves."""
+        """Return the assignments after a curation: names, merges and moves."""
         found, groups = curation.applied(self.responsibilities, self.moves(curation))
         return dataclasses.replace(
             self, responsibilities=found, curation=curation, curated_groups=groups,
@@ -71,19 +71,19 @@ class Assignments:
         )  # fmt: skip
 
     def moves(self, curation: Curation) -> dict[int, int | None]:
-        """Return the rows that a curation moves, and the cluster of each, or None."""
+        """Return the rows that a curation moves, and the new cluster (or None) of each."""
         return curation.moves(self.image_names, self.checksum)
 
     def checksum(self, row: int) -> int:
-        """The CRC-32 of an image as the model sees it."""
+        """Return the CRC-32 of an image as the model sees it."""
         return crc32(self.dataset.images[row])
 
     @cached_property
     def image_names(self) -> list[str]:
-        """What each image is called in a curation: its file below the folder, or its position.
+        """The name of each image in a curation: its file relative to the folder, or its position.
 
-        A set of arrays with a test split counts positions in each of them anew, and so their names
-        begin with the split.
+        In arrays with a test split, positions start at 0 in each split, so these names begin with
+        the split.
         """
         names = [self.dataset.relative_name(row) for row in range(len(self.dataset))]
         if self.dataset.files or self.dataset.is_divided:
@@ -95,7 +95,7 @@ class Assignments:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The columns of `responsibilities`: the model's clusters, or what became of them."""
+        """The columns of `responsibilities`: the model's clusters, or those after curation."""
         return self.curated_groups or Curation(self.responsibilities.shape[1]).groups()
 
     @property
@@ -105,7 +105,7 @@ class Assignments:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Its responsibility, (N,)."""
+        """The responsibility of that component for each image, (N,)."""
         return self.responsibilities.max(axis=1)
 
     @property
@@ -119,7 +119,7 @@ class Assignments:
         return np.array(self.class_names)[self.clusters]
 
     def of(self, rows: np.ndarray) -> "Assignments":
-        """Those of the images at `rows`."""
+        """Return the assignments of the images at `rows`."""
         parts = None if self.parts is None else self.parts[rows]
         few = self.dataset.take(rows)
         assigned = None if self.assigned is None else self.assigned[rows]
@@ -129,16 +129,16 @@ class Assignments:
         )  # fmt: skip
 
     def name(self, cluster: int) -> str:
-        """What files and folders of a cluster are called."""
+        """Return the name of a cluster in files and folders."""
         return self._names[cluster]
 
     def label(self, cluster: int) -> str:
-        """What a person calls a cluster."""
+        """Return the name of a cluster as shown to people."""
         return (not self.class_names and self.groups[cluster].name) or self.name(cluster)
 
     @cached_property
     def _names(self) -> list[str]:
-        """What files of each cluster are called; numbered where names would share a file."""
+        """The file name of each cluster, with a number where names would share a file."""
         if not self.class_names:
             return [_name_of(group) for group in self.groups]
         names = [f"class_{_as_file_name(name)}" for name in self.class_names]
@@ -154,11 +154,11 @@ class Assignments:
         return names
 
     def write_csv(self, path: Path) -> None:
-        """One row per image, of `columns`."""
+        """Write `columns` with one row per image."""
         tables.write_columns(path, self.columns())
 
     def columns(self) -> dict[str, Any]:
-        """What tables say of each image: index in its source, file, split, cluster, label..."""
+        """Return the columns of tables: index in the source, file, split, cluster, label, ..."""
         columns = self.dataset.columns()
         if self.parts is not None:
             columns["split"] = self.parts
@@ -176,18 +176,18 @@ class Assignments:
         return columns
 
     def colourings(self, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """What diagrams colour `num` random images by, and the images' rows."""
+        """Return `kinds` of `num` random images, and their rows."""
         rows = self.some(num)
         return self.kinds(rows), rows
 
     def some(self, num: int) -> np.ndarray:
-        """The rows of `num` random images, always the same ones."""
+        """Return the rows of `num` random images, the same in each call."""
         return random_rows(len(self.dataset), num)
 
     def kinds(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What the images at `rows` are coloured by, under the titles of diagrams.
+        """Return the values that colour the images at `rows`, by the title of the diagram.
 
-        By cluster, or class if those have names, and by label if there are any.
+        These are clusters, or classes if they have names, and labels if there are any.
         """
         kinds = {"by cluster": self.clusters}
         if self.class_names:
@@ -197,7 +197,7 @@ class Assignments:
         return {title: each[rows] for title, each in kinds.items()}
 
     def properties(self, rows: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
-        """What the explorer says of the images at `rows`, whose anomaly scores are given."""
+        """Return the properties that the explorer shows for the images at `rows`."""
         found: dict[str, list] = {"cluster": [self.label(each) for each in self.clusters[rows]]}
         if self.dataset.labels is not None:
             found["label"] = [str(name) for name in self.dataset.label_names[rows]]
@@ -208,20 +208,20 @@ class Assignments:
         return found
 
     def most_typical(self, cluster: int) -> np.ndarray:
-        """The rows of a cluster's images, most confident first."""
+        """Return the rows of a cluster's images, most confident first."""
         members = np.flatnonzero(self.clusters == cluster)
         return members[np.argsort(-self.confidence[members], kind="stable")]
 
     def title(self, cluster: int) -> str:
-        """A cluster in words: its name, how many images are in it, how surely."""
+        """Return the title of a cluster: its name, number of images and mean confidence."""
         members = self.clusters == cluster
         line = f"{self.label(cluster).replace('_', ' ')}: {members.sum():,} images"
         return f"{line}, mean confidence {self.confidence[members].mean():.3f}"
 
     def save_contact_sheets(self, outdir: Path) -> list[Path]:
-        """cluster_<k>.png: the most confident images of each cluster, and the least confident.
+        """Write the most and the least confident images of each cluster to cluster_<k>.png.
 
-        Returns the sheets; a cluster without images has none.
+        Returns the files; a cluster without images has none.
         """
         sheets = []
         for cluster in np.unique(self.clusters):
@@ -238,7 +238,7 @@ class Assignments:
         return sheets
 
     def strangest(self, num: int) -> Section:
-        """The `num` images with the highest anomaly score, worst first, captioned with it."""
+        """Return the `num` images with the highest anomaly scores, captioned with their score."""
         assert self.anomaly is not None
         worst = np.argsort(-self.anomaly, kind="stable")[:num]
         captions = [
@@ -247,16 +247,16 @@ class Assignments:
         return Section("", self.dataset.images[worst], captions)
 
     def save_anomalies(self, path: Path, num: int) -> None:
-        """A sheet of `strangest`."""
+        """Write a sheet of the images with the highest anomaly scores."""
         total = len(self.dataset)
-        title = f"the {min(num, total):,} strangest of {total:,} images, worst first"
+        title = f"the {min(num, total):,} most anomalous of {total:,} images, highest score first"
         save_sheet(path, title, [self.strangest(num)])
 
     def scores(self) -> dict[str, Any]:
-        """Cluster sizes, mean confidence and, where labels exist, how well they are met.
+        """Return cluster sizes, mean confidence and, if there are labels, scores against them.
 
-        ACC, NMI, ARI and calibration of clusters; accuracy, precision, recall, F1 of classes. With
-        fewer clusters than classes, also what ACC would be at best.
+        These are ACC, NMI, ARI and calibration for clusters, and accuracy, precision, recall and F1
+        for classes. With fewer clusters than classes, the best possible ACC is given too.
         """
         scores: dict[str, Any] = {
             "images": len(self.dataset),
@@ -265,7 +265,7 @@ class Assignments:
             "mean_confidence": float(self.confidence.mean()),
         }
         labels = self.dataset.labels
-        if labels is None or self.responsibilities.shape[1] == 1:  # one cluster says nothing
+        if labels is None or self.responsibilities.shape[1] == 1:  # one cluster has no scores
             return scores
         if self.class_names:
             names = self.dataset.label_names
@@ -288,16 +288,16 @@ class Assignments:
 
 
 def scores_title(what: str, scores: dict[str, Any]) -> str:
-    """What is printed before clustering scores of `what`, with the classes if those are others."""
+    """Return the title of clustering scores, with the number of classes if it is not K."""
     clusters, classes = len(scores["cluster_sizes"]), scores["classes"]
     return what if clusters == classes else f"{what}, {clusters} clusters of {classes} classes"
 
 
 def earlier_results(folder: Path) -> list[Path]:
-    """What an earlier call left in `folder` that the next need not write: sheets and pictures.
+    """Return sheets and pictures of an earlier call in `folder` that the next may not overwrite.
 
-    The table there says that there was a call, and what classes it named: in a folder without one
-    everything is somebody else's.
+    The table there shows that there was a call, and its class names. In a folder without a table,
+    all files belong to the user.
     """
     try:
         with (folder / TABLE).open(
@@ -323,7 +323,7 @@ def earlier_results(folder: Path) -> list[Path]:
 
 
 def _name_of(group: Group) -> str:
-    """What files and folders of a cluster are called: by number, and by name if it has one."""
+    """Return the name of a cluster's files and folders: its number, and its name if it has one."""
     if group.number is None:
         return f"cluster_{NONE}"
     name = _as_file_name(group.name)[:LONGEST_IN_FILE]
@@ -335,5 +335,5 @@ def _as_file_name(name: str) -> str:
 
 
 def _compared(name: str) -> str:
-    """What macOS compares of a file's name: neither case nor how an accent is written counts."""
+    """Return a file name as macOS compares it, without case and with normalised accents."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -1,4 +1,4 @@
-"""A model card: what a model is, what it was trained on, how well, and how to use it; Markdown."""
+"""Model card in Markdown: the model, its training data, its scores and how to use it."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,9 @@ from ..formatting import SETS
 from ..system.files import atomic_write
 
 PICTURES = {
-    "samples.png": "samples, a row per component",
+    "samples.png": "samples, one row per component",
     "latent.png": "the latent space",
-    "curves.png": "the training",
+    "curves.png": "training curves",
 }
 
 
@@ -18,7 +18,7 @@ LIBRARY = "library_name: mlx_gmvae"
 
 
 def is_card(path: Path) -> bool:
-    """Whether a README.md is one that `write_card` has written."""
+    """Return whether a README.md was written by `write_card`."""
     return LIBRARY in path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -31,10 +31,10 @@ def write_card(
     made_with: dict[str, Any],
     configuration: dict[str, Any],
 ) -> None:
-    """Write a card beside a model.npz, with the pictures that lie there and `metrics` in groups.
+    """Write a card next to a model.npz, with the pictures in its folder and groups of `metrics`.
 
-    The groups say by "split" which images they are of.
-    `made_with` names what has to be the same for the same weights to come out.
+    The "split" of each group names the images that it was computed on. `made_with` lists what must
+    be the same to reproduce the weights.
     """
     lines = [
         "---",
@@ -55,16 +55,16 @@ def write_card(
             if isinstance(value, (int, float))
         ]
         if rows:
-            lines += [f"\nOf {text}:\n", "| | |\n|---|---|", *rows]
-    lines.append("\nIf the images have labels, training never saw them.")
+            lines += [f"\nOn {text}:\n", "| | |\n|---|---|", *rows]
+    lines.append("\nLabels, if there are any, were not used in training.")
     shown = {name: text for name, text in PICTURES.items() if (path.parent / name).is_file()}
     lines += [f"\n![{text}]({name})" for name, text in shown.items()]
     lines += [
         "\n## Use\n",
         '```python\nimport mlx_gmvae as mg\n\nmodel = mg.load("model.npz")\n'
         "model.encode(images), model.reconstruct(images), model.sample(10)\n```\n",
-        "## Made with\n",
-        "With the same of all this the same weights come out, bit for bit.\n",
+        "## Reproducibility\n",
+        "A training with the same values gives the same weights, bit for bit.\n",
         "| | |\n|---|---|",
         *(f"| {name} | {value} |" for name, value in made_with.items()),
         "\n## Configuration\n",

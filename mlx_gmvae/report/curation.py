@@ -1,14 +1,14 @@
-"""What a person decided about clusters: their names, merges, and images that belong elsewhere.
+"""Manual curation of clusters: names, merges and images moved to another cluster.
 
-A curation is a JSON file, as the explorer downloads it:
+A curation is a JSON file that the explorer downloads:
 
     {"curation": 1, "clusters": 10, "names": {"3": "sevens"}, "merged": [[1, 4]],
      "moved": [{"image": "IMG_0012.png", "crc32": 3421780262, "to": 3},
                {"image": "IMG_0099.png", "to": null}]}
 
-Clusters are the model's own, by number. A merged cluster keeps the lowest number of its parts, and
-an image that was moved to null belongs to none. A checksum, of the pixels that the model sees,
-tells an image from another one of the same name in another set; it may be left out.
+Cluster numbers are those of the model. A merged cluster keeps the lowest number of its parts, and
+an image that is moved to null belongs to no cluster. The checksum of the pixels that the model sees
+distinguishes images of the same name in different datasets; it is optional.
 """
 
 import json
@@ -24,11 +24,11 @@ from ..errors import InputError
 FORMAT = 1
 MOST_BYTES = 64 << 20
 LONGEST_NAME, LONGEST_NUMBER = 80, 9  # characters
-NONE = "none"  # what images that belong to no cluster are called
+NONE = "none"  # the name of the group of images that belong to no cluster
 
 
 class Group(NamedTuple):
-    """A cluster after curation: its number, its name or "", and the model's clusters in it.
+    """A cluster after curation: its number, its name (or ""), and the model's clusters in it.
 
     The group of images that belong to no cluster has no number and no members.
     """
@@ -40,9 +40,9 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Curation:
-    """Names by cluster, groups of clusters that are one, and by image where it belongs.
+    """Names of clusters, groups of merged clusters, and the new cluster of each moved image.
 
-    `checksums` has those of moved images that are known.
+    `checksums` holds the known checksums of moved images.
     """
 
     num_clusters: int
@@ -52,7 +52,7 @@ class Curation:
     checksums: dict[str, int] = field(default_factory=dict)
 
     def groups(self, with_none: bool = False) -> tuple[Group, ...]:
-        """The clusters after curation, by number; at the end, if asked for, that of no cluster."""
+        """Return the clusters after curation by number, and `with_none` the group without one."""
         lowest = {cluster: cluster for cluster in range(self.num_clusters)}
         for parts in self.merged:
             lowest |= dict.fromkeys(parts, min(parts))
@@ -68,7 +68,7 @@ class Curation:
     def moves(
         self, names: Sequence[str], checksum_of: Callable[[int], int]
     ) -> dict[int, int | None]:
-        """Return where the rows of a set belong that are among the moved images."""
+        """Return the new cluster (or None) of each row of a dataset that is a moved image."""
         return {
             row: self.moved[name]
             for row, name in enumerate(names)
@@ -79,9 +79,9 @@ class Curation:
     def applied(
         self, responsibilities: np.ndarray, moves: Mapping[int, int | None]
     ) -> tuple[np.ndarray, tuple[Group, ...]]:
-        """Return what becomes of responsibilities (N, K): (N, groups), and the groups.
+        """Apply the curation to responsibilities (N, K); return them (N, groups) and the groups.
 
-        Those of merged clusters are added; a row that was moved belongs where it was moved to.
+        Responsibilities of merged clusters are added. A moved row has 1 for its new group.
         """
         groups = self.groups(with_none=None in moves.values())
         found = np.zeros((len(responsibilities), len(groups)), responsibilities.dtype)
@@ -96,7 +96,7 @@ class Curation:
         return found, groups
 
     def to_json(self) -> dict[str, Any]:
-        """The content of a file that `read` reads."""
+        """Return the content of a file for `read`."""
         moved: list[dict[str, Any]] = [
             {"image": image}
             | ({"crc32": self.checksums[image]} if image in self.checksums else {})
@@ -113,27 +113,27 @@ class Curation:
 
 
 def read(path: Path, num_clusters: int) -> Curation:
-    """Read a curation of a model with so many clusters. Raises InputError for any other file."""
+    """Read a curation of a model with `num_clusters` clusters. Raises InputError if invalid."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} has more than {MOST_BYTES >> 20} MB; it is no curation")
+            raise InputError(f"{path} is not a curation: it is larger than {MOST_BYTES >> 20} MB")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):  # no text, no JSON, or one nested too deeply
+    except (ValueError, RecursionError):  # not text, not JSON, or nested too deeply
         raise InputError(
-            f"{path} is no curation; the explorer's Download button writes one"
+            f"{path} is not a curation; the explorer's Download button writes one"
         ) from None
     return from_json(content, num_clusters, str(path))
 
 
 def from_json(content: Any, num_clusters: int, where: str) -> Curation:
-    """Check the content of a curation. Raises InputError, which calls it `where`."""
+    """Check and convert the content of a curation; `where` names it in an InputError."""
     if not isinstance(content, dict) or content.get("curation") != FORMAT:
-        raise InputError(f"{where} is no curation; the explorer's Download button writes one")
+        raise InputError(f"{where} is not a curation; the explorer's Download button writes one")
     if content.get("clusters") != num_clusters:
         raise InputError(
-            f"{where} is about {content.get('clusters')!r} clusters; the model has {num_clusters}"
+            f"{where} is for {content.get('clusters')!r} clusters, but the model has {num_clusters}"
         )
 
     def cluster(value: Any) -> int:
@@ -144,7 +144,7 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
             or not isinstance(number, int)
             or number not in range(num_clusters)
         ):
-            raise InputError(f"{where} names cluster {value!r}; there are 0 to {num_clusters - 1}")
+            raise InputError(f"{where} has cluster {value!r}; clusters are 0 to {num_clusters - 1}")
         return number
 
     def entries(name: str, kind: type) -> Any:
@@ -157,7 +157,7 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
     for key, name in entries("names", dict).items():
         if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
             raise InputError(
-                f"{where}: the name of cluster {key} must be a text of at most {LONGEST_NAME} "
+                f"{where}: the name of cluster {key} must be a string of at most {LONGEST_NAME} "
                 "characters"
             )
         letters = (letter if letter.isprintable() else " " for letter in name)
@@ -166,7 +166,7 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
     for parts in entries("merged", list):
         together = sorted(set(map(cluster, parts))) if isinstance(parts, list) else []
         if len(together) < 2:
-            raise InputError(f"{where}: merged must hold lists of two clusters or more")
+            raise InputError(f"{where}: merged must contain lists of two clusters or more")
         merged.append(tuple(together))
     if sum(map(len, merged)) != len({each for parts in merged for each in parts}):
         raise InputError(f"{where}: a cluster can be merged only once")
@@ -174,7 +174,7 @@ def from_json(content: Any, num_clusters: int, where: str) -> Curation:
     checksums: dict[str, int] = {}
     for each in entries("moved", list):
         if not isinstance(each, dict) or not isinstance(each.get("image"), str):
-            raise InputError(f"{where}: moved must hold objects with image and to")
+            raise InputError(f"{where}: moved must contain objects with image and to")
         to = each.get("to")
         moved[each["image"]] = None if to is None else cluster(to)
         if (checksum := each.get("crc32")) is not None:

@@ -1,23 +1,23 @@
-"""The history of a training as curves: a row of diagrams for the bound, and one for the pairs."""
+"""Training curves: one row of diagrams for the bound and one for the pair loss."""
 
 from typing import Any
 
-Lines = dict[str, list[float]]  # by name; one alone needs none
+Lines = dict[str, list[float]]  # by name, which is "" for a single line
 
 PAIR_PANELS = {
     "pair": "disagreement of pairs",
     "entropy": "entropy of mean q(y|x)",
     "imbalance": "imbalance",
-    "sample": "samples not recognised",
+    "sample": "sample loss",
 }
 NOT_TERMS = {"epoch", "loss", "throughput", "seconds", "validation", *PAIR_PANELS}
 
 
 def training_curves(history: list[dict[str, Any]]) -> list[dict[str, Lines]]:
-    """Rows of diagrams by title, each with its lines over epochs, nats per image.
+    """Return rows of diagrams by title, each with its lines over epochs, in nats per image.
 
-    Of records of epochs: the weighted loss, the negative bound in training and, if there is one, of
-    the validation images, and the terms of both.
+    They show the weighted loss, the negative bound in training and on validation images (if any),
+    and the terms of both, from the records of epochs.
     """
     series = {name: [record[name] for record in history] for name in history[0]}
     terms = [name for name in series if name not in NOT_TERMS]

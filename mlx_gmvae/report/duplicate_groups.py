@@ -1,4 +1,4 @@
-"""Groups of near-duplicates as a table and a sheet, the best image of each group first."""
+"""Table and sheet of near-duplicate groups, with the best image of each group first."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ GROUPS_SHOWN, IMAGES_SHOWN = 40, 6
 
 
 def save_groups(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
-    """Write duplicates.csv and, unless there are none, duplicates.png; return their names."""
+    """Write duplicates.csv and, if there are groups, duplicates.png; return their names."""
     ordered = [best_first(dataset, rows) for rows in groups]
     rows = np.concatenate(ordered) if ordered else np.zeros(0, int)
     columns: dict[str, Any] = {
@@ -32,7 +32,7 @@ def save_groups(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> lis
     largest = sorted(ordered, key=len, reverse=True)[:GROUPS_SHOWN]
     sections = [
         Section(
-            f"{len(each)} images, the best first" + ", some of them" * (len(each) > IMAGES_SHOWN),
+            f"{len(each)} images, best first" + ", not all shown" * (len(each) > IMAGES_SHOWN),
             dataset.images[each[:IMAGES_SHOWN]],
             [[dataset.short_name(row)] for row in each[:IMAGES_SHOWN]],
             IMAGES_SHOWN,
@@ -40,13 +40,13 @@ def save_groups(outdir: Path, dataset: Dataset, groups: list[np.ndarray]) -> lis
         for each in largest
     ]
     title = f"{len(ordered):,} groups of near-duplicates, {len(rows):,} images"
-    title += f"; the {GROUPS_SHOWN} largest" * (len(ordered) > GROUPS_SHOWN)
+    title += f"; the {GROUPS_SHOWN} largest are shown" * (len(ordered) > GROUPS_SHOWN)
     save_sheet(outdir / SHEET, title, sections)
     return [TABLE, SHEET]
 
 
 def best_first(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Sort copies: files by their pixels and then their bytes, other images by their sharpness."""
+    """Sort near-duplicates: files by pixels and then bytes, other images by sharpness."""
     if dataset.files:
         return np.array(sorted(rows, key=lambda row: _size(dataset, row), reverse=True))
     images = dataset.images[rows].astype(np.float32)
@@ -55,7 +55,7 @@ def best_first(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def _size(dataset: Dataset, row: int) -> tuple[int, int]:
-    """How many pixels and bytes an image's file has; nothing where it is gone by now."""
+    """Return the pixels and bytes of an image's file, or zeros if it cannot be read."""
     path = Path(dataset.files[dataset.index[row]])
     try:
         header = read_header(str(path))

@@ -1,4 +1,4 @@
-"""The latent space as one HTML file: hover a point, see the image and what is known about it."""
+"""Interactive map of the latent space in a single HTML file."""
 
 import base64
 import hashlib
@@ -17,13 +17,13 @@ PLACE_OF_DATA, PLACE_OF_HASH = "/*DATA*/", "/*HASH*/"
 START = "<script>"
 LARGEST_THUMBNAIL = 64
 MOST_VALUES = 1 << 24  # pixels times channels of all thumbnails together
-LARGEST_PHOTOGRAPH = 160  # pixels a side, of thumbnails that are made of files
-MOST_PHOTOGRAPH_PIXELS = 1 << 26  # of all of them together
+LARGEST_PHOTOGRAPH = 160  # pixels per side of thumbnails of files
+MOST_PHOTOGRAPH_PIXELS = 1 << 26  # pixels of all thumbnails of files together
 JPEG_QUALITY = 80
 
 
 class Ellipse(NamedTuple):
-    """A component on a map: its name, the kind of point it stands for, and where one sigma is."""
+    """A component on a map: its name, the kind of its points, and its Gaussian."""
 
     name: str
     kind: str
@@ -32,7 +32,7 @@ class Ellipse(NamedTuple):
 
 
 class LatentMap(NamedTuple):
-    """Positions (N, 2) of the images under a name, and the components where they have a place."""
+    """A named map: positions (N, 2) of the images, and the ellipses of components, if any."""
 
     name: str
     points: np.ndarray
@@ -54,12 +54,12 @@ def write_explorer(
 ) -> None:
     """Write a page that needs no network and no other file.
 
-    `images` and `reconstructions` are (N, H, W, C), `names` (N,) what each image is called, and
-    `columns` lists (N,) to colour by: texts are kinds, numbers a scale, of which `units` says "what
-    it is, its unit". With `curation` clusters can be named, merged and corrected on the page: how
-    many "clusters" there are, the number "assigned" to each image (N,), the "checksums" of the
-    images, and where to "start". The page shows `photographs`, (N, h, w, 3), in place of the images
-    if they are given.
+    `images` and `reconstructions` are (N, H, W, C), `names` (N,) are the names of the images, and
+    `columns` are lists (N,) to colour by: strings are categories and numbers are a scale, for which
+    `units` gives "meaning, unit". With `curation`, clusters can be named, merged and corrected on
+    the page. It holds the number of "clusters", the cluster "assigned" to each image (N,), the
+    "checksums" of the images, and the curation to "start" from. If `photographs`, (N, h, w, 3), are
+    given, the page shows them in place of the images.
     """
     side = math.isqrt(MOST_VALUES // (len(images) * images.shape[-1]))
     thumbnails = figures.shrunk(images, max(8, min(LARGEST_THUMBNAIL, side)))
@@ -82,13 +82,13 @@ def write_explorer(
     if reconstructions is not None:
         small = figures.shrunk(reconstructions, max(thumbnails.shape[1:3]))
         data["decoded"] = _sheet(small, across)
-    # By which a browser keeps what is curated: another model or set is another page.
+    # The key of the curation in the browser's storage, which differs by model and dataset.
     known = json.dumps([names, curation], sort_keys=True)
     data["key"] = hashlib.sha256(known.encode()).hexdigest()[:16]
     # A name with "</script>" in it must not end the script.
     content = json.dumps(data).replace("<", "\\u003c")
     page = TEMPLATE.read_text(encoding="utf-8").replace(PLACE_OF_DATA, content)
-    # And should one be taken for markup all the same, the browser runs this very script alone.
+    # In case it is parsed as markup all the same, the browser runs only the script of this hash.
     script = page[page.index(START) + len(START) : page.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     with atomic_write(path) as written:
@@ -96,12 +96,12 @@ def write_explorer(
 
 
 def photograph_side(num: int) -> int:
-    """How many pixels a side thumbnails of so many photographs may have."""
+    """Return the pixels per side of thumbnails of `num` photographs."""
     return max(8, min(LARGEST_PHOTOGRAPH, math.isqrt(MOST_PHOTOGRAPH_PIXELS // num)))
 
 
 def _sheet(images: np.ndarray, across: int, is_photograph: bool = False) -> str:
-    """All images as one PNG, or JPEG of photographs, that a page can hold."""
+    """Return all images in one PNG, or a JPEG for photographs, as a data URL."""
     tiled = figures.tile(images, across, margin=0)
     if is_photograph:
         picture, kind = figures.as_jpeg(tiled, JPEG_QUALITY), "jpeg"
@@ -111,7 +111,7 @@ def _sheet(images: np.ndarray, across: int, is_photograph: bool = False) -> str:
 
 
 def _described(each: LatentMap) -> dict:
-    """A map in the unit square, both axes on one scale, its middle in the middle."""
+    """Return a map scaled to the unit square, with equal axes and centred."""
     low, high = each.points.min(axis=0), each.points.max(axis=0)
     scale, middle = 1 / max(float((high - low).max()), 1e-12), (low + high) / 2
     ellipses = []

@@ -1,8 +1,8 @@
-"""Assignments in the formats of other programs.
+"""Export of assignments for other programs.
 
-`projector`: latents and what is known of each image as tab-separated values, which TensorBoard's
-Embedding Projector loads (vectors, metadata). `label-studio`: a JSON list of tasks whose images
-have their cluster as a prediction, to be imported into a project with a Choices control.
+`projector` writes latents (vectors) and the properties of each image (metadata) as tab-separated
+values for TensorBoard's Embedding Projector. `label-studio` writes a JSON list of tasks with the
+cluster of each image as a prediction, for import into a project with a Choices control.
 """
 
 import json
@@ -17,11 +17,11 @@ from .assignments import Assignments
 
 VECTORS, METADATA, TASKS = "projector_vectors.tsv", "projector_metadata.tsv", "label_studio.json"
 CONTROL, IMAGE = "cluster", "image"  # names in the labelling configuration
-LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names files of its own machine
+LOCAL_FILES = "/data/local-files/?d="  # Label Studio's prefix of local files
 
 
 def save_projector(outdir: Path, found: Assignments, latents: np.ndarray) -> list[str]:
-    """Write latents (N, D) and metadata of the Embedding Projector; return the files' names."""
+    """Write latents (N, D) and metadata for the Embedding Projector; return the file names."""
     with atomic_write(outdir / VECTORS) as written:
         np.savetxt(written, latents, fmt="%.6g", delimiter="\t")
     columns = found.columns()
@@ -33,9 +33,9 @@ def save_projector(outdir: Path, found: Assignments, latents: np.ndarray) -> lis
 
 
 def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> list[str]:
-    """Write one task for each image, with its cluster as a prediction; return the file's name.
+    """Write one task per image with its cluster as a prediction; return the file name.
 
-    Raises InputError if images are not files of their own.
+    The images must be files; `require_exportable` checks this.
     """
     dataset, num = found.dataset, found.responsibilities.shape[1]
     names = found.class_names or [found.label(cluster) for cluster in range(num)]
@@ -64,9 +64,9 @@ EXPORTS: dict[str, Callable[[Path, Assignments, np.ndarray], list[str]]] = {
 
 
 def require_exportable(names: list[str], has_files: bool) -> None:
-    """Raise InputError if images that are no files of their own are to be labelled elsewhere."""
+    """Raise InputError if an export needs image files and there are none."""
     if "label-studio" in names and not has_files:
-        raise InputError("--export label-studio needs images that are files of their own")
+        raise InputError("--export label-studio needs a folder of image files")
 
 
 def _in_one_cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Pictures made of images: grids, single files, an animation of the training."""
+"""Pictures of images: grids, single files, and an animation of the training."""
 
 import io
 import math
@@ -12,23 +12,23 @@ from ..system.files import atomic_write
 
 MARGIN = 2
 SMALLEST_SIDE = 56
-SHOWN_SIDE = 96  # of an image among many, at most
+SHOWN_SIDE = 96  # largest side of an image among many, in pixels
 CAPTION_HEIGHT = 16
 FRAME_MILLISECONDS = 400
 LAST_FRAME_MILLISECONDS = 2000
-MOST_FRAMES, LEAST_FRAMES = 100, 10  # of an animation
-ANIMATED_PIXELS = 1 << 26  # of all its frames, a byte each in memory
+MOST_FRAMES, LEAST_FRAMES = 100, 10  # in an animation
+ANIMATED_PIXELS = 1 << 26  # pixels of all frames together, one byte each in memory
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Pixels in [0, 1] as uint8; uint8 stays."""
+    """Convert pixels in [0, 1] to uint8; uint8 pixels stay as they are."""
     if images.dtype == np.uint8:
         return images
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
 def tile(images: np.ndarray, columns: int, margin: int = MARGIN) -> np.ndarray:
-    """(N, H, W, C) images in rows of `columns`, on white, as one uint8 (H', W', C) picture.
+    """Arrange (N, H, W, C) images in rows of `columns` on white, as a uint8 (H', W', C) picture.
 
     >>> tile(np.zeros((5, 8, 8, 1), np.uint8), columns=3, margin=1).shape
     (19, 28, 1)
@@ -50,18 +50,18 @@ def tile(images: np.ndarray, columns: int, margin: int = MARGIN) -> np.ndarray:
 def save_grid(
     path: Path, images: np.ndarray, columns: int, smallest_side: int = SMALLEST_SIDE
 ) -> None:
-    """Write images in rows of `columns`, small ones enlarged by a whole factor."""
+    """Write images in rows of `columns`, and enlarge small ones by an integer factor."""
     save_image(path, grid(images, columns, smallest_side))
 
 
 def grid(images: np.ndarray, columns: int, smallest_side: int = SMALLEST_SIDE) -> np.ndarray:
-    """Images in rows of `columns`, small ones enlarged by a whole factor, as one picture."""
+    """Arrange images in rows of `columns`, with small ones enlarged by an integer factor."""
     factor = max(1, round(smallest_side / max(images.shape[1:3])))
     return tile(images.repeat(factor, axis=1).repeat(factor, axis=2), columns)
 
 
 def shrunk(images: np.ndarray, longest_side: int) -> np.ndarray:
-    """Images (N, H, W, C) whose longer side is at most `longest_side`, as uint8."""
+    """Reduce images (N, H, W, C) to a longer side of at most `longest_side`, as uint8."""
     images = to_uint8(images)
     scale = longest_side / max(images.shape[1:3])
     if scale >= 1:
@@ -72,24 +72,24 @@ def shrunk(images: np.ndarray, longest_side: int) -> np.ndarray:
 
 
 def can_write(path: Path) -> bool:
-    """Whether the end of the name is that of a picture format."""
+    """Return whether the file extension is that of an image format."""
     return path.suffix.lower() in Image.registered_extensions()
 
 
 def save_image(path: Path, image: np.ndarray, durable: bool = True) -> None:
-    """Write one (H, W, C) image; one, three and four channels as they are, others averaged.
+    """Write one (H, W, C) image with 1, 3 or 4 channels; other numbers of channels are averaged.
 
-    One of many need not be `durable`, see `device.files.whole`.
+    One of many files need not be `durable` (see `system.files.atomic_write`).
     """
     with atomic_write(path, durable) as written:
         try:
             as_pillow(image).save(written)
-        except ValueError as error:  # as where it is larger than the format's largest
+        except ValueError as error:  # e.g. an image larger than the format allows
             raise InputError(f"cannot write {path} ({error}); choose .png") from None
 
 
 def as_pillow(image: np.ndarray) -> Image.Image:
-    """One (H, W, C) image for Pillow; of unusual channels their mean."""
+    """Convert one (H, W, C) image to Pillow; other than 1, 3 or 4 channels are averaged."""
     image = to_uint8(image)
     if image.shape[-1] not in (1, 3, 4):
         image = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
@@ -97,21 +97,21 @@ def as_pillow(image: np.ndarray) -> Image.Image:
 
 
 def as_png(image: np.ndarray) -> bytes:
-    """One (H, W, C) image as the content of a PNG file."""
+    """Return one (H, W, C) image as the content of a PNG file."""
     file = io.BytesIO()
     as_pillow(image).save(file, "PNG")
     return file.getvalue()
 
 
 def as_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """One (H, W, C) image as the content of a JPEG file."""
+    """Return one (H, W, C) image as the content of a JPEG file."""
     file = io.BytesIO()
     as_pillow(image).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
 def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) -> None:
-    """Pictures side by side under a caption: one frame of `save_animation`."""
+    """Write pictures side by side below a caption, as one frame of `save_animation`."""
     parts = [as_pillow(picture).convert("RGB") for picture in pictures]
     width = sum(part.width for part in parts) + MARGIN * (len(parts) - 1)
     height = CAPTION_HEIGHT + max(part.height for part in parts)
@@ -121,17 +121,17 @@ def save_progress_frame(path: Path, pictures: list[np.ndarray], caption: str) ->
     for part in parts:
         frame.paste(part, (left, CAPTION_HEIGHT))
         left += part.width + MARGIN
-    # With few colours, as the animation will have it: it is made of frames again each time.
+    # A palette as in the animation, which is written again from all frames each time.
     few_colours = frame.convert("P", palette=Image.Palette.ADAPTIVE)
     with atomic_write(path) as written:
         few_colours.save(written)
 
 
 def save_animation(path: Path, frames: list[Path]) -> None:
-    """A GIF that shows PNG files in order, the last one longer, for ever again.
+    """Write a looping GIF of PNG files in order, which shows the last one longer.
 
-    Of many files it shows some at equal distances, for the time's and the memory's sake; and one is
-    open at a time, since systems allow few open files.
+    If there are many files, it shows some at equal distances to save time and memory. Only one
+    file is open at a time, since systems limit the number of open files.
     """
     with Image.open(frames[0]) as image:
         most = min(max(ANIMATED_PIXELS // (image.width * image.height), LEAST_FRAMES), MOST_FRAMES)
@@ -144,13 +144,13 @@ def save_animation(path: Path, frames: list[Path]) -> None:
 
 
 def _read(path: Path) -> Image.Image:
-    """The picture in a file, which is closed again."""
+    """Read the picture in a file and close the file."""
     with Image.open(path) as image:
         return image.copy()
 
 
 def interleave(originals: np.ndarray, reconstructions: np.ndarray, columns: int) -> np.ndarray:
-    """A row of originals, the row of their reconstructions below it, and so on."""
+    """Arrange rows of originals, each with the row of their reconstructions below it."""
     originals, reconstructions = to_uint8(originals), to_uint8(reconstructions)
     rows = []
     for start in range(0, len(originals), columns):

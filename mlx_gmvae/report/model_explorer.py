@@ -1,4 +1,4 @@
-"""explorer.html of a trained model: images on maps of their latents."""
+"""Explorer page of a trained model: images on maps of their latents."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .explorer import Ellipse, LatentMap, photograph_side, write_explorer
 from .plots import plane_of, tsne
 
 MOST_POINTS = 20_000
-QUICK_BY_TSNE = 2_000  # images take five seconds, 10,000 most of a minute
+QUICK_BY_TSNE = 2_000  # images: t-SNE takes five seconds (10,000 take most of a minute)
 PADDING = (128, 128, 128)
 UNITS = {"anomaly": "anomaly score, nats"}
 
@@ -31,10 +31,11 @@ def save_explorer(
     seed: int,
     by_tsne: np.ndarray | None = None,
 ) -> None:
-    """Write the page of at most 20,000 images: cluster, label, confidence and anomaly score.
+    """Write the page of at most 20,000 images with cluster, label, confidence and anomaly score.
 
-    The latter of a `kind` of `anomaly_scores`, unless they are known. The page opens on the map
-    `by_tsne` of `rows_shown` if there is one, and else has one if it takes no time.
+    `kind` is the kind of `anomaly_scores` to compute, unless they are known. If the t-SNE map
+    `by_tsne` of `rows_shown` is given, the page opens on it; otherwise a small set gets a t-SNE
+    map.
     """
     num, rows = len(found.dataset), rows_shown(found)
     images = found.dataset.images[rows]
@@ -54,9 +55,10 @@ def save_explorer(
 
 
 def _photographs(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """Square thumbnails of the files that images come from, whole, on grey, if there are files.
+    """Return square thumbnails of the image files, padded with grey.
 
-    None where they have no more pixels than the images have, or some cannot be read any more.
+    Returns None if there are no files, if they are not larger than the images, or if some of them
+    cannot be read any more.
     """
     side = photograph_side(len(rows))
     if not dataset.files or side <= max(dataset.images.shape[1:3]):
@@ -78,7 +80,7 @@ def _photographs(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) -> dict | None:
-    """What the page needs to curate; None where the model has no clusters of its own."""
+    """Return the data for curation on the page, or None if the model has no clusters."""
     if not isinstance(model, MixtureModel) or found.class_names:
         return None
     decided = found.curation or Curation(model.config.K)
@@ -92,7 +94,7 @@ def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) 
 
 
 def rows_shown(found: Assignments) -> np.ndarray:
-    """Which images the page has, in ascending order: all, or 20,000 at random."""
+    """Return the rows of the images on the page, in ascending order: all, or 20,000 at random."""
     return np.sort(found.some(MOST_POINTS))
 
 
@@ -103,10 +105,10 @@ def maps_of(
     found: Assignments,
     by_tsne: np.ndarray | None = None,
 ) -> list[LatentMap]:
-    """Latents (N, D) of the images at `rows` on several planes.
+    """Return maps of latents (N, D) of the images at `rows`.
 
-    The principal one, the one that parts clusters best, and what t-SNE makes of them; that one
-    first if it is given.
+    They are the principal plane, the plane that separates the clusters best (LDA), and t-SNE, which
+    comes first if `by_tsne` is given.
     """
     clusters = found.clusters[rows]
     centre, axes, name = plane_of(z)
@@ -118,7 +120,7 @@ def maps_of(
         axes = LinearDiscriminantAnalysis().fit(z, clusters).scalings_[:, :2]
         if axes.shape[1] == 2:
             ellipses = _ellipses(centre, axes, gaussians, found)
-            title = "plane between the clusters (LDA)"
+            title = "plane that separates the clusters (LDA)"
             maps.append(LatentMap(title, (z - centre) @ axes, ellipses))
     if by_tsne is not None:
         return [LatentMap("t-SNE", by_tsne, []), *maps]

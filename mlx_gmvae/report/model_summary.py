@@ -1,4 +1,4 @@
-"""What summary.html shows of a model: its clusters, what is strange, its figures."""
+"""Sections of summary.html about a model: scores, clusters, reconstructions and anomalies."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .assignments import Assignments
 from .figures import interleave
 from .summary import Block, Picture
 
-SHOWN = 10  # images of a cluster
+SHOWN = 10  # images per cluster
 STRANGEST = 20
 RECONSTRUCTED = 20
 DIAGRAMS = {
@@ -21,13 +21,13 @@ DIAGRAMS = {
     "latent_pca.png": "the latent space before and after mutual learning",
     "latent_tsne.png": "the latent space, by t-SNE",
     "confusion.png": "labels and predicted classes",
-    "curves.png": "training: the loss, the bound and its terms, and what pairs of neighbours say",
-    "select_k.png": "numbers of clusters: conductance between the two most alike ones",
+    "curves.png": "training curves: the loss, the bound and its terms, and the pair loss",
+    "select_k.png": "choice of K: conductance between the two most similar clusters",
 }
 
 
 def figures_block(scores: dict[str, Any], text: str) -> Block:
-    """The figures in a metrics.json, a line for each group of them and which images it is of."""
+    """Return the figures of a metrics.json, one line per group, with the images it is about."""
     shown = {}
     for name, value in scores.items():
         if isinstance(value, dict):
@@ -48,7 +48,7 @@ def _words(name: str) -> str:
 
 
 def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
-    """The most typical images of each cluster, above what the model draws for it."""
+    """Return the most typical images of each cluster, above samples of its component."""
     drawn = np.zeros(0)
     per_component = isinstance(model, MixtureModel) and not found.class_names
     if per_component:
@@ -60,7 +60,7 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
         members = list(found.groups[cluster].members) if per_component else []
         if members:
             blank = np.full((SHOWN - len(images), *images.shape[1:]), 255, np.uint8)
-            # Of merged components in turns.
+            # Samples of merged components alternate.
             samples = drawn[members].swapaxes(0, 1).reshape(-1, *rows.shape[1:])[:SHOWN]
             both = interleave(np.concatenate([images, blank]), samples, SHOWN)
         else:
@@ -68,36 +68,37 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
         pictures.append(Picture(found.title(cluster), both, SHOWN))
     kind = "Classes" if found.class_names else "Clusters"
     text = "The most typical images of each"
-    text += ", and below them samples of its component." if per_component else "."
+    text += ", above samples of its component." if per_component else "."
     return Block(kind, text, pictures=pictures)
 
 
 def anomalies_block(found: Assignments, kind: str) -> Block:
-    """The images with the highest anomaly scores, which are of a `kind` of ANOMALY_SCORES."""
+    """Return the images with the highest anomaly scores; `kind` is one of ANOMALY_SCORES."""
     section = found.strangest(STRANGEST)
     pictures = [
         Picture(", ".join(lines), section.images[row : row + 1], 1)
         for row, lines in enumerate(section.captions or [])
     ]
-    text = f"The strangest of {len(found.dataset):,} images, by {kind}: {ANOMALY_SCORES[kind]}."
-    return Block("Strange images", text, pictures=pictures)
+    num = len(found.dataset)
+    text = f"The most anomalous of {num:,} images by {kind} ({ANOMALY_SCORES[kind]})."
+    return Block("Anomalies", text, pictures=pictures)
 
 
 def reconstructions_block(model: LatentVariableModel, images: np.ndarray) -> Block:
-    """Images above their reconstructions."""
+    """Return random images above their reconstructions."""
     some = images[random_rows(len(images), RECONSTRUCTED)]
     pairs = interleave(some, reconstruct(model, some), SHOWN)
-    text = "Held-out images, and below them what their latents say of them."
+    text = "Held-out test images, above their reconstructions."
     return Block("Reconstructions", text, pictures=[Picture("", pairs, SHOWN)])
 
 
 def samples_block(model: LatentVariableModel) -> Block:
-    """Samples of a model without components."""
+    """Return samples of a model without components."""
     picture = Picture("", sample_rows(model, SHOWN, seed=0), SHOWN)
     return Block("Samples", "Drawn from the prior.", pictures=[picture])
 
 
 def diagrams_block(folder: Path) -> Block:
-    """The diagrams that lie in a folder."""
+    """Return the diagrams in a folder."""
     found = [(folder / name, text) for name, text in DIAGRAMS.items() if (folder / name).is_file()]
     return Block("Diagrams", pictures=[Picture(text, path) for path, text in found])

@@ -1,4 +1,4 @@
-"""Diagrams: latent space, curves over epochs, confusion (matplotlib, imported on use)."""
+"""Diagrams of latents, training curves and confusion (matplotlib, imported on first use)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from ..system.files import atomic_write
 
 SIGMAS = (1, 2, 3)
-MOST_FULL_ELLIPSES = 12  # of more components the points would disappear behind them
+MOST_FULL_ELLIPSES = 12  # ellipses of more components would hide the points
 LONGEST_IN_CIRCLE = 2
 MOST_LEGEND_ENTRIES = 30
 MOST_INSIDE_ENTRIES = 10
@@ -16,7 +16,7 @@ TSNE_PERPLEXITY = 30
 
 
 class Panel(NamedTuple):
-    """Points (N, 2) of one diagram, and the kind of each (N,), by which it is coloured."""
+    """Points (N, 2) of one diagram, coloured by their kind (N,)."""
 
     title: str
     points: np.ndarray
@@ -29,10 +29,11 @@ def save_latent_plane(
     colourings: dict[str, np.ndarray],
     components: tuple[np.ndarray, np.ndarray, list[str]] | None = None,
 ) -> None:
-    """Latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
+    """Draw latents (N, D) in the plane, by PCA if D > 2, once for each colouring (N,).
 
-    `components`, of means (K, D), covariances (K, D, D) and names, are drawn as their 1, 2 and 3
-    sigma ellipses, with their names; more than 12 as the first alone, behind the points.
+    `components` (means (K, D), covariances (K, D, D) and names) are drawn as ellipses of 1, 2 and 3
+    sigma with their names. If there are more than 12, only the 1-sigma ellipses are drawn, behind
+    the points.
     """
     centre, axes, axis_name = plane_of(latents)
     panels = [Panel(title, (latents - centre) @ axes, kinds) for title, kinds in colourings.items()]
@@ -46,18 +47,18 @@ def save_latent_plane(
 
 
 def save_tsne(path: Path, points: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
-    """A map (N, 2) that `tsne` made, once for each colouring (N,)."""
+    """Draw a map (N, 2) from `tsne`, once for each colouring (N,)."""
     panels = [Panel(title, points, kinds) for title, kinds in colourings.items()]
     _save(_scatter_figure(panels, "t-SNE")[0], path)
 
 
 def save_panels(path: Path, panels: list[Panel], axis_name: str) -> None:
-    """Diagrams side by side, each on its own scale."""
+    """Draw diagrams side by side, each with its own scale."""
     _save(_scatter_figure(panels, axis_name, share=False)[0], path)
 
 
 def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """What (N, D) latents are projected by: a centre (D,), axes (D, 2), and the axes' name."""
+    """Return the projection of (N, D) latents: centre (D,), axes (D, 2), and name of the axes."""
     dims = latents.shape[1]
     if dims <= 2 or len(latents) < 2:
         return np.zeros(dims), np.eye(dims, 2), "z"
@@ -68,7 +69,7 @@ def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def tsne(latents: np.ndarray) -> np.ndarray:
-    """Positions (N, 2) of latents (N, D) whose neighbourhoods resemble (van der Maaten 2008)."""
+    """Map latents (N, D) to positions (N, 2) by t-SNE (van der Maaten and Hinton 2008)."""
     if len(latents) < 3:
         return np.zeros((len(latents), 2))
     from sklearn.manifold import TSNE
@@ -77,7 +78,7 @@ def tsne(latents: np.ndarray) -> np.ndarray:
     mapped = TSNE(
         perplexity=min(TSNE_PERPLEXITY, (len(latents) - 1) / 3), init="random", random_state=0
     )
-    # So few points gain nothing from threads, which lose minutes when other programs are busy.
+    # Threads do not help so few points, and cost minutes when other programs use the cores.
     with threadpool_limits(1):
         return mapped.fit_transform(latents)
 
@@ -89,7 +90,7 @@ def save_curves(
     y_name: str = "",
     first: int = 1,
 ) -> None:
-    """Rows of diagrams by title, each with a line per named series over `first`, `first` + 1, ...
+    """Draw rows of diagrams by title, with a line per named series over `first`, `first` + 1, ...
 
     A row of four is 1,200 pixels wide.
     """
@@ -122,19 +123,19 @@ def save_conductances(
     limits: list[float],
     chosen: int,
 ) -> None:
-    """The largest conductance among so many clusters, its regression, limits, and the choice.
+    """Draw the largest conductance by number of clusters, its regression, limits and the choice.
 
-    It is the share of a cluster's neighbours that lie in the one most like it.
+    The conductance is the share of a cluster's neighbours that lie in the most similar cluster.
     """
     figure = _figure(6, 3.8)
     axis = figure.subplots()
-    axis.plot(numbers, values, marker=".", lw=1.2, label="of the two most alike clusters")
+    axis.plot(numbers, values, marker=".", lw=1.2, label="two most similar clusters")
     axis.plot(numbers, isotonic, lw=1.2, ls="--", label="isotonic regression")
     axis.plot(numbers, limits, color="black", lw=0.9, ls=":", label="limit")
     axis.axvline(chosen, color="tab:green", lw=0.9, label=f"chosen, K = {chosen}")
     axis.set_xlabel("number of clusters")
-    axis.set_ylabel("share of neighbours in the most alike cluster", fontsize=9)
-    axis.set_title("conductance between the two most alike clusters", fontsize=10)
+    axis.set_ylabel("share of neighbours in the most similar cluster", fontsize=9)
+    axis.set_title("conductance between the two most similar clusters", fontsize=10)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
@@ -142,7 +143,7 @@ def save_conductances(
 
 
 def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: list[str]) -> None:
-    """Counts (R, C) of images by true class (rows) and predicted class (columns)."""
+    """Draw counts (R, C) of images by true class (rows) and predicted class (columns)."""
     figure = _figure(1.5 + 0.45 * len(columns), 1.3 + 0.45 * len(rows))
     axis = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -160,14 +161,14 @@ def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: lis
 
 
 def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> tuple[Any, Any]:
-    """Panels side by side, and their axes."""
+    """Return a figure with the panels side by side, and its axes."""
     kinds_shown = [len(np.unique(panel.kinds)) for panel in panels]
     are_beside = any(MOST_INSIDE_ENTRIES < kinds <= MOST_LEGEND_ENTRIES for kinds in kinds_shown)
     figure = _figure(5.5 * len(panels), 5, "constrained" if are_beside else None)
     if not are_beside:
         _set_margins(figure, wspace=0.06 if share else 0.15)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=share, sharey=share)[0]
-    # A name has one colour in all panels, even if some of them lack it.
+    # A name has the same colour in all panels, even if it is missing in some.
     names = sorted({str(kind) for panel in panels for kind in panel.kinds if not _is_number(kind)})
     for axis, panel in zip(axes, panels, strict=True):
         _draw_points(axis, panel, names)
@@ -178,20 +179,20 @@ def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> 
 
 
 def _draw_points(axis: Any, panel: Panel, names: list[str]) -> None:
-    """The points; each kind in the colour of its number, or of its position in `names`."""
+    """Draw the points, each kind in the colour of its number or of its position in `names`."""
     from matplotlib import colormaps
 
     size = 4 if len(panel.points) > 1000 else 14
     kinds = np.unique(panel.kinds)
     for kind in kinds:
-        # Clusters keep their own colour even when others are empty.
+        # Clusters keep their colour even if others are empty.
         number = int(kind) if _is_number(kind) else names.index(str(kind))
         shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
         points = panel.points[panel.kinds == kind]
         axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=_plain(kind))
     if len(kinds) <= MOST_LEGEND_ENTRIES:
         place: dict[str, Any] = {"loc": "best"}
-        if len(kinds) > MOST_INSIDE_ENTRIES:  # a longer legend would lie over the points
+        if len(kinds) > MOST_INSIDE_ENTRIES:  # a longer legend would hide the points
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": 1 + len(kinds) // 16}
         axis.legend(markerscale=4 / np.sqrt(size), fontsize=7, **place)
 
@@ -203,7 +204,7 @@ def _is_number(kind: Any) -> bool:
 def _draw_components(
     axis: Any, centres: np.ndarray, covariances: np.ndarray, names: list[str]
 ) -> None:
-    """Ellipses where the Mahalanobis distance from a centre (K, 2) is 1, 2 and 3; of many, 1."""
+    """Draw ellipses at Mahalanobis distances 1, 2 and 3 of the centres (K, 2), or only 1."""
     from matplotlib.patches import Ellipse
     from matplotlib.patheffects import withStroke
 
@@ -219,7 +220,7 @@ def _draw_components(
             axis.add_patch(ellipse)
         shown: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7 if are_many else 8}
         if are_many or len(name) > LONGEST_IN_CIRCLE:
-            # A circle around that would cover too much.
+            # A circle around the name would hide too much.
             shown["path_effects"] = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
         else:
             shown["bbox"] = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
@@ -228,19 +229,19 @@ def _draw_components(
 
 
 def _plain(name: object) -> str:
-    """A name that matplotlib does not take for mathematics."""
+    """Escape a name so that matplotlib does not read it as mathematics."""
     return str(name).replace("$", r"\$")
 
 
 def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A matplotlib figure without pyplot, which would look for a display."""
+    """Return a matplotlib figure without pyplot, which would look for a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout)
 
 
 def _set_margins(figure: Any, **spaces: float) -> None:
-    """Fixed ones: to find them by trial, as layouts do, takes as long as all the drawing."""
+    """Set fixed margins, because a layout engine takes as long as drawing the whole figure."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.3 / height, **spaces)
 

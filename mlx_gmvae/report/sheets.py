@@ -1,4 +1,4 @@
-"""Sheets of images for people: a title, sections with headings, a caption below each image."""
+"""Contact sheets of images, with a title, headed sections and a caption below each image."""
 
 import math
 from functools import cache
@@ -21,10 +21,7 @@ GREY = (110, 110, 110)
 
 
 class Section(NamedTuple):
-    """Images (N, H, W, C) below a heading, with lines of text below each of them, or without any.
-
-    In rows of `columns`.
-    """
+    """Images (N, H, W, C) in rows of `columns` below a heading, with optional caption lines."""
 
     heading: str
     images: np.ndarray
@@ -33,7 +30,7 @@ class Section(NamedTuple):
 
 
 def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
-    """Write a picture of all sections, one below the other; those without images are left out."""
+    """Write a picture of all sections that have images, one below the other."""
     bands = [_text_band(title, TITLE_SIZE, "bold")]
     for section in sections:
         if len(section.images):
@@ -51,7 +48,7 @@ def save_sheet(path: Path, title: str, sections: list[Section]) -> None:
 
 
 def _cells(section: Section) -> Image.Image:
-    """The images in rows, small ones enlarged by a whole factor, large ones reduced."""
+    """Draw the images in rows; enlarge small ones by an integer factor and reduce large ones."""
     images = figures.shrunk(section.images, LARGEST_SIDE)
     smallest = SMALLEST_CAPTIONED_SIDE if section.captions else SMALLEST_SIDE
     factor = max(1, round(smallest / images.shape[2]))
@@ -84,7 +81,7 @@ def _text_band(text: str, size: int, weight: str = "") -> Image.Image:
 
 
 def _shortened(text: str, width: int) -> str:
-    """A text that fits: names differ at their ends, so it is the middle that goes."""
+    """Shorten a text in its middle to fit `width` pixels, because names differ at their ends."""
     if font(CAPTION_SIZE).getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -96,7 +93,7 @@ def _shortened(text: str, width: int) -> str:
 
 @cache
 def font(size: int, weight: str = "") -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings: it has more letters than Pillow's own."""
+    """Load DejaVu Sans from matplotlib, because it has more letters than Pillow's own font."""
     import matplotlib
 
     name = f"DejaVuSans{'-Bold' if weight == 'bold' else ''}.ttf"

@@ -1,4 +1,4 @@
-"""Images in a folder per cluster: copies, or hard links; the originals stay."""
+"""One folder of images per cluster, as copies or hard links of the original files."""
 
 import os
 import shutil
@@ -11,43 +11,43 @@ from ..system.files import atomic_write
 from . import figures, tables
 from .assignments import Assignments
 
-LONGEST_NAME = 255  # bytes, of file systems
+LONGEST_NAME = 255  # bytes, the limit of file systems
 METADATA = "metadata.csv"
 
 
 def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
-    """Make the folder to sort into, before anything takes time.
+    """Create the folder to sort into, before any slow step.
 
     Raises InputError if `outdir` is not empty or lies within the images' folder, or if it cannot
     hold hard links to them.
     """
     if hard_links and not dataset.files:
-        raise InputError("--hard_links needs images that are files of their own")
+        raise InputError("--hard_links needs a folder of image files")
     dataset.require_outside(outdir, "--sort_into")
     if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
-        raise InputError(f"{outdir} is not an empty folder; sort into a new one")
+        raise InputError(f"{outdir} is not an empty folder; give --sort_into a new folder")
     is_new = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
     if not hard_links:
         return
     original, trial = dataset.files[dataset.index[0]], outdir / ".link"
-    try:  # file systems differ, and some know no links
+    try:  # some file systems have no hard links
         os.link(original, trial)
     except OSError as error:
         if is_new:
             outdir.rmdir()
         raise InputError(
             f"{outdir} cannot hold hard links to {original} ({error.strerror}); leave out "
-            "--hard_links to copy"
+            "--hard_links to copy the images"
         ) from None
     trial.unlink()
 
 
 def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> None:
-    """Put every image into a folder of its cluster in `outdir`: a copy of its file, or a hard link.
+    """Copy every image file, or link it, into the folder of its cluster in `outdir`.
 
-    Images that do not come from files of their own are written as PNG. The folders are in the
-    layout of torchvision's ImageFolder, and metadata.csv lets Hugging Face's datasets load them:
+    Images from arrays are written as PNG. The folders have the layout of torchvision's ImageFolder,
+    and with metadata.csv Hugging Face's datasets can load them:
     `load_dataset("imagefolder", data_dir=...)`.
     """
     dataset = found.dataset
@@ -62,7 +62,7 @@ def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> Non
             figures.save_image(copies[-1], dataset.images[row], durable=False)
             continue
         original = Path(dataset.files[index])
-        # Files of different folders may have the same name: the index keeps them apart.
+        # Files in different folders may have the same name, so names start with the index.
         copy = folder / f"{index:06d}_{original.name}"
         if len(os.fsencode(copy.name)) > LONGEST_NAME:
             copy = folder / f"{index:06d}{original.suffix}"

@@ -1,4 +1,4 @@
-"""Everything that a run or a call made as one HTML page that needs no network and no other file."""
+"""Results of a run in a single HTML page, which needs no network and no other file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from ..system.files import atomic_write
 from . import figures
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-SMALLEST_SIDE, SMALLEST_ALONE = 40, 96  # pixels of an image in a row, of one alone
+SMALLEST_SIDE, SMALLEST_ALONE = 40, 96  # smallest side in pixels, in a row and alone
 
 
 class Picture(NamedTuple):
-    """A caption and what is shown below it: images (N, H, W, C) in rows, or a file of a diagram."""
+    """A caption above images (N, H, W, C) in rows, or above the file of a diagram."""
 
     caption: str
     content: np.ndarray | Path
@@ -25,7 +25,7 @@ class Picture(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A part of the page: a heading, a sentence, named figures, pictures."""
+    """A section of the page: a heading, a text, named figures and pictures."""
 
     heading: str
     text: str = ""
@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
 
 def write_summary(path: Path, title: str, blocks: list[Block]) -> None:
-    """Write the page. Texts may hold anything: nothing in them is read as markup."""
+    """Write the page. All texts are escaped, so markup in them has no effect."""
     body = "\n".join(map(_section, blocks))
     page = TEMPLATE.read_text(encoding="utf-8")
     page = page.replace("<!--TITLE-->", escape(title)).replace("<!--BODY-->", body)

@@ -1,4 +1,4 @@
-"""Results as files for other programs: CSV, JSON, NumPy arrays."""
+"""Results in CSV, JSON and NumPy files."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from ..system.files import atomic_write
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], names: list[str] | None = None) -> None:
-    """Rows of equal keys as a CSV file with a header, of `names` where there may be no row.
+    """Write rows with equal keys as a CSV file with a header; give `names` if rows may be empty.
 
-    In UTF-8, which names of other letters than English ones begin with a mark that says so, since
-    Excel garbles them without.
+    The file is UTF-8. If it has non-ASCII text it starts with a byte order mark, because Excel
+    misreads it otherwise.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=names or list(rows[0]))
@@ -27,18 +27,18 @@ def write_csv(path: Path, rows: list[dict[str, Any]], names: list[str] | None = 
 
 
 def write_columns(path: Path, columns: dict[str, Any]) -> None:
-    """Columns of equal length by name, as a CSV file."""
+    """Write named columns of equal length as a CSV file."""
     rows = zip(*columns.values(), strict=True)
     write_csv(path, [dict(zip(columns, row, strict=True)) for row in rows], list(columns))
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
-    """An .npy file."""
+    """Write an .npy file."""
     with atomic_write(path) as written:
         np.save(written, values)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Readable JSON, whole or not at all."""
+    """Write indented JSON by an atomic write."""
     with atomic_write(path) as written:
         written.write_text(json.dumps(values, indent=2) + "\n")

@@ -18,7 +18,7 @@ def require_tensorboard() -> None:
 
 
 class SummaryWriter:
-    """Writes scalars and pictures of a run into a folder that TensorBoard reads."""
+    """Writer of scalars and pictures of a run for TensorBoard."""
 
     def __init__(self, folder: Path):
         from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -28,12 +28,12 @@ class SummaryWriter:
         self._writer = EventFileWriter(str(folder))
 
     def scalars(self, values: dict[str, float], epoch: int) -> None:
-        """One point for each name at `epoch`."""
+        """Write one value per name at `epoch`."""
         points = [self._summary.Value(tag=name, simple_value=x) for name, x in values.items()]
         self._add(points, epoch)
 
     def pictures(self, pictures: dict[str, np.ndarray], epoch: int) -> None:
-        """(H, W, C) pictures by name at `epoch`."""
+        """Write named (H, W, C) pictures at `epoch`."""
         self._add([self._picture(*item) for item in pictures.items()], epoch)
 
     def _picture(self, name: str, picture: np.ndarray) -> Any:
@@ -47,7 +47,7 @@ class SummaryWriter:
         return self._summary.Value(tag=name, image=content)
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Write buffered events and close the file."""
         self._writer.close()
 
     def _add(self, values: list[Any], epoch: int) -> None:

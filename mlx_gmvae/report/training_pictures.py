@@ -1,4 +1,4 @@
-"""Pictures of how far a training is: reconstructions, samples, an animation of both."""
+"""Pictures of the training progress: reconstructions, samples and an animation of both."""
 
 from pathlib import Path
 
@@ -23,11 +23,10 @@ def save_progress(
     columns: int,
     in_clusters: bool,
 ) -> dict[str, np.ndarray]:
-    """Write reconstructions and samples as they are at `epoch` into a run's folder.
+    """Write reconstructions and samples of `epoch` to a run folder and extend progress.gif.
 
-    `originals` and `reconstructions` are (N, H, W, C), and `rows` samples in rows of `columns`, one
-    for each cluster if `in_clusters`. Adds a frame to progress.gif. Returns the pictures of
-    reconstructions and of samples.
+    `originals` and `reconstructions` are (N, H, W, C). `rows` are samples in rows of `columns`, one
+    row per cluster if `in_clusters`. Returns the pictures of reconstructions and of samples.
     """
     name = f"epoch_{epoch:04d}.png"
     tree = folder / "reconstructions"

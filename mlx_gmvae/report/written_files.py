@@ -1,4 +1,4 @@
-"""The folder that a script writes into: what it wrote there, in a line; what is outdated, away."""
+"""Output folders of scripts: the line about written files, and removal of outdated ones."""
 
 import re
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 def saved_line(folder: Path, names: Iterable[str]) -> str:
-    """The line that names every file that was written into a folder."""
+    """Return the line that lists all files written to a folder."""
     *others, last = names
     listed = f"{', '.join(others)} and {last}" if others else last
     return f"saved {listed} in {folder}"
 
 
 def alike(pattern: str, num: int) -> list[str]:
-    """A name for `num` files of one pattern, or none if there are none."""
+    """Return a list with one name for `num` files of a pattern, empty if there are none."""
     return [f"{pattern} ({num:,})"] if num else []
 
 
 def names_in(folder: Path, patterns: Iterable[str]) -> list[str]:
-    """The files in `folder` of glob patterns, and the folders with the number of files in each."""
+    """Return the names that match glob patterns in `folder`; folders with their number of files."""
     found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     names = []
     for path in found:
@@ -30,15 +30,15 @@ def names_in(folder: Path, patterns: Iterable[str]) -> list[str]:
 
 
 def files_named(folder: Path, pattern: str) -> list[Path]:
-    """The files directly in `folder`, if it exists, whose whole names fit a regular expression."""
+    """Return the files directly in `folder` whose full names match a regular expression."""
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if re.fullmatch(pattern, path.name, re.DOTALL)]
 
 
 def remove_outdated(earlier: Iterable[Path], written: Iterable[Path]) -> None:
-    """Remove those `earlier` files that are none of those `written` since."""
-    # By identity: where case does not count, an earlier name may be that of a new file.
+    """Remove `earlier` files that are not among those `written` since."""
+    # Compared by inode: without case sensitivity, an earlier name may be that of a new file.
     kept = [path.stat() for path in written]
     ours = {(status.st_dev, status.st_ino) for status in kept}
     for path in earlier:

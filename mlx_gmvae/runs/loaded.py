@@ -403,7 +403,8 @@ class Model:
 
     def _checked(self, images: Array) -> np.ndarray:
         """Return images (N, H, W, C) as uint8 or float32. Raises InputError for other images."""
-        given, wanted = np.asarray(as_array(images, "images")), self.config.image_shape
+        wanted = self.config.image_shape
+        given = np.asarray(as_array(images, "images", shape=wanted))
         array = given
         if array.ndim == 3 and wanted[-1] == 1:
             array = array[..., None]
