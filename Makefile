@@ -24,10 +24,10 @@ dist:  ## wheel and source distribution, in dist/
 	$(PYTHON) -m build --outdir dist .
 	$(PYTHON) -m twine check --strict dist/*
 
-docs:  ## the tables in docs/ anew, and the reference of all public names, in build/reference
-	$(PYTHON) -m pip install --quiet pdoc
+docs:  ## update the tables in docs/ and build the site in build/site; warnings are errors
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	$(PYTHON) benchmarks/pages.py
-	$(PYTHON) benchmarks/reference.py build/reference
+	$(PYTHON) -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
 
 pretrained:  ## all pretrained models anew, of the data in DATA_DIR (hours); or pretrained/NAME.npz
 	$(PYTHON) benchmarks/pretrained.py --data_dir $(DATA_DIR)

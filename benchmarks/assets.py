@@ -33,13 +33,18 @@ LABELLED = (
 )
 COLOURS = 256
 SECONDS_TO_DRAW = 2
-LAST_MAP = """(() => {
-    const map = document.getElementById("map");
-    if (!map) return;
-    map.value = map.options[map.options.length - 1].value;
-    map.dispatchEvent(new Event("input"));
-    map.dispatchEvent(new Event("change"));
-})()"""  # of the explorer: t-SNE
+# A default run on the digits, all that the scripts write about it, and two failed runs.
+DIGITS = [
+    "train.py --dataset digits --K 10 --outdir {out}/run",
+    "cluster.py --model {out}/run/model.npz --explorer --tsne --anomalies 20 --outdir {out}",
+    "reconstruct.py --model {out}/run/model.npz --rec_testdata --num 40 --outdir {out}",
+]
+SMALL = "train.py --dataset digits --arch mlp --hidden_dims 128 --epochs 20"
+COLLAPSED = [f"{SMALL} --K 10 --pair_weight 0 --outdir {{out}}"]
+TOO_MANY = [
+    f"{SMALL} --K 16 --outdir {{out}}/run",
+    "cluster.py --model {out}/run/model.npz --outdir {out}",
+]
 # For each picture its commands, the last of which writes into {out}, and the file to copy.
 MADE = {
     "samples.png": ([f"generate.py --model {FLAGSHIP} --outfile {{out}}/samples.png"], "samples"),
@@ -57,17 +62,30 @@ MADE = {
         [f"{LABELLED} --outdir {{out}}/run",
          "cluster.py --model {out}/run/model.npz --labelled 10 --outdir {out}"], "latent",
     ),
-    "training.gif": (
-        ["train.py --dataset digits --latent_dims 8 --K 10 --outdir {out}"], "progress",
-    ),
+    "training.gif": (DIGITS, "run/progress"),
+    "digits_curves.png": (DIGITS, "run/curves"),
+    "digits_samples.png": (DIGITS, "run/samples"),
+    "digits_latent.png": (DIGITS, "run/latent"),
+    "digits_sheet.png": (DIGITS, "cluster_03"),
+    "digits_anomalies.png": (DIGITS, "anomalies"),
+    "digits_reconstructions.png": (DIGITS, "test_reconstructions"),
+    "collapsed_curves.png": (COLLAPSED, "curves"),
+    "collapsed_samples.png": (COLLAPSED, "samples"),
+    "collapsed_latent.png": (COLLAPSED, "latent"),
+    "split_13.png": (TOO_MANY, "cluster_13"),
+    "split_14.png": (TOO_MANY, "cluster_14"),
     "latent.png": ([f"{CLUSTERS} --outdir {{out}}"], "latent"),
     "sheet.png": ([f"{CLUSTERS} --outdir {{out}}"], "cluster_05"),
 }  # fmt: skip
-PAGES = {  # screenshots of what CLUSTERS writes: page, width, height, dark
-    "explorer.png": ("explorer.html", 1200, 713, False),
-    "explorer_dark.png": ("explorer.html", 1200, 713, True),
-    "summary.png": ("summary.html", 1250, 1470, False),
-    "summary_dark.png": ("summary.html", 1250, 1470, True),
+PAGES: dict[
+    str, tuple[list[str], str, int, int, bool]
+] = {  # screenshots of what commands write: page, width, height, dark
+    "explorer.png": ([f"{CLUSTERS} --outdir {{out}}"], "explorer.html", 1200, 713, False),
+    "explorer_dark.png": ([f"{CLUSTERS} --outdir {{out}}"], "explorer.html", 1200, 713, True),
+    "summary.png": ([f"{CLUSTERS} --outdir {{out}}"], "summary.html", 1250, 1470, False),
+    "summary_dark.png": ([f"{CLUSTERS} --outdir {{out}}"], "summary.html", 1250, 1470, True),
+    "digits_explorer.png": (DIGITS, "explorer.html", 1200, 713, False),
+    "digits_explorer_dark.png": (DIGITS, "explorer.html", 1200, 713, True),
 }
 
 
@@ -80,18 +98,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         done: dict[str, Path] = {}  # folders by commands: each runs once
         for name in wanted:
-            commands, stem = MADE.get(name, ([f"{CLUSTERS} --outdir {{out}}"], ""))
+            commands, stem = MADE[name] if name in MADE else (PAGES[name][0], "")
             folder = done.setdefault(" ".join(commands), Path(work) / str(len(done)))
             if not folder.exists():
                 folder.mkdir()
                 for command in commands:
                     run(command.format(out=folder), args.data_dir)
             if name in PAGES:
-                screenshot(*PAGES[name], folder, ASSETS / name)
+                screenshot(*PAGES[name][1:], folder, ASSETS / name)
             else:
                 shutil.copyfile(folder / f"{stem}{Path(name).suffix}", ASSETS / name)
             if name.endswith(".gif"):
                 halve(ASSETS / name)
+            else:
+                reduce_colours(ASSETS / name)
             print(f"assets/{name}", flush=True)
 
 
@@ -115,7 +135,7 @@ def halve(path: Path) -> None:
 
 
 def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, path: Path) -> None:
-    """Save a screenshot of a page in Chromium, in few colours, in light or dark mode."""
+    """Save a screenshot of a page in Chromium, in light or dark mode."""
     if CHROMIUM is None:
         sys.exit("screenshots need Chromium; install it, or choose others with --only")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -126,11 +146,14 @@ def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, 
         browser.send("Emulation.setDeviceMetricsOverride", **size)
         browser.send("Emulation.setScrollbarsHidden", hidden=True)
         browser.open(folder / page)
-        browser.ask(LAST_MAP)
         time.sleep(SECONDS_TO_DRAW)
         picture = browser.send("Page.captureScreenshot")["data"]
         browser.close()
     path.write_bytes(base64.b64decode(picture))
+
+
+def reduce_colours(path: Path) -> None:
+    """Make the file of a picture smaller."""
     Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 

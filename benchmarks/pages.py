@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/ from the results in benchmarks/results.
+"""Write the tables of README.md and docs/: of benchmarks/results, and of the scripts' flags.
 
     python benchmarks/pages.py            # update the tables
     python benchmarks/pages.py --check    # only report whether they are up to date
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def update(path: Path, write: bool = True) -> bool:
@@ -389,6 +389,13 @@ def fault(name: str) -> str:
     return name
 
 
+def flags(script: str | None) -> str:
+    """Return the flags of a script alone, or those that several scripts share."""
+    import flag_tables  # needs the package, which takes longer than all other tables
+
+    return flag_tables.shared() if script is None else flag_tables.own(script)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "clustering": partial(clustering, "main"),
@@ -404,6 +411,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "anomalies": anomalies,
     "frechet": frechet,
     "soak": soak,
+    "flags_shared": partial(flags, None),
+    "flags_train": partial(flags, "train"),
+    "flags_cluster": partial(flags, "cluster"),
+    "flags_generate": partial(flags, "generate"),
+    "flags_reconstruct": partial(flags, "reconstruct"),
 }
 
 if __name__ == "__main__":

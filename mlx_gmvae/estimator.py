@@ -111,7 +111,7 @@ class GMVAEClusterer(
         Number of clusters, chosen if `n_components` is "auto".
     n_features_in_ : int
         Number of columns of a table, or of pixel values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns. Defined only if X has column names that are all strings.
 
     References

@@ -45,7 +45,17 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == files
     assert "License-Expression: MIT" in lines and "Requires-Python: >=3.10" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")}
-    assert extras == {"summary", "heic", "hub", "completion", "cpu", "cuda12", "cuda13", "dev"}
+    assert extras == {
+        "summary",
+        "heic",
+        "hub",
+        "completion",
+        "cpu",
+        "cuda12",
+        "cuda13",
+        "dev",
+        "docs",
+    }
 
 
 def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> None:

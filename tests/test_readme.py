@@ -52,22 +52,33 @@ def test_a_visitor_finishes_it() -> None:
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/PYTHON.md"])
+PYTHON_PAGES = [path for path, text in TEXTS.items() if "```python\n" in text]
+
+
+@pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: path.stem)
 def test_python_runs_as_written(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Splits
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Splits
 ) -> None:
     """On a hundred of the digits, for as few steps as can be."""
-    blocks = re.findall(r"```python\n(.*?)```", TEXTS[ROOT / page], flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", TEXTS[path], flags=re.DOTALL)
     few = Splits(digits.train.take(np.arange(100)), digits.test.take(np.arange(20)))
     monkeypatch.setattr(mg, "load_dataset", lambda name: few)
     for name in ("FEWEST_STEPS", "FEWEST_SMALL_STEPS"):
         monkeypatch.setattr(defaults, name, 1)
     monkeypatch.chdir(tmp_path)
     Path("pretrained").symlink_to(ROOT / "pretrained")
+    trained = Path("results/gmvae_digits_K10_dims_0008/model.npz")  # of an earlier step
+    trained.parent.mkdir(parents=True)
+    mg.save_model(trained, mg.build_model(image_size=(8, 8)))
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)
-    assert blocks and len(names["clusterer"].labels_) == 100
+    assert len(names["clusterer"].labels_ if "clusterer" in names else few.train) == 100
+
+
+def test_python_is_shown() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in PYTHON_PAGES}
+    assert {"README.md", "docs/howto/python.md", "docs/howto/scikit_learn.md"} <= names
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
@@ -77,6 +88,17 @@ def test_tables_are_those_of_the_results(path: Path) -> None:
     marked = re.findall(r"<!-- (\w+) -->", TEXTS[path])
     assert set(marked) <= set(pages.TABLES)
     assert path.name != "RESULTS.md" or len(marked) >= 4
+
+
+# What pages show of the output of single commands, by command.
+SHOWN: dict[str, list[str]] = {}
+for text in TEXTS.values():
+    for shown in re.findall(r"```bash\n([^\n]+)\n```\n\n```text\n(.*?)```", text, re.DOTALL):
+        SHOWN.setdefault(shown[0].split("  #")[0].strip(), []).extend(shown[1].splitlines())
+
+
+def without_numbers(line: str) -> str:
+    return re.sub(r"-?\d[\d,.]*", "#", line.strip())
 
 
 @pytest.mark.parametrize("command", QUICK)
@@ -89,6 +111,13 @@ def test_command_on_pretrained_models_runs_as_typed(command: str, tmp_path: Path
         capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    printed = set(map(without_numbers, done.stdout.splitlines()))
+    for line in SHOWN.get(command, []):  # figures differ between machines
+        assert line == "..." or without_numbers(line) in printed
+
+
+def test_pages_show_what_commands_print() -> None:
+    assert len(SHOWN.keys() & set(QUICK)) >= 4
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1].endswith(".py")])
@@ -107,9 +136,51 @@ def help_of(script: str) -> str:
     ).stdout
 
 
-def test_every_linked_file_exists() -> None:
-    for path, text in TEXTS.items():
-        links = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
-        for link in links:
-            if not link.startswith("http"):
-                assert (path.parent / link).exists(), f"{path.name}: {link}"
+LINKED = [
+    *pages.pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "pretrained/README.md",
+]  # fmt: skip
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]+`", "code", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The anchors of a page: of its headings, as GitHub makes them, and its own."""
+    text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in plain} | set(re.findall(r'<a id="(.+?)"', text))
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    text = without_code(path.read_text())
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
+    for link in links:
+        if link.startswith("http"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{path.name}: {link}"
+        assert not anchor or anchor in anchors_of(target), f"{path.name}: {link}"
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^\.\. auto\w+:: (\w+)$", TEXTS[ROOT / "docs/reference/api.md"], re.M)
+    assert sorted([*listed, "__version__"]) == mg.__all__
+
+
+def test_pages_lead_to_all_pages() -> None:
+    """From docs/index.md, through the lists of its sections."""
+    found, new = set[Path](), [ROOT / "docs/index.md"]
+    while new:
+        page = new.pop()
+        found.add(page)
+        for block in re.findall(r"```{toctree}\n(.*?)```", page.read_text(), flags=re.S):
+            for line in filter(None, block.splitlines()):
+                name = re.sub(r".*<(.+)>", r"\1", line)
+                target = (page.parent / f"{name}.md").resolve()
+                if not name.startswith(":") and target not in found:
+                    new.append(target)
+    assert found >= {*TEXTS, *LINKED} - {ROOT / "README.md"}

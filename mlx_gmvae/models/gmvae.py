@@ -46,9 +46,10 @@ class Posterior(NamedTuple):
 
 
 class GMVAE(MixtureModel):
-    """Gaussian-mixture variational autoencoder [1]_.
+    """Gaussian-mixture variational autoencoder.
 
-    `build_model` wraps one with checks of its inputs; this is the plain network.
+    The model is that of [1]_. `build_model` wraps one with checks of its inputs; this is the plain
+    network.
 
     Parameters
     ----------

@@ -15,9 +15,10 @@ from .distributions import Normal, standard_normal_log_prob
 
 
 class VAE(LatentVariableModel):
-    """Variational autoencoder [1]_.
+    """Variational autoencoder.
 
-    `build_model` wraps one with checks of its inputs; this is the plain network.
+    The model is that of [1]_. `build_model` wraps one with checks of its inputs; this is the plain
+    network.
 
     Parameters
     ----------
