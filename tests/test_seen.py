@@ -1,6 +1,7 @@
 """Training on features: q(y|x) sees them, from a file or by a frozen encoder; z sees pixels."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,12 +94,20 @@ def test_in_python_features_are_given_beside_the_images(perfect: Path, digits: S
 
 
 def test_a_resumed_run_ends_with_the_same_weights(
-    perfect: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    perfect: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(frozen, "STEPS", 100)
     options = f"--dataset digits {SMALL} --lr_schedule constant --features {perfect}/f.npy".split()
     assert train.main([*options, "--epochs", "1", "--outdir", str(tmp_path / "run")]) == 0
     assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
+    # What is printed as the next command runs as it stands, and maps the features first.
+    following = capsys.readouterr().out.splitlines()[-1].removeprefix("next: python cluster.py ")
+    assert cluster.main([*following.split(), "--outdir", str(tmp_path / "clusters")]) == 0
+    names = re.findall(r'"name": "([^"]+)"', (tmp_path / "clusters/explorer.html").read_text())
+    assert names[0] == "features of q(y|x)"
     assert train.main([*options, "--epochs", "2", "--outdir", str(tmp_path / "whole")]) == 0
     resumed, whole = (load_model(tmp_path / n / "model.npz").model for n in ("run", "whole"))
     for name, value in resumed.arrays().items():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..device import backend, distributed
 from ..errors import InputError
+from ..models import MixtureModel
 from ..system import interrupts
 from ..training.callbacks import fit
 from . import flags, profiling
@@ -65,16 +66,23 @@ def train_one(args: argparse.Namespace, held: ExitStack) -> None:
     interrupts.say(f"the trained model is saved; measure it with: {command}")
     if distributed.is_first():
         evaluate(run)
-        print(f"next: {next_command(args, run.folder.model)}")
+        model, features = run.trainer.model, run.trainer.config.features
+        if not (isinstance(model, MixtureModel) and model.sees_features):
+            features = None
+        print(f"next: {next_command(args, run.folder.model, features)}")
 
 
-def next_command(args: argparse.Namespace, model: Path) -> str:
-    """Return the command that shows the clusters, or the latent space, of a trained model."""
+def next_command(args: argparse.Namespace, model: Path, features: str | None = None) -> str:
+    """Return the command that shows the clusters, or the latent space, of a trained model.
+
+    `features` is a file that the model's q(y|x) takes its features from, or an encoder, which
+    cluster.py finds by itself.
+    """
     words = [*command_line("cluster"), "--model", str(model), "--explorer"]
     if args.data_dir is not None:
         words += ["--data_dir", args.data_dir]
-    if args.features is not None and Path(args.features).is_file():  # stored without its place
-        words += ["--features", args.features]
+    if features is not None and Path(features).is_file():
+        words += ["--features", features]
     return shlex.join([*words, "--cpu"] if args.cpu else words)
 
 
