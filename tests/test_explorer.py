@@ -136,6 +136,7 @@ def test_with_tsne_the_page_opens_on_that_map_which_is_made_once(
     assert calls == [359]
     first, *others = data_of(tmp_path / "explorer.html")["maps"]
     assert first["name"] == "t-SNE" and "t-SNE" not in [each["name"] for each in others]
+    assert others[-1]["name"] == "features of q(y|x)"
     shown = [len(dots.get_offsets()) for dots in drawn["latent_tsne.png"].axes[0].collections]
     assert sum(shown) == 359
 

@@ -73,6 +73,8 @@ def next_command(args: argparse.Namespace, model: Path) -> str:
     words = [*command_line("cluster"), "--model", str(model), "--explorer"]
     if args.data_dir is not None:
         words += ["--data_dir", args.data_dir]
+    if args.features is not None and Path(args.features).is_file():  # stored without its place
+        words += ["--features", args.features]
     return shlex.join([*words, "--cpu"] if args.cpu else words)
 
 

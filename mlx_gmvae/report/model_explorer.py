@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageOps
 
+from ..data.batches import over_batches
 from ..data.decode import in_threads, picture, read_header
 from ..data.images import Rows
 from ..data.splits import Dataset
@@ -46,8 +47,13 @@ def save_explorer(
         anomaly = found.anomaly[rows]
     subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
+    maps = maps_of(z, rows, gaussians, found, by_tsne)
+    if isinstance(model, MixtureModel) and "classifier" in model:
+        # Where q(y|x) takes features of an encoder, z knows nothing of them.
+        of_classifier = classifier_map(model, Rows(found.dataset.examples, rows))
+        maps.insert(0 if model.sees_features and by_tsne is None else len(maps), of_classifier)
     write_explorer(
-        path, title, subtitle, maps_of(z, rows, gaussians, found, by_tsne), images,
+        path, title, subtitle, maps, images,
         [found.image_names[row] for row in rows], found.properties(rows, anomaly),
         reconstruct(model, images), UNITS, _curation(model, found, rows),
         _photographs(found.dataset, rows),
@@ -128,6 +134,13 @@ def maps_of(
         print(f"t-SNE of {len(z):,} latents", flush=True)
         maps.append(LatentMap("t-SNE", tsne(z), []))
     return maps
+
+
+def classifier_map(model: MixtureModel, images: Rows) -> LatentMap:
+    """Return the principal plane of the features before the last layer of q(y|x)."""
+    features = over_batches(model.classifier_features, images)
+    centre, axes, _ = plane_of(features)
+    return LatentMap("features of q(y|x)", (features - centre) @ axes, [])
 
 
 def _ellipses(
