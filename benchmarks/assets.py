@@ -72,6 +72,9 @@ MADE = {
     "collapsed_curves.png": (COLLAPSED, "curves"),
     "collapsed_samples.png": (COLLAPSED, "samples"),
     "collapsed_latent.png": (COLLAPSED, "latent"),
+    "select_k.png": (
+        ["train.py --dataset digits --latent_dims 8 --K auto --outdir {out}"], "select_k",
+    ),
     "split_13.png": (TOO_MANY, "cluster_13"),
     "split_14.png": (TOO_MANY, "cluster_14"),
     "latent.png": ([f"{CLUSTERS} --outdir {{out}}"], "latent"),
