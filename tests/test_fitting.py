@@ -66,13 +66,13 @@ def test_a_size_is_proposed_from_the_median(
 
 def test_what_is_said_of_sizes() -> None:
     one = Sizes.of([(4, 6)] * 3)
-    assert one.describe() == "images of 4 x 6"
+    assert one.describe() == "images of 6 x 4"
     assert one.differ_from((4, 5)) and not one.differ_from((4, 6))
     many = Sizes.of([(4, 6)] * 3 + [(1, 1), (2, 2), (3, 3), (2, 2)])
-    assert many.describe() == "images of 4 sizes (4 x 6 in 3, 2 x 2 in 2, 1 x 1 in 1 and 1 others)"
+    assert many.describe() == "images of 4 sizes (6 x 4 in 3, 2 x 2 in 2, 1 x 1 in 1 and 1 others)"
     assert many.differ_from((4, 6))
-    assert note("here", one, (2, 2), "pad", chosen=True) == (
-        "here: images of 4 x 6; each is resized and padded to 2 x 2"
+    assert note("here", one, (2, 3), "pad", chosen=True) == (
+        "here: images of 6 x 4; each is resized and padded to 3 x 2 (width x height)"
     )
 
 

@@ -151,8 +151,8 @@ def test_mixed_sizes_get_one_that_is_proposed(tmp_path: Path) -> None:
     splits = load(folder)
     assert splits.train.image_shape == (32, 48, 3)
     assert splits.train.fitted == (
-        f"{folder}: images of 2 sizes (32 x 48 in 4, 10 x 20 in 2); the middle of each is cropped "
-        "and resized to 32 x 48 (--image_size H W chooses another size)"
+        f"{folder}: images of 2 sizes (48 x 32 in 4, 20 x 10 in 2); the middle of each is cropped "
+        "and resized to 48 x 32 (width x height; --image_size H W chooses another size)"
     )
     everything = splits.named("all")
     (same,) = everything.images[everything.index == 0]

@@ -91,7 +91,7 @@ def test_a_second_folder_is_fitted_to_the_model_and_taken_whole(
     rows, columns = load_model(phone_run / "run/model.npz").model.config.image_size
     said = capsys.readouterr()
     assert f"left out in {others}: 1 .mp3" in said.err
-    assert "images of 5 sizes" in said.err and f"resized to {rows} x {columns}" in said.err
+    assert "images of 5 sizes" in said.err and f"resized to {columns} x {rows} (" in said.err
     assert f"all 5 images of {others} in" in said.out
     assert (
         "nats per pixel and channel: " in said.out
@@ -151,7 +151,7 @@ def test_data_that_is_gone_is_said_to_come_from_the_model(
     capsys.readouterr()
     assert reconstruct.main(["--model", "../run/model.npz"]) == 2
     error = capsys.readouterr().err
-    assert f"{tmp_path}/mine.npy, on which ../run/model.npz was trained, is not there" in error
+    assert f"{tmp_path}/mine.npy, on which ../run/model.npz was trained, no longer exists" in error
     assert "--dataset" in error
     assert train.main(["--resume", "../run", "--epochs", "2"]) == 2
     assert "put it back" in capsys.readouterr().err

@@ -129,8 +129,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         RARE,
     )
     flags.add_model_file_flags(parser)
-    flags.add_data_flags(parser, "what the model was trained on")
-    flags.add_features_flag(parser)
+    flags.add_features_flag(flags.add_data_flags(parser, "what the model was trained on"))
     group = parser.add_argument_group("output")
     group.add_argument(
         "--split", choices=("train", "test", "all"),

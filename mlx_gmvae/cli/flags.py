@@ -63,8 +63,11 @@ def add_data_flags(
     size: str = "stop if the model was trained on another image size; images are always resized to "
     "that of the model",
     fit: str = "as in training",
-) -> None:
-    """Add --dataset, --data_dir, --image_size, --fit, --classes, --no_labels and --bits."""
+) -> argparse._ArgumentGroup:
+    """Add --dataset, --data_dir, --image_size, --fit, --classes, --no_labels and --bits.
+
+    Returns their group.
+    """
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -96,11 +99,12 @@ def add_data_flags(
         "depth of the largest value)",
     )  # fmt: skip
     parser.rare = (*parser.rare, "labels", "bits")
+    return group
 
 
-def add_features_flag(parser: Parser) -> None:
+def add_features_flag(group: argparse._ArgumentGroup) -> None:
     """Add --features, for the images given to a trained model."""
-    parser.add_argument(
+    group.add_argument(
         "--features", metavar="FILE|ENCODER",
         help="for models trained with --features: a file with the features of these images, or "
         "the location of the encoder (default: as in training)",

@@ -83,11 +83,11 @@ class Sizes(NamedTuple):
         return cls(len(counts), [[*size, num] for size, num in counts.most_common(SIZES_SHOWN)])
 
     def describe(self) -> str:
-        """Return a phrase such as "images of 427 x 640", or one with the number of sizes."""
+        """Return a phrase such as "images of 640 x 427" (width x height), or one with many sizes."""
         if self.num == 1:
             ((height, width, _),) = self.commonest
-            return f"images of {height} x {width}"
-        shown = ", ".join(f"{h} x {w} in {num:,}" for h, w, num in self.commonest)
+            return f"images of {width} x {height}"
+        shown = ", ".join(f"{w} x {h} in {num:,}" for h, w, num in self.commonest)
         if self.num > len(self.commonest):
             shown += f" and {self.num - len(self.commonest):,} others"
         return f"images of {self.num:,} sizes ({shown})"
@@ -125,5 +125,5 @@ DONE = {
 def note(source: str, sizes: Sizes, size: Size, how: str, chosen: bool) -> str:
     """Return a note about resized images; `chosen` says whether the user gave `size`."""
     height, width = size
-    line = f"{source}: {sizes.describe()}; {DONE[how]} {height} x {width}"
-    return line if chosen else f"{line} (--image_size H W chooses another size)"
+    line = f"{source}: {sizes.describe()}; {DONE[how]} {width} x {height} (width x height"
+    return f"{line})" if chosen else f"{line}; --image_size H W chooses another size)"
