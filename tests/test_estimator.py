@@ -43,7 +43,7 @@ def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None
 def test_defaults_number_the_clusters_without_gaps(
     clusterer: GMVAEClusterer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(defaults, "FEWEST_SMALL_STEPS", 300)
+    monkeypatch.setattr(defaults, "FEWEST_SMALL_STEPS", 100)
     check_clustering("GMVAEClusterer", clusterer)
 
 

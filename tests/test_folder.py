@@ -37,6 +37,8 @@ import pytest
 from pictures import FLOWER, PHOTO, write
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def pieces(num: int, side: int = 16) -> list[Image.Image]:
     """Different real squares of a photograph."""

@@ -20,6 +20,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--cpu --arch mlp --hidden_dims 16 --latent_dims 2 --K 3"
 SECONDS = 120
 rng = np.random.default_rng(0)

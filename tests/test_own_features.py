@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 rng = np.random.default_rng(0)
 SMALL = "--epochs 2 --arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
 

@@ -19,6 +19,8 @@ import pytest
 from pictures import cells, kinds_in, read
 from PIL import Image, ImageSequence
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--dataset digits --arch mlp --hidden_dims 64 --latent_dims 4"
 
 

@@ -19,6 +19,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ENCODER = ROOT / "tests" / "encoders" / "dinov2"
 rng = np.random.default_rng(0)
 SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
