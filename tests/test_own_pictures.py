@@ -13,6 +13,7 @@ from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
+from conftest import without_drawing
 from PIL import Image, features
 from skimage import data
 
@@ -59,7 +60,8 @@ def phone_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = f"--dataset {phone_folder(place / 'Photos 2026', 30)} --outdir {place}/run"
     words = options.replace("Photos 2026", "Photos\t2026").split(" ")
     words = [word.replace("\t", " ") for word in words]
-    assert train.main([*words, *SMALL.split(), "--data_dir", f"{place}/kept"]) == 0
+    with without_drawing():
+        assert train.main([*words, *SMALL.split(), "--data_dir", f"{place}/kept"]) == 0
     return place
 
 

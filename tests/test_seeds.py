@@ -12,7 +12,7 @@ from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_drawing
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -23,7 +23,8 @@ OPTIONS += " --classes 1 4 8 --save_every 999 --seeds 3 --seed 5"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("seeds") / "whole"
-    assert train.main([*OPTIONS.split(), "--outdir", str(folder)]) == 0
+    with without_drawing():
+        assert train.main([*OPTIONS.split(), "--outdir", str(folder)]) == 0
     return folder
 
 
