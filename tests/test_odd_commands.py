@@ -215,14 +215,14 @@ def test_a_folder_that_may_not_be_read_is_named(
     [
         ("--num 3000000000", "GB of memory, this machine has"),
         ("--interpolate 0 1 --num 3000000000", "GB of memory, this machine has"),
-        ("--num 300 --outfile {}/s.webp", "choose .png"),
+        ("--num 2000 --outfile {}/s.webp", "choose .png"),
     ],
 )
 def test_more_images_than_there_is_room_for(
-    options: str, message: str, tmp_path: Path, capsys: Captured
+    options: str, message: str, made: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     (tmp_path / "s.webp").write_bytes(b"mine")
-    command = f"--model {DIGITS} --outfile {tmp_path}/s.png {options.format(tmp_path)}"
+    command = f"--model {made}/model.npz --outfile {tmp_path}/s.png {options.format(tmp_path)}"
     assert generate.main(command.split()) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "s.webp").read_bytes() == b"mine"
