@@ -1,14 +1,18 @@
 """--seeds in one folder: interrupted anywhere and resumed, they end as if they had not been."""
 
+import json
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import train
+from mlx_gmvae.cli.seeds import Seeds
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model
+from mlx_gmvae.runs.run_folder import RunFolder
 
 import numpy as np
 import pytest
@@ -90,6 +94,17 @@ def test_a_seed_that_was_trained_but_not_measured_is_measured(
     out = capsys.readouterr().out
     assert "run: " + str(cut / "seed_7") in out and "seed_6\n" not in out and "Epoch" not in out
     assert_same_model(whole, cut)
+
+
+def test_the_kept_seed_is_that_of_the_lowest_loss(tmp_path: Path) -> None:
+    """Not the first, and not the last."""
+    seeds = Seeds(RunFolder(tmp_path), Mock(), 3)
+    seeds.plan.experiment.training.seed = 5
+    for seed, loss in ((5, -1.0), (6, -1.5), (7, -1.2)):
+        folder = seeds.folder.of_seed(seed)
+        folder.path.mkdir(parents=True)
+        folder.metrics.write_text(json.dumps({"pairs": {"pair_loss": loss}}))
+    assert list(seeds.pair_losses().items()) == [(6, -1.5), (7, -1.2), (5, -1.0)]
 
 
 def test_what_says_which_seeds_may_be_damaged(
