@@ -73,9 +73,6 @@ def test_copies_are_found_and_the_best_comes_first(
     assert {"00.png", "01.png"} <= best  # larger than the small one, more bytes than the JPEG
     with Image.open(tmp_path / "out/duplicates.png") as sheet:
         assert sheet.width > 100
-    # Without it again, what it wrote is gone.
-    assert cluster.main(options.replace("--duplicates ", "").split()) == 0
-    assert not list((tmp_path / "out").glob("duplicates.*"))
 
 
 def test_the_sheet_begins_with_the_largest_group_and_each_with_its_sharpest(

@@ -15,7 +15,7 @@ from mlx_gmvae.device.installed import BACKENDS
 import pytest
 from conftest import ROOT
 
-SMALL = "--dataset digits --arch mlp --hidden_dims 8 --latent_dims 2 --epochs 1 --cpu"
+SMALL = "--dataset digits --classes 0 1 --arch mlp --hidden_dims 8 --latent_dims 2 --epochs 1 --cpu"
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,17 @@ from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-SMALL = "--cpu --arch mlp --hidden_dims 16 --latent_dims 2 --K 3"
+DENSE = "--cpu --arch mlp --hidden_dims 16 --latent_dims 2"
+SMALL = f"{DENSE} --K 3"
 SECONDS = 120
 rng = np.random.default_rng(0)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> str:
+    """A flag that names four hundred images of noise."""
+    np.save(tmp_path / "noise.npy", rng.integers(0, 256, (400, 8, 8), dtype=np.uint8))
+    return f"--dataset {tmp_path}/noise.npy"
 
 
 def started(script: str, options: str, *python: str) -> subprocess.Popen[str]:
@@ -141,9 +149,9 @@ def test_at_the_moment_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "run").exists()
 
 
-def test_while_the_first_step_is_compiled(tmp_path: Path) -> None:
+def test_while_the_first_step_is_compiled(noise: str, tmp_path: Path) -> None:
     run = tmp_path / "a run"
-    options = f"{SMALL} --dataset digits --epochs 2 --outdir {shlex.quote(str(run))}"
+    options = f"{SMALL} {noise} --epochs 2 --outdir {shlex.quote(str(run))}"
     with started("train", options) as process:
         wait_for_line(process, "compiling")
         line, _ = interrupted(process)
@@ -152,9 +160,9 @@ def test_while_the_first_step_is_compiled(tmp_path: Path) -> None:
     assert (run / "metrics.json").is_file()
 
 
-def test_twice_while_a_run_is_saved(tmp_path: Path) -> None:
+def test_twice_while_a_run_is_saved(noise: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = f"{SMALL} --dataset digits --epochs 2000 --save_every 9999 --outdir {run}"
+    options = f"{SMALL} {noise} --epochs 2000 --save_every 9999 --outdir {run}"
     with started("train", options) as process:
         wait_for_line(process, "Epoch    5")
         line, _ = interrupted(process, times=5)
@@ -163,9 +171,9 @@ def test_twice_while_a_run_is_saved(tmp_path: Path) -> None:
     assert not list(run.glob(".saving*"))
 
 
-def test_while_the_trained_model_is_measured(tmp_path: Path) -> None:
+def test_while_the_trained_model_is_measured(noise: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = f"{SMALL} --dataset digits --epochs 1 --outdir {run}"
+    options = f"{SMALL} {noise} --epochs 1 --outdir {run}"
     with started("train", options) as process:
         wait_for(process, (run / "history.csv").is_file)
         time.sleep(0.2)
@@ -188,9 +196,9 @@ def test_while_a_map_is_made_by_tsne(digits_run: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_background_job_goes_on(tmp_path: Path) -> None:
+def test_a_background_job_goes_on(noise: str, tmp_path: Path) -> None:
     """A shell lets its background jobs ignore Ctrl-C."""
-    options = f"{SMALL} --dataset digits --epochs 3 --outdir {tmp_path}/run"
+    options = f"{DENSE} --model vae {noise} --epochs 3 --outdir {tmp_path}/run"
     command = shlex.join([sys.executable, str(ROOT / "train.py"), *shlex.split(options)])
     with subprocess.Popen(
         ["sh", "-c", f"trap '' INT; exec {command}"], stdout=subprocess.PIPE, text=True
