@@ -144,7 +144,7 @@ def without_drawing() -> Iterator[None]:
 
     with (
         patch.object(plots, "_save", lambda figure, path: save(path)),
-        patch.object(plots, "save_curves", lambda path, *diagrams: save(path)),
+        patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
     ):
         yield
 
