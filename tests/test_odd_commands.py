@@ -22,7 +22,7 @@ import pytest
 from conftest import ROOT, without_drawing
 from sklearn.datasets import load_digits
 
-SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1"
+SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1 --batchsize 256"
 DIGITS = ROOT / "pretrained" / "gmvae_digits_K10_dims_0008.npz"
 Captured = pytest.CaptureFixture[str]
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 
 ENCODER = ROOT / "tests" / "encoders" / "dinov2"
 rng = np.random.default_rng(0)
-SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
+SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10 --batchsize 256"
 
 
 def code(labels: np.ndarray) -> np.ndarray:
