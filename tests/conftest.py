@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for each other would cost more than they bring,
@@ -33,10 +34,12 @@ from mlx_gmvae.device import backend
 from mlx_gmvae.report import assignments, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
+from mlx_gmvae.system.files import atomic_write
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from PIL import Image
 
 DATA_VARIABLE = "MLX_GMVAE_TEST_DATA"
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +129,30 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(plots, "_save", save)
     return figures
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Within, files of diagrams get an empty picture.
+
+    For tests of something else: Matplotlib takes two thirds of the time of a small training.
+    """
+
+    def save(path: Path) -> None:
+        with atomic_write(path) as written:
+            Image.new("RGB", (8, 8), "white").save(written)
+
+    with (
+        patch.object(plots, "_save", lambda figure, path: save(path)),
+        patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
+    ):
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    with without_drawing():
+        yield
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from mlx_gmvae.runs.checkpoint import load_model
 import mlx.core as mx
 import numpy as np
 import pytest
+from conftest import without_drawing
 from pictures import kinds_in
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -39,9 +40,10 @@ SMALL = "--arch mlp --hidden_dims 8 --latent_dims 3 --K 2 --epochs 1"
 def plane_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 2-D dense VAE of ones, fours and eights, on the bundled digits."""
     folder = tmp_path_factory.mktemp("plane") / "run"
-    options = "--model vae --arch mlp --hidden_dims 256 --latent_dims 2 --dataset digits"
-    options += " --classes 1 4 8 --epochs 60 --save_every 100"
-    assert train.main([*options.split(), "--outdir", str(folder)]) == 0
+    options = "--model vae --arch mlp --hidden_dims 64 --latent_dims 2 --dataset digits"
+    options += " --classes 1 4 8 --epochs 40 --lr 3e-3 --save_every 100"
+    with without_drawing():
+        assert train.main([*options.split(), "--outdir", str(folder)]) == 0
     return folder
 
 
@@ -88,6 +90,12 @@ def test_each_sheet_has_the_images_of_its_cluster(
         == 0
     )
     rows = rows_of(tmp_path / "assignments.csv")
+    model = load_model(digits_run / "model.npz").model
+    assert isinstance(model, MixtureModel)
+    q = responsibilities(model, digits.test.images)
+    assert [int(row["cluster"]) for row in rows] == q.argmax(axis=1).tolist()
+    confidence = [float(row["confidence"]) for row in rows]
+    np.testing.assert_allclose(confidence, q.max(axis=1), atol=1e-5)
     for kind in {row["cluster"] for row in rows}:
         sheet = sheets[f"cluster_{int(kind):02d}.png"]
         assert_sheet_is_of(sheet, rows, digits.test.images, "cluster", kind)
@@ -163,11 +171,30 @@ def test_components_are_shown_under_the_names_of_their_classes(
     assert (by_component == predicted).mean() > 0.9  # all, but where two components share a class
 
 
+def test_few_labels_are_those_of_training_images_alone(
+    digits_run: Path, digits: Splits, tmp_path: Path
+) -> None:
+    """Whatever the labels of the images are that are classified."""
+    (train_part, test), answers = digits, []
+    assert test.labels is not None
+    for name, labels in (("true", test.labels), ("wrong", (test.labels + 3) % 10)):
+        np.savez(tmp_path / f"{name}.npz", images=train_part.images, labels=train_part.labels,
+                 test_images=test.images, test_labels=labels)  # fmt: skip
+        options = f"--model {digits_run}/model.npz --dataset {tmp_path}/{name}.npz --split test"
+        assert cluster.main(f"{options} --labelled 5 --outdir {tmp_path}/{name}".split()) == 0
+        answers.append([row["predicted"] for row in rows_of(tmp_path / name / "assignments.csv")])
+    assert answers[0] == answers[1]
+    right = np.mean([int(answer) for answer in answers[0]] == test.labels)
+    assert right > 0.5
+
+
 def test_labelled_examples_are_as_many_of_each_class(digits: Splits) -> None:
     rows = choose_labelled(digits.train, 7, seed=3)
     assert digits.train.labels is not None
     assert np.bincount(digits.train.labels[rows]).tolist() == [7] * 10
     assert len(set(rows)) == 70
+    np.testing.assert_array_equal(choose_labelled(digits.train, 7, seed=3), rows)
+    assert (choose_labelled(digits.train, 7, seed=4) != rows).any()
     with pytest.raises(InputError, match="only"):
         choose_labelled(digits.train, 1000, seed=0)
 
@@ -185,6 +212,8 @@ def test_anomalies_are_what_does_not_look_like_the_training_images(
         scores = anomaly_scores(model, both, kind)
         assert roc_auc_score(is_strange, scores) > 0.95
         np.testing.assert_array_equal(scores, anomaly_scores(model, both, kind))
+        others = anomaly_scores(model, both, kind, seed=1)  # by other draws, of the same images
+        assert (scores != others).mean() > 0.9 and np.corrcoef(scores, others)[0, 1] > 0.95
     bound, elbo = (anomaly_scores(model, images, kind) for kind in ("importance", "elbo"))
     assert bound.mean() < elbo.mean()
 

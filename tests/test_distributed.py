@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.device import distributed
 from mlx_gmvae.errors import InputError
 from train import main
@@ -17,6 +18,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 LAUNCH = shutil.which("mlx.launch") or shutil.which("mlx.launch", path=Path(sys.executable).parent)
 needs_launch = pytest.mark.skipif(LAUNCH is None, reason="mlx.launch is not installed")
@@ -49,11 +52,19 @@ def on_all_cores() -> None:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
-OPTIONS = [
-    *["--cpu", "--dataset", "digits", "--K", "3", "--latent_dims", "2"],
-    *["--arch", "mlp", "--hidden_dims", "32", "--heads", "3", "--save_every", "100"],
-    *["--batchsize", "256"],
+SMALL = [
+    *["--cpu", "--K", "3", "--latent_dims", "2", "--arch", "mlp", "--hidden_dims", "32"],
+    *["--heads", "3", "--save_every", "100", "--batchsize", "128"],
 ]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags of a small training on zeros, ones and twos: three steps an epoch."""
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    few = load_dataset("digits", classes=["0", "1", "2"])
+    np.savez(path, images=few.train.images, test_images=few.test.images)
+    return [*SMALL, "--dataset", str(path)]
 
 
 def train(
@@ -105,10 +116,10 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 
 def test_an_ordinary_run_never_looks_for_other_processes(
-    no_launcher: pytest.MonkeyPatch, tmp_path: Path
+    no_launcher: pytest.MonkeyPatch, options: list[str], tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "run")
-    assert main([*OPTIONS, "--epochs", "1", "--outdir", folder]) == 0
+    assert main([*options, "--epochs", "1", "--outdir", folder]) == 0
     assert main(["--cpu", "--resume", folder, "--epochs", "2"]) == 0
 
 
@@ -152,11 +163,11 @@ def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(
 
 @in_two_processes
 def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
-    launcher: list[str], tmp_path: Path
+    launcher: list[str], options: list[str], tmp_path: Path
 ) -> None:
-    epochs = 6 if launcher[0] == LAUNCH else 40  # through shared memory they take no time
+    epochs = 12 if launcher[0] == LAUNCH else 40  # through shared memory they take no time
     alone, folder = tmp_path / "alone", tmp_path / "run"
-    options = [*OPTIONS, "--epochs", str(epochs), "--outdir"]
+    options = [*options, "--epochs", str(epochs), "--outdir"]
     with subprocess.Popen(
         [*launcher, sys.executable, str(ROOT / "train.py"), *options, str(folder)],
         cwd=ROOT, env=ENVIRONMENT, start_new_session=True, stdin=SILENCE, preexec_fn=on_all_cores,
@@ -169,11 +180,16 @@ def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
         assert all(f"rank {rank} exited with code 130" in out for rank in (0, 1))
     assert 3 <= len(history(folder)) < epochs
     assert not (folder / "metrics.json").exists()
-    done = train("--cpu", "--resume", str(folder), launcher=launcher)
+    resume = ["--cpu", "--resume", str(folder)]
+    if launcher[0] == LAUNCH:  # the way they exchange changes no figures
+        processes = in_a_ring([str(ROOT / "train.py"), *resume], tmp_path, PORT)
+        first, second = (process.communicate(timeout=120)[0] for process in processes)
+        assert [process.returncode for process in processes] == [0, 0], first + second
+        assert first.count(f"Epoch {epochs:>4} |") == 1 and second == ""
+        return
+    done = train(*resume, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"Epoch {epochs:>4} |") == 1  # only the first process prints
-    if launcher[0] == LAUNCH:  # the way they exchange changes no figures
-        return
     assert main([*options, str(alone)]) == 0
     assert len(history(folder)) == len(history(alone)) == epochs
     # Not equal: each draws noise of its own, and parts say more of half a batch.
@@ -257,10 +273,12 @@ def in_a_ring(
     ]  # fmt: skip
 
 
-def test_if_one_of_two_is_killed_the_other_ends_in_one_line(tmp_path: Path) -> None:
+def test_if_one_of_two_is_killed_the_other_ends_in_one_line(
+    options: list[str], tmp_path: Path
+) -> None:
     victim = 0  # the one that knows most; `benchmarks/soak.py partners` kills either
     folder = tmp_path / "run"
-    words = [str(ROOT / "train.py"), *OPTIONS, "--epochs", "5000", "--outdir", str(folder)]
+    words = [str(ROOT / "train.py"), *options, "--epochs", "5000", "--outdir", str(folder)]
     processes = in_a_ring(words, tmp_path, PORT + 7)
     try:
         first = processes[0].stdout
@@ -342,17 +360,19 @@ def test_a_shared_batch_has_the_loss_and_the_gradient_of_a_whole_one(tmp_path: P
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
-    words = [str(ROOT / "train.py"), *OPTIONS[:-1], "33", "--outdir", str(tmp_path / "r")]
+def test_a_batch_that_cannot_be_divided_is_refused(options: list[str], tmp_path: Path) -> None:
+    words = [str(ROOT / "train.py"), *options, "--batchsize", "33", "--outdir", f"{tmp_path}/r"]
     for process in in_a_ring(words, tmp_path, PORT + 3):
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 2 and "Traceback" not in out
         assert out.splitlines()[-1].endswith("use --batchsize 32")
 
 
-def test_processes_of_mpirun_without_its_library_are_told_so(tmp_path: Path) -> None:
+def test_processes_of_mpirun_without_its_library_are_told_so(
+    options: list[str], tmp_path: Path
+) -> None:
     done = train(
-        *OPTIONS, "--outdir", str(tmp_path / "r"),
+        *options, "--outdir", str(tmp_path / "r"),
         OMPI_COMM_WORLD_SIZE="2", MLX_MPI_LIBNAME="libnowhere.so",
     )  # fmt: skip
     assert done.returncode == 2

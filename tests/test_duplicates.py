@@ -6,6 +6,9 @@ from pathlib import Path
 import cluster
 from mlx_gmvae.clustering.descriptors import reduced
 from mlx_gmvae.clustering.duplicates import correlations, near_duplicates
+from mlx_gmvae.data.splits import Dataset
+from mlx_gmvae.report import duplicate_groups
+from mlx_gmvae.report.sheets import Section
 
 import numpy as np
 import pytest
@@ -70,9 +73,27 @@ def test_copies_are_found_and_the_best_comes_first(
     assert {"00.png", "01.png"} <= best  # larger than the small one, more bytes than the JPEG
     with Image.open(tmp_path / "out/duplicates.png") as sheet:
         assert sheet.width > 100
-    # Without it again, what it wrote is gone.
-    assert cluster.main(options.replace("--duplicates ", "").split()) == 0
-    assert not list((tmp_path / "out").glob("duplicates.*"))
+
+
+def test_the_sheet_begins_with_the_largest_group_and_each_with_its_sharpest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contrast = np.array([10, 30, 20, 10, 40, 30, 30, 10, 20])
+    checks = np.indices((8, 8)).sum(axis=0) % 2
+    images = (100 + contrast[:, None, None, None] * checks[..., None]).astype(np.uint8)
+    shown: list[Section] = []
+    monkeypatch.setattr(duplicate_groups, "save_sheet", lambda *args: shown.extend(args[2]))
+    groups = [np.array([0, 1]), np.array([2, 3, 4, 5]), np.array([6, 7, 8])]
+    duplicate_groups.save_groups(tmp_path, Dataset.of(images), groups)
+    with (tmp_path / "duplicates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ordered = [[1, 0], [4, 5, 2, 3], [6, 8, 7]]
+    assert [int(row["index"]) for row in rows] == [row for group in ordered for row in group]
+    assert [row["group"] for row in rows] == list("001111222")
+    assert [row["is_best"] for row in rows] == list("101000100")
+    for section, group in zip(shown, [ordered[1], ordered[2], ordered[0]], strict=True):
+        assert section.heading.startswith(f"{len(group)} images")
+        np.testing.assert_array_equal(section.images, images[group])
 
 
 def test_neither_noise_nor_plain_images_are_copies() -> None:

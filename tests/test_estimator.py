@@ -44,7 +44,7 @@ def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None
 def test_defaults_number_the_clusters_without_gaps(
     clusterer: GMVAEClusterer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(defaults, "FEWEST_SMALL_STEPS", 300)
+    monkeypatch.setattr(defaults, "FEWEST_SMALL_STEPS", 50)
     check_clustering("GMVAEClusterer", clusterer)
 
 
@@ -87,7 +87,7 @@ def test_a_table_is_clustered_whatever_its_units(of_blobs: GMVAEClusterer) -> No
 
 def test_scores_are_a_density_in_the_tables_own_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of importance weights is unbiased, and so the density integrates to 1."""
-    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 2000)
+    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 500)
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(100, 4, 150), rng.normal(160, 8, 150)])[:, None]
     options = SMALL | {"train_options": {"pair_weight": 0.0}, "latent_dims": 1}

@@ -7,8 +7,8 @@ import train
 from mlx_gmvae.cli import run_callbacks
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.device.randomness import random_key, random_rows
-from mlx_gmvae.evaluation.scores import anomaly_scores, generative_scores
-from mlx_gmvae.models import LatentVariableModel, build_model
+from mlx_gmvae.evaluation.scores import anomaly_scores, component_gaussians, generative_scores
+from mlx_gmvae.models import LatentVariableModel, MixtureModel, build_model
 from mlx_gmvae.models.distributions import Gaussian
 from mlx_gmvae.report.model_summary import reconstructions_block
 from mlx_gmvae.runs.checkpoint import load_model, save_model
@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from skimage.metrics import mean_squared_error, structural_similarity
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.mark.parametrize("kind", ["vae", "gmvae"])
@@ -66,6 +68,24 @@ def test_scores_of_a_vae_are_scipys_and_scikit_images(small_images: np.ndarray) 
         for a, b in zip(x, shown.astype(np.float64), strict=True)
     ]
     assert scores["ssim"] == pytest.approx(np.mean(similar), abs=1e-4)
+
+
+def test_components_have_the_covariances_of_their_draws() -> None:
+    model = build_model(
+        ModelConfig(model="vade", arch="mlp", image_size=(8, 8), hidden_dims=8, latent_dims=2, K=2)
+    )
+    assert isinstance(model, MixtureModel)
+    means, variances = np.array([[0.0, 5.0], [-3.0, 1.0]]), np.array([[4.0, 0.25], [0.09, 9.0]])
+    model.mixture.set(np.array([0.9, 0.1]), means, variances)
+    before = np.array(random_key())
+    found = component_gaussians(model)
+    np.testing.assert_array_equal(np.array(random_key()), before)
+    assert found.names == ["0", "1"]
+    deviations = np.sqrt(variances)
+    np.testing.assert_allclose((found.means - means) / deviations, 0, atol=0.1)
+    for covariance, deviation in zip(found.covariances, deviations, strict=True):
+        correlation = covariance / np.outer(deviation, deviation)
+        np.testing.assert_allclose(correlation, np.eye(2), atol=0.15)
 
 
 def dense_vae(side: int = 8, **options: object) -> LatentVariableModel:

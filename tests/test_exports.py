@@ -81,7 +81,12 @@ def test_sorted_folders_load_as_a_set_with_its_metadata(folder: Path, tmp_path: 
 def test_a_set_without_copies_has_an_empty_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "noise.npy", rng.integers(0, 256, (20, 8, 8), np.uint8))
-    options = f"{DIGITS.replace(' --split test', '')} --dataset {tmp_path}/noise.npy --duplicates"
-    assert cluster.main(f"{options} --outdir {tmp_path}/out".split()) == 0
+    options = f"{DIGITS.replace(' --split test', '')} --dataset {tmp_path}/noise.npy"
+    options += f" --outdir {tmp_path}/out"
+    assert cluster.main([*options.split(), "--duplicates"]) == 0
     assert table(tmp_path / "out/duplicates.csv") == []
     assert not (tmp_path / "out/duplicates.png").exists()
+    # Without the flag the next call removes what one with it has written.
+    (tmp_path / "out/duplicates.png").touch()
+    assert cluster.main(options.split()) == 0
+    assert not list((tmp_path / "out").glob("duplicates.*"))

@@ -18,6 +18,8 @@ from mlx_gmvae.training.trainer import Trainer
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 16, "latent_dims": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
 
@@ -78,7 +80,8 @@ def test_a_run_has_the_sizes_of_what_it_starts_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(tmp_path / "m.npz", build_model(ModelConfig.from_dict({**SMALL, "K": 4})))
-    options = f"--dataset digits --init {tmp_path}/m.npz --epochs 1 --outdir {tmp_path}/run"
+    options = f"--dataset digits --init {tmp_path}/m.npz --epochs 1 --batchsize 256"
+    options += f" --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
     out = capsys.readouterr().out
     number = len(build_model(ModelConfig.from_dict({**SMALL, "K": 4})).arrays())

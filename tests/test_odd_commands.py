@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -18,10 +19,10 @@ from mlx_gmvae.runs.run_folder import RunFolder
 import numpy as np
 import pictures
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_drawing
 from sklearn.datasets import load_digits
 
-SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1"
+SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1 --batchsize 256"
 DIGITS = ROOT / "pretrained" / "gmvae_digits_K10_dims_0008.npz"
 Captured = pytest.CaptureFixture[str]
 
@@ -35,7 +36,8 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd") / "run"
-    assert train.main(f"--dataset digits {SMALL} --outdir {folder}".split()) == 0
+    with without_drawing():
+        assert train.main(f"--dataset digits {SMALL} --outdir {folder}".split()) == 0
     return folder
 
 
@@ -53,6 +55,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_may_start_from_the_model_that_it_replaces(run: Path) -> None:
     command = f"--dataset digits {SMALL} --init {run}/model.npz --outdir {run} --overwrite"
     assert train.main(command.split()) == 0
@@ -60,6 +63,7 @@ def test_a_run_may_start_from_the_model_that_it_replaces(run: Path) -> None:
     assert record["init"]["name"] == "model.npz"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_readme_of_somebody_elses_stays(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "seed_of_doubt").mkdir()
@@ -109,6 +113,7 @@ def test_what_is_written_never_lies_among_the_images(
     assert len(list(photos.iterdir())) == 12
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_that_came_after_the_training_are_said(
     photos: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -166,7 +171,13 @@ def test_a_map_of_as_few_images_as_clusters(num: int, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", (load_digits().images[:num] * 15).astype("uint8"))
     command = f"--model {DIGITS} --dataset {tmp_path}/few.npy --explorer --outdir {tmp_path}/c"
     assert cluster.main(command.split()) == 0
-    assert (tmp_path / "c" / "summary.html").exists() and (tmp_path / "c/explorer.html").exists()
+    page = (tmp_path / "c/explorer.html").read_text()
+    (content,) = re.findall(r"^const data = (.*);$", page, flags=re.MULTILINE)
+    data = json.loads(content)
+    assert data["names"] == [str(number) for number in range(num)]
+    for each in data["maps"]:
+        assert np.shape(each["points"]) == (num, 2) and np.isfinite(each["points"]).all()
+    assert f"{num} images" in (tmp_path / "c/summary.html").read_text()
 
 
 def test_a_summary_needs_its_package_before_anything_is_lost(
@@ -204,14 +215,14 @@ def test_a_folder_that_may_not_be_read_is_named(
     [
         ("--num 3000000000", "GB of memory, this machine has"),
         ("--interpolate 0 1 --num 3000000000", "GB of memory, this machine has"),
-        ("--num 300 --outfile {}/s.webp", "choose .png"),
+        ("--num 2000 --outfile {}/s.webp", "choose .png"),
     ],
 )
 def test_more_images_than_there_is_room_for(
-    options: str, message: str, tmp_path: Path, capsys: Captured
+    options: str, message: str, made: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     (tmp_path / "s.webp").write_bytes(b"mine")
-    command = f"--model {DIGITS} --outfile {tmp_path}/s.png {options.format(tmp_path)}"
+    command = f"--model {made}/model.npz --outfile {tmp_path}/s.png {options.format(tmp_path)}"
     assert generate.main(command.split()) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "s.webp").read_bytes() == b"mine"

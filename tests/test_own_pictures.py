@@ -13,8 +13,11 @@ from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
+from conftest import without_drawing
 from PIL import Image, features
 from skimage import data
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 QUARTER_TURN = {0x0112: 6}  # EXIF orientation: shown upright, stored on its side
 TWELVE_MEGAPIXELS = (4032, 3024)
@@ -57,7 +60,8 @@ def phone_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = f"--dataset {phone_folder(place / 'Photos 2026', 30)} --outdir {place}/run"
     words = options.replace("Photos 2026", "Photos\t2026").split(" ")
     words = [word.replace("\t", " ") for word in words]
-    assert train.main([*words, *SMALL.split(), "--data_dir", f"{place}/kept"]) == 0
+    with without_drawing():
+        assert train.main([*words, *SMALL.split(), "--data_dir", f"{place}/kept"]) == 0
     return place
 
 

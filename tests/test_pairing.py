@@ -7,6 +7,7 @@ import train
 from mlx_gmvae.clustering import descriptors, neighbours
 from mlx_gmvae.clustering.descriptors import describe, oriented_gradients, reduced
 from mlx_gmvae.clustering.neighbours import (
+    STAY,
     draw_partners,
     nearest,
     neighbour_graph,
@@ -14,10 +15,12 @@ from mlx_gmvae.clustering.neighbours import (
     smoothed,
 )
 from mlx_gmvae.clustering.pair_loss import log_balance_prior, pair_loss, pair_terms
-from mlx_gmvae.config import TrainConfig
+from mlx_gmvae.clustering.pair_scores import pair_scores
+from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.datasets import Splits
 from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.models.gmvae import GMVAE
 from mlx_gmvae.runs.checkpoint import load_model
 from mlx_gmvae.runs.run_folder import RunFolder
 
@@ -25,6 +28,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 rng = np.random.default_rng(0)
 
@@ -202,6 +207,36 @@ def test_balance_prior_by_name_and_by_numbers() -> None:
     for wrong in ("even", "1,2", "1,2,-3", "1,2,nan"):
         with pytest.raises(InputError, match="balance"):
             log_balance_prior(wrong, 3)
+
+
+@pytest.mark.parametrize(("step", "agreement"), [(1, STAY), (2, 1.0)])
+def test_agreement_is_that_of_neighbours_beside_that_of_chance(
+    step: int, agreement: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dark and bright images in turns: the next is in the other cluster, the next but one is not.
+
+    Three of ten images are their own neighbours, as in training.
+    """
+    kinds = np.arange(2000) % 2
+    images = np.where(kinds, 200, 40).astype(np.uint8)[:, None, None, None] * np.ones((8, 8, 1))
+    model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=8))
+
+    def by_brightness(self: GMVAE, x: mx.array) -> mx.array:
+        is_bright = x.mean(axis=(1, 2, 3))[:, None] > 0.5
+        return mx.log(mx.where(is_bright == mx.array([False, True]), 0.9, 0.1))
+
+    for name in ("log_cluster_probabilities", "log_probabilities_of"):
+        monkeypatch.setattr(GMVAE, name, by_brightness)
+    config = TrainConfig(augment="none", descriptor="pixels", balance="uniform", pair_balance=2)
+    graph = ((np.arange(2000) + step) % 2000)[:, None]
+    scores = pair_scores(model, images.astype(np.uint8), config, graph=graph)
+    assert scores["neighbour_agreement"] == pytest.approx(agreement, abs=0.04)
+    assert scores["chance_agreement"] == pytest.approx(STAY + (1 - STAY) / 2)
+    assert scores["augmentation_agreement"] == 1
+    agrees, differs = -np.log(0.82), -np.log(0.18)  # of pairs in one cluster and in two
+    share = scores["neighbour_agreement"]
+    expected = share * agrees + (1 - share) * differs - np.log(2)
+    assert scores["pair_loss"] == pytest.approx(expected, abs=0.01)
 
 
 def train_on(path: Path, *flags: str) -> Path:

@@ -8,6 +8,7 @@ import cluster
 import generate
 import reconstruct
 from mlx_gmvae.data.dataset_spec import DatasetSpec
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device.randomness import random_rows
 from mlx_gmvae.evaluation.scores import responsibilities, surveyed_elbo
 from mlx_gmvae.models import MixtureModel
@@ -27,6 +28,14 @@ import sets
 
 FILES = sorted((ROOT / "pretrained").glob("*.npz"))
 MEASURED = 500  # test images, the first
+
+
+@pytest.fixture(scope="module")
+def few(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    part = digits.train.take(np.arange(30))
+    np.savez(path, images=part.images, labels=part.labels, test_images=digits.test.images[:24])
+    return path
 
 
 def test_the_card_is_that_of_the_files() -> None:
@@ -59,15 +68,15 @@ def test_rounding_has_lost_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_script_runs_on_it(path: Path, tmp_path: Path) -> None:
-    """On the bundled digits, brought to its size and channels, so that nothing is downloaded."""
+def test_every_script_runs_on_it(path: Path, few: Path, tmp_path: Path) -> None:
+    """On some of the bundled digits, brought to its size, so that nothing is downloaded."""
     loaded = load_model(path)
     if loaded.model.config.channels == 3:
         pytest.skip("digits are grey")
     height, width = loaded.model.config.image_size
-    data = f"--dataset digits --classes 3 8 --image_size {height} {width}"
+    data = f"--dataset {few} --image_size {height} {width}"
     out = f"--outdir {tmp_path}"
-    assert generate.main(f"--model {path} --outfile {tmp_path}/s.png".split()) == 0
+    assert generate.main(f"--model {path} --num 2 --outfile {tmp_path}/s.png".split()) == 0
     assert reconstruct.main(f"--model {path} --rec_testdata {data} {out}".split()) == 0
     is_mixture = isinstance(loaded.model, MixtureModel)
     assert cluster.main(f"--model {path} {data} {out}".split()) == (0 if is_mixture else 2)

@@ -54,6 +54,7 @@ def test_mutual_learning_keeps_and_compares_every_iteration(
         np.testing.assert_array_equal(kept[name], value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
     options = "--dataset digits --arch mlp --latent_dims 8 --model vade --K 10 --hidden_dims 128"
     options += " --epochs 24 --pretrain_epochs 14 --lr 3e-3"
@@ -85,6 +86,7 @@ def test_early_stopping_keeps_the_best_epoch(
         np.testing.assert_array_equal(kept.arrays()[name], value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -> None:
     """Measuring draws noise and, with early stopping, loads the best weights: neither may stay."""
     options = "--model vae --lr_schedule constant --early_stopping 50 --epochs"
@@ -97,6 +99,7 @@ def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -
         np.testing.assert_array_equal(theirs[name], value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_earlier_run_is_given_up_only_when_nothing_can_be_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", "--epochs 2")
     before = sorted(path.name for path in folder.rglob("*"))
@@ -108,6 +111,7 @@ def test_an_earlier_run_is_given_up_only_when_nothing_can_be_refused(tmp_path: P
     assert not (folder / "reconstructions/clusters").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_seeds_are_a_run_that_is_not_overwritten_silently(tmp_path: Path) -> None:
     (tmp_path / "run/seed_0").mkdir(parents=True)
     (tmp_path / "run/seed_0/state.npz").write_bytes(b"")
@@ -125,6 +129,7 @@ def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) ->
     np.testing.assert_allclose(rows[:, 1].reshape(images.shape), expected, atol=1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --tensorboard")
@@ -141,6 +146,7 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) ->
         assert_reconstructions(np.array(shown), folder, digits)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits: Splits) -> None:
     folder = run(tmp_path / "run", "--epochs 4 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:

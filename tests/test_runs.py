@@ -21,6 +21,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
 
 

@@ -1,6 +1,12 @@
 """Learning rate, KL weight and held-out rows as functions of the epochs done."""
 
-from mlx_gmvae.clustering.phases import balance_weight
+from mlx_gmvae.clustering.phases import (
+    balance_weight,
+    distillation_window,
+    is_time_to_freeze,
+    is_time_to_merge,
+    is_time_to_recompute,
+)
 from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.training.defaults import for_model
@@ -41,6 +47,19 @@ def test_free_sizes_are_spread_first_and_then_left_to_mutual_information() -> No
     )
     assert balance_weight(TrainConfig(epochs=8, pair_balance=3), 5) == 3
     assert balance_weight(TrainConfig(epochs=8, balance="0.5,0.5", pair_balance=3), 5) == 3
+
+
+def test_phases_begin_after_the_epochs_that_their_shares_say() -> None:
+    """Of ten epochs: a merge after the fourth, the last choice of a head after the sixth."""
+    config = TrainConfig(epochs=10)
+    assert [is_time_to_merge(config, done) for done in (3, 4, 9)] == [False, True, True]
+    assert [is_time_to_freeze(config, done) for done in (5, 6, 9)] == [False, True, True]
+    assert [done for done in range(11) if is_time_to_recompute(config, done)] == [4, 6]
+    assert [done for done in range(8) if is_time_to_recompute(TrainConfig(epochs=7), done)] == [
+        3,
+        5,
+    ]
+    assert distillation_window(config, 4) == (4, 6)
 
 
 def test_rows_are_held_out_only_for_early_stopping() -> None:

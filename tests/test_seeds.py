@@ -1,27 +1,36 @@
 """--seeds in one folder: interrupted anywhere and resumed, they end as if they had not been."""
 
+import json
+import os
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import train
+from mlx_gmvae.cli.seeds import Seeds
+from mlx_gmvae.formatting import epoch_line
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model
+from mlx_gmvae.runs.run_folder import RunFolder
+from mlx_gmvae.training import callbacks
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import without_drawing
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 OPTIONS = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 8"
-OPTIONS += " --classes 1 4 8 --save_every 999 --seeds 3 --seed 5"
+OPTIONS += " --classes 1 4 8 --batchsize 128 --save_every 999 --seeds 3 --seed 5"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("seeds") / "whole"
-    assert train.main([*OPTIONS.split(), "--outdir", str(folder)]) == 0
+    with without_drawing():
+        assert train.main([*OPTIONS.split(), "--outdir", str(folder)]) == 0
     return folder
 
 
@@ -35,20 +44,28 @@ def assert_same_model(ours: Path, theirs: Path) -> None:
 
 
 def test_interrupted_in_the_second_of_three_and_resumed(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cut = tmp_path / "cut"
-    command = [sys.executable, str(ROOT / "train.py"), *OPTIONS.split(), "--outdir", str(cut)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout)
-        next(line for line in lines if line == f"run: {cut}/seed_6\n")
-        next(line for line in lines if line.startswith("Epoch    4"))
-        process.send_signal(signal.SIGINT)
-        *_, last = lines
-        assert process.wait(60) == 130
+    cut, epochs = tmp_path / "cut", []
+
+    def ctrl_c_in_the_fourth_epoch_of_the_second(
+        record: dict[str, float], seconds_left: float
+    ) -> str:
+        epochs.append(record["epoch"])
+        if epochs.count(4) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return epoch_line(record, seconds_left)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks, "epoch_line", ctrl_c_in_the_fourth_epoch_of_the_second)
+        assert train.main([*OPTIONS.split(), "--outdir", str(cut)]) == 130
+    assert epochs == [*range(1, 9), *range(1, 5)]
+    last = capsys.readouterr().out.splitlines()[-1]
     expected = f"interrupted; continue with: python train.py --resume {cut} --save_every 999 --cpu"
-    assert last == expected + "\n"
+    assert last == expected
     assert not (cut / "model.npz").exists() and not (cut / "seed_7").exists()
     assert train.main(shlex.split(last)[5:]) == 0
     assert "kept seed" in capsys.readouterr().out
@@ -87,6 +104,16 @@ def test_a_seed_that_was_trained_but_not_measured_is_measured(
     out = capsys.readouterr().out
     assert "run: " + str(cut / "seed_7") in out and "seed_6\n" not in out and "Epoch" not in out
     assert_same_model(whole, cut)
+
+
+def test_the_kept_seed_is_that_of_the_lowest_loss(tmp_path: Path) -> None:
+    """Not the first, and not the last."""
+    seeds = Seeds(RunFolder(tmp_path), Mock(), 3)
+    seeds.plan.experiment.training.seed = 5
+    for seed, loss in ((5, -1.0), (6, -1.5), (7, -1.2)):
+        folder = seeds.folder.of_seed(seed)
+        folder.metrics.write_text(json.dumps({"pairs": {"pair_loss": loss}}))
+    assert list(seeds.pair_losses().items()) == [(6, -1.5), (7, -1.2), (5, -1.0)]
 
 
 def test_what_says_which_seeds_may_be_damaged(

@@ -17,12 +17,14 @@ from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_drawing
 from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ENCODER = ROOT / "tests" / "encoders" / "dinov2"
 rng = np.random.default_rng(0)
-SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
+SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10 --batchsize 256"
 
 
 def code(labels: np.ndarray) -> np.ndarray:
@@ -46,7 +48,8 @@ def perfect(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert whole.labels is not None
     np.save(folder / "f.npy", code(whole.labels[np.argsort(whole.index)]))
     options = f"--dataset digits {SMALL} --epochs 10 --features {folder}/f.npy"
-    assert train.main([*options.split(), "--outdir", str(folder / "run")]) == 0
+    with without_drawing():
+        assert train.main([*options.split(), "--outdir", str(folder / "run")]) == 0
     return folder
 
 

@@ -30,6 +30,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 rng = np.random.default_rng(0)
 
 

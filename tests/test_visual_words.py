@@ -27,6 +27,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 rng = np.random.default_rng(0)
 
 
