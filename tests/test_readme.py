@@ -48,8 +48,7 @@ def test_there_is_a_command_for_each_script() -> None:
         assert any(f"python {script}" in command for command in commands_in(README)), script
 
 
-PYTHON_PAGES = [path for path, text in TEXTS.items() if "```python
-" in text]
+PYTHON_PAGES = [path for path, text in TEXTS.items() if "```python\n" in text]
 
 
 @pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: path.stem)
