@@ -83,7 +83,7 @@ class Sizes(NamedTuple):
         return cls(len(counts), [[*size, num] for size, num in counts.most_common(SIZES_SHOWN)])
 
     def describe(self) -> str:
-        """Return a phrase such as "images of 640 x 427" (width x height), or one with many sizes."""
+        """Return a phrase such as "images of 640 x 427" (width x height), or with several sizes."""
         if self.num == 1:
             ((height, width, _),) = self.commonest
             return f"images of {width} x {height}"
