@@ -176,7 +176,7 @@ def test_few_labels_are_those_of_training_images_alone(
 ) -> None:
     """Whatever the labels of the images are that are classified."""
     (train_part, test), answers = digits, []
-    assert test.labels is not None
+    assert train_part.labels is not None and test.labels is not None
     for name, labels in (("true", test.labels), ("wrong", (test.labels + 3) % 10)):
         np.savez(tmp_path / f"{name}.npz", images=train_part.images, labels=train_part.labels,
                  test_images=test.images, test_labels=labels)  # fmt: skip

@@ -56,15 +56,15 @@ def test_padding_keeps_the_image_where_it_was() -> None:
     With the weights of networks for the larger size that is padded to, both do the same.
     """
     narrow, wide = (ModelConfig(image_size=(28, width), num_layers=2) for width in (21, 24))
-    encoder, of_wide = make_encoder(narrow), make_encoder(wide)
-    encoder.update(of_wide.parameters())
+    encoder, wide_encoder = make_encoder(narrow), make_encoder(wide)
+    encoder.update(wide_encoder.parameters())
     images = mx.random.uniform(shape=(2, 28, 21, 1))
     padded = mx.pad(images, [(0, 0), (0, 0), (1, 2), (0, 0)])
-    np.testing.assert_allclose(encoder(images), of_wide(padded), atol=1e-6)
-    decoder, of_wide = make_decoder(narrow), make_decoder(wide)
-    decoder.update(of_wide.parameters())
+    np.testing.assert_allclose(encoder(images), wide_encoder(padded), atol=1e-6)
+    decoder, wide_decoder = make_decoder(narrow), make_decoder(wide)
+    decoder.update(wide_decoder.parameters())
     z = mx.random.normal((2, narrow.latent_dims))
-    np.testing.assert_allclose(decoder(z), of_wide(z)[:, :, 1:22], atol=1e-6)
+    np.testing.assert_allclose(decoder(z), wide_decoder(z)[:, :, 1:22], atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 6), (1, 1), (5, 30), (15, 16)])

@@ -34,6 +34,7 @@ MEASURED = 500  # test images, the first
 def few(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("few") / "few.npz"
     part = digits.train.take(np.arange(30))
+    assert part.labels is not None
     np.savez(path, images=part.images, labels=part.labels, test_images=digits.test.images[:24])
     return path
 

@@ -89,7 +89,7 @@ def test_early_stopping_keeps_the_best_epoch(
 @pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -> None:
     """Measuring draws noise and, with early stopping, loads the best weights: neither may stay."""
-    options = "--model vae --lr_schedule constant --early_stopping 50 --epochs"
+    options = "--model vae --batchsize 256 --lr_schedule constant --early_stopping 50 --epochs"
     whole, parts = run(tmp_path / "whole", f"{options} 4"), run(tmp_path / "parts", f"{options} 2")
     finished = f"--resume {parts}"
     assert train.main(finished.split()) == 2
@@ -101,13 +101,13 @@ def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_earlier_run_is_given_up_only_when_nothing_can_be_refused(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", "--epochs 2")
+    folder = run(tmp_path / "run", "--epochs 2 --batchsize 256")
     before = sorted(path.name for path in folder.rglob("*"))
     (tmp_path / "shares.txt").write_text("1 2 3")
     wrong = f"--overwrite --balance {tmp_path}/shares.txt --outdir {folder}"
     assert train.main([*SMALL.split(), *wrong.split()]) == 2
     assert sorted(path.name for path in folder.rglob("*")) == before
-    run(folder, "--model vae --epochs 1 --overwrite")
+    run(folder, "--model vae --epochs 1 --batchsize 256 --overwrite")
     assert not (folder / "reconstructions/clusters").exists()
 
 
@@ -132,7 +132,9 @@ def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) ->
 @pytest.mark.usefixtures("undrawn")
 def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    folder = run(tmp_path / "run", "--model vae --epochs 3 --save_every 1 --tensorboard")
+    folder = run(
+        tmp_path / "run", "--model vae --epochs 3 --batchsize 256 --save_every 1 --tensorboard"
+    )
     events = accumulator.EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     with (folder / "history.csv").open() as file:
@@ -148,7 +150,7 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) ->
 
 @pytest.mark.usefixtures("undrawn")
 def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits: Splits) -> None:
-    folder = run(tmp_path / "run", "--epochs 4 --save_every 1")
+    folder = run(tmp_path / "run", "--epochs 4 --batchsize 256 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:
         shown = ImageSequence.all_frames(animation, lambda frame: frame.convert("RGB"))
         assert animation.info["loop"] == 0  # for ever
@@ -161,7 +163,7 @@ def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits
     assert_reconstructions(last[: 10 * 58 + 2, :width], folder, digits)
     samples = cells(last[: 10 * 58 + 2, width + 2 :], 8, 8, 10)
     np.testing.assert_array_equal(samples, cells(read(folder / "samples.png"), 8, 8, 10))
-    run(folder, "--epochs 2 --save_every 1 --overwrite")
+    run(folder, "--epochs 2 --batchsize 256 --save_every 1 --overwrite")
     with Image.open(folder / "progress.gif") as animation:
         assert len(ImageSequence.all_frames(animation)) == 2
     assert len(list((folder / "reconstructions/clusters").iterdir())) == 2

@@ -108,8 +108,9 @@ def test_a_seed_that_was_trained_but_not_measured_is_measured(
 
 def test_the_kept_seed_is_that_of_the_lowest_loss(tmp_path: Path) -> None:
     """Not the first, and not the last."""
-    seeds = Seeds(RunFolder(tmp_path), Mock(), 3)
-    seeds.plan.experiment.training.seed = 5
+    plan = Mock()
+    plan.experiment.training.seed = 5
+    seeds = Seeds(RunFolder(tmp_path), plan, 3)
     for seed, loss in ((5, -1.0), (6, -1.5), (7, -1.2)):
         folder = seeds.folder.of_seed(seed)
         folder.metrics.write_text(json.dumps({"pairs": {"pair_loss": loss}}))

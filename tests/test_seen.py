@@ -102,7 +102,8 @@ def test_a_resumed_run_ends_with_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(frozen, "STEPS", 100)
+    monkeypatch.setattr(frozen, "STEPS", 30)
+    monkeypatch.setattr(frozen, "VOTE_STEPS", 20)
     options = f"--dataset digits {SMALL} --lr_schedule constant --features {perfect}/f.npy".split()
     assert train.main([*options, "--epochs", "1", "--outdir", str(tmp_path / "run")]) == 0
     assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0

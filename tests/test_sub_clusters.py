@@ -158,7 +158,8 @@ def test_in_time_the_sub_clusters_are_merged(
 def test_what_became_of_the_sub_clusters_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = "--dataset digits --arch mlp --hidden_dims 32 --K 10 --epochs 5 --save_every 9"
+    options = "--dataset digits --arch mlp --hidden_dims 32 --K 10 --epochs 5 --batchsize 128"
+    options += " --save_every 9"
     assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = (number for number, line in enumerate(lines) if "50 sub-clusters merged" in line)
