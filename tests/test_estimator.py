@@ -252,10 +252,10 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training(
         ({"train_options": {"neighbors": 1}}, "no field neighbors; did you mean neighbours?"),
         ({"model_options": {"K": 4}}, "model_options has K; give n_components instead"),
         ({"train_options": {"epochs": 4}}, "train_options has epochs; give max_iter instead"),
-        ({"n_components": "auto", "model": "vade"}, "for a gmvae with a classifier"),
+        ({"n_components": "auto", "model": "vade"}, "for a gmvae whose classifier"),
         (
             {"n_components": "auto", "train_options": {"pair_weight": 0.0}},
-            "and neighbour pairs; give n_components itself",
+            "by neighbour pairs; give n_components a number",
         ),
     ],
 )

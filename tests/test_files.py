@@ -119,7 +119,7 @@ MAKES_FILES = {
 # Given a path of `atomic_write` or `temporary`, a file in memory, or a folder that goes again.
 WRITE_ELSEWHERE = {
     "safetensors_models.save", "figures.as_png", "figures.as_jpeg", "downloads._fetch_one",
-    "estimator.__setstate__", "distributed.quieten",
+    "checkpoint.model_from_bytes", "distributed.quieten",
 }  # fmt: skip
 OWN_SAVERS = {"folder", "run", "seeds"}  # objects of ours whose `save` is looked at by itself
 
