@@ -43,7 +43,7 @@ tried(lambda: estimator.fit(images), lambda: model.encode(picture), lambda: mode
     environment = {**os.environ, "MLX_GMVAE_STREAMS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", START + code], cwd=ROOT, env=environment,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     first, *others = done.stdout.splitlines()

@@ -68,7 +68,7 @@ def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> No
         command = [sys.executable, "-m", "mlx_gmvae", *words]
         return subprocess.run(
             command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)},
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     trained = called("train", *SMALL.split(), "--outdir", "run")
@@ -109,7 +109,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     os.close(reader)
     done = subprocess.run(
         [sys.executable, "-m", "mlx_gmvae", "--help"], cwd=ROOT, stdout=writer,
-        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        stderr=subprocess.PIPE, text=True, timeout=300, check=False,
     )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
@@ -130,7 +130,7 @@ def test_a_shell_is_told_what_may_come_next(line: str, expected: set[str], tmp_p
         "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"),
     }  # fmt: skip
     command = [sys.executable, "-m", "mlx_gmvae"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **asked}, check=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **asked}, check=True, timeout=300)
     assert set((tmp_path / "answer").read_text().split()) == expected
 
 
@@ -160,7 +160,7 @@ def test_two_backends_are_refused_in_one_line(tmp_path: Path) -> None:
     def called(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *words], cwd=ROOT, env=environment,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     script = called("train.py", "--help")

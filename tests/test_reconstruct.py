@@ -51,3 +51,16 @@ def test_worst_and_best_are_those_of_the_table(
     assert len(set(places)) == 24 and places != sorted(places)
     squared = ((originals - reconstructions) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(squared, errors[places], atol=2e-3)
+
+
+def test_the_seed_draws_the_images_of_the_picture_and_changes_no_score(
+    digits_run: Path, tmp_path: Path
+) -> None:
+    pictures, scores = [], []
+    for name, flags in (("a", ""), ("b", "--seed 0"), ("c", "--seed 1")):
+        options = f"--model {digits_run}/model.npz --rec_testdata --num 8 {flags}"
+        assert reconstruct.main([*options.split(), "--outdir", f"{tmp_path}/{name}"]) == 0
+        pictures.append((tmp_path / name / "test_reconstructions.png").read_bytes())
+        scores.append((tmp_path / name / "test_reconstructions.csv").read_text())
+    assert pictures[0] == pictures[1] != pictures[2]
+    assert len(set(scores)) == 1
