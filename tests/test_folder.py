@@ -454,7 +454,7 @@ def test_real_photographs_train_resume_and_cluster(
         archive.extractall(folder, names[::120])
     cache = f"--data_dir {tmp_path}/cache"
     options = (
-        f"--dataset {folder} --epochs 1 --latent_dims 4 --K 10 --outdir {tmp_path}/run {cache} "
+        f"--dataset {folder} --epochs 1 --latent_dims 4 --K 4 --outdir {tmp_path}/run {cache} "
         "--hidden_dims 32 --num_layers 2 --max_filters 16"
     )
     assert train.main(options.split()) == 0
