@@ -84,6 +84,7 @@ def test_a_saved_model_has_names_merges_and_corrections(
     names = {line.split(",")[lines[0].split(",").index("name")] for line in lines[1:]}
     assert {"mine", "four", "none"} <= names
     loaded = mg.load(saved)
+    assert loaded.metrics == {}  # those of the trained layer are not this one's
     assert loaded.data["curation"]["names"] == {"0": "mine", "4": "four"}
     # Also through a copy that Python wrote.
     loaded.save(tmp_path / "copy.npz")
@@ -95,6 +96,7 @@ def test_what_means_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     for options, problem in [
         ("--save_model m.npz", "--save_model has no effect without --curation"),
         (f"--curation {tmp_path / 'c.json'} --save_model m.txt", "must end in .npz or"),
+        (f"--curation {tmp_path / 'c.json'} --save_model {MODEL}", "would replace --model"),
     ]:
         assert cluster.main(f"--model {MODEL} {options}".split()) == 2
         assert problem in capsys.readouterr().err
@@ -108,3 +110,17 @@ def test_a_damaged_curation_in_a_model_is_one_line(
     loaded.save(tmp_path / "m.npz")
     assert cluster.main(f"--model {tmp_path / 'm.npz'} --outdir {tmp_path / 'o'}".split()) == 2
     assert "m.npz has cluster '10'; clusters are 0 to 9" in capsys.readouterr().err
+
+
+def test_other_results_are_those_of_the_model_that_assigned(tmp_path: Path) -> None:
+    dataset = DIGITS.test
+    moved = {dataset.relative_name(row): 3 for row in range(40)}
+    (tmp_path / "c.json").write_text(json.dumps(Curation(10, moved=moved).to_json()))
+    common = f"--model {MODEL} --dataset digits --split test --curation {tmp_path / 'c.json'}"
+    for name, more in (("without", ""), ("with", f"--save_model {tmp_path / 'm.npz'}")):
+        options = f"{common} --anomalies 5 --anomaly_score elbo --outdir {tmp_path / name} {more}"
+        assert cluster.main(options.split()) == 0
+    tables = [(tmp_path / name / "assignments.csv").read_text() for name in ("without", "with")]
+    assert tables[0] == tables[1] and "anomaly" in tables[0]
+    changed = mg.load(tmp_path / "m.npz").responsibilities(dataset.images)
+    assert not np.allclose(changed, mg.load(MODEL).responsibilities(dataset.images))

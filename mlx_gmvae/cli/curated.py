@@ -17,7 +17,8 @@ def curation_of(args: argparse.Namespace, loaded: ModelFile) -> curation.Curatio
     num_clusters = loaded.model.config.K
     if args.curation:
         return curation.read(Path(args.curation), num_clusters)
-    if "curation" in loaded.data and not args.labelled:
+    has_clusters = isinstance(loaded.model, MixtureModel) and not args.labelled
+    if has_clusters and "curation" in loaded.data:
         return curation.from_json(loaded.data["curation"], num_clusters, args.model)
     return None
 
@@ -29,15 +30,24 @@ def save_curated(
     found: Assignments,
     decided: curation.Curation,
 ) -> None:
-    """Write the model with a curation inside, its last layer refitted to the moved images."""
+    """Write the model with a curation inside, its last layer refitted to the moved images.
+
+    The loaded model stays as it is, so that later results are those of the model that assigned.
+    """
     from ..clustering.corrections import learn_corrections  # scipy's optimizers load slowly
 
-    assert isinstance(loaded.model, MixtureModel)
+    model = loaded.model
+    assert isinstance(model, MixtureModel)
     corrected = {row: to for row, to in found.moves(decided).items() if to is not None}
-    has_learned = learn_corrections(loaded.model, dataset.examples, corrected)
-    data = {**loaded.data, "curation": decided.to_json()}
-    parts = {"data": data, "metrics": loaded.metrics, "training": loaded.training}
-    save_model(args.save_model, loaded.model, **parts)
+    before = model.arrays()
+    has_learned = learn_corrections(model, dataset.examples, corrected)
+    parts = {
+        "data": {**loaded.data, "curation": decided.to_json()},
+        "metrics": {} if has_learned else loaded.metrics,  # those of the former layer
+        "training": loaded.training,
+    }
+    save_model(args.save_model, model, **parts)
+    model.load_weights(list(before.items()))
     learned = f"{len(corrected)} corrections learned" if has_learned else "no corrections learned"
     print(f"saved {args.save_model}: names and merges stored, {learned}")
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from .arrays import require_memory
 from .decode import decode, in_threads, read_header, upright_on_white
 from .fitting import fit, proposed_size
 
@@ -45,6 +46,7 @@ def as_one_array(
             return fitted.reshape(height, width, channels)
         return decode(os.fspath(item), channels, (height, width), HOW)
 
+    require_memory(len(items) * height * width * channels)
     array = np.empty((len(items), height, width, channels), np.uint8)
     for row, found in enumerate(in_threads(pixels, items, len(items), "images")):
         if isinstance(found, str):
