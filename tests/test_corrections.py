@@ -114,7 +114,7 @@ def test_a_damaged_curation_in_a_model_is_one_line(
 
 def test_other_results_are_those_of_the_model_that_assigned(tmp_path: Path) -> None:
     dataset = DIGITS.test
-    moved = {dataset.relative_name(row): 3 for row in range(40)}
+    moved: dict[str, int | None] = {dataset.relative_name(row): 3 for row in range(40)}
     (tmp_path / "c.json").write_text(json.dumps(Curation(10, moved=moved).to_json()))
     common = f"--model {MODEL} --dataset digits --split test --curation {tmp_path / 'c.json'}"
     for name, more in (("without", ""), ("with", f"--save_model {tmp_path / 'm.npz'}")):

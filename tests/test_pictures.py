@@ -61,6 +61,13 @@ def test_images_of_one_size_keep_their_pixels() -> None:
     assert as_array([Image.new("RGB", (4, 3), "red")], "images").shape == (1, 3, 4, 3)
 
 
+def test_twelve_bits_in_files_of_sixteen_are_not_dark(tmp_path: Path) -> None:
+    paths = [tmp_path / "dim.png", tmp_path / "bright.png"]
+    for path, value in zip(paths, (2048, 4095), strict=True):
+        Image.fromarray(np.full((6, 6), value, np.uint16)).save(path)
+    assert as_array(paths, "images").reshape(2, -1).max(axis=1).tolist() == [128, 255]
+
+
 def test_what_cannot_be_read_is_named(photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     for last, problem in [

@@ -204,6 +204,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("--save_model has no effect without --curation")
     if args.save_model and Path(args.save_model).suffix not in MODEL_SUFFIXES:
         raise InputError(f"--save_model is {args.save_model}; it must end in .npz or .safetensors")
+    if args.save_model and Path(args.save_model).is_dir():
+        raise InputError(f"--save_model {args.save_model} is a folder; give a file in it")
     if args.save_model and Path(args.save_model).resolve() == Path(args.model).resolve():
         raise InputError("--save_model would replace --model; give another file")
     if args.hard_links and not args.sort_into:

@@ -208,3 +208,15 @@ def _reason(error: Exception, path: str) -> str:
         return "not an image"
     strerror = error.strerror if isinstance(error, OSError) else None
     return " ".join((strerror or str(error) or type(error).__name__).split())
+
+
+def common_bits(paths: list[str], least: int | None = None) -> int | None:
+    """Return how many bits 16-bit image files use together, at least `least`; None without files.
+
+    Files that cannot be read are ignored.
+    """
+    if not paths:
+        return None
+    values = in_threads(read_largest, paths, len(paths), "reading depths")
+    found = [value for value in values if not isinstance(value, str) and value <= depth.LARGEST]
+    return max(depth.bits_of(max(found, default=depth.LARGEST)), least or 0)

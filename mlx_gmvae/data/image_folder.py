@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from . import depth
 from .arrangement import arrange
-from .decode import Header, decode, in_threads, read_header, read_largest
+from .decode import Header, common_bits, decode, in_threads, read_header
 from .fitting import Size, Sizes, note, proposed_size
 from .formats import SUFFIXES, is_image_name, left_out
 from .mapped import ArrayCache, Record
@@ -216,11 +216,7 @@ def find_bits(folder: Path, names: list[str], headers: Headers, least: int | Non
     Returns None if there are no such files.
     """
     paths = [str(folder / names[row]) for row, each in headers.readable.items() if each.is_deep]
-    if not paths:
-        return None
-    values = in_threads(read_largest, paths, len(paths), "reading depths")
-    found = [value for value in values if not isinstance(value, str) and value <= depth.LARGEST]
-    return max(depth.bits_of(max(found, default=depth.LARGEST)), least or 0)
+    return common_bits(paths, least)
 
 
 def fill(

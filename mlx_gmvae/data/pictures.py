@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .arrays import require_memory
-from .decode import decode, in_threads, read_header, upright_on_white
+from .decode import Header, common_bits, decode, in_threads, read_header, upright_on_white
 from .fitting import fit, proposed_size
 
 HOW = "crop"  # as train.py fits images by default
@@ -30,13 +30,16 @@ def as_one_array(
     grey if `shape` has one channel, or else if all of them are. Raises InputError for a file that
     cannot be read; the message calls the list `name`.
     """
-    heads: list[tuple[int, int, bool]] = []
+    heads: list[Header] = []
     for row, head in enumerate(in_threads(_head, items, len(items), "headers")):
         if isinstance(head, str):
             raise InputError(f"{name}: {_label(items[row], row)} cannot be read ({head})")
         heads.append(head)
-    sizes = [(height, width) for height, width, _ in heads]
-    is_grey = all(grey for _, _, grey in heads)
+    sizes = [(head.height, head.width) for head in heads]
+    is_grey = all(head.is_grey for head in heads)
+    bits = common_bits(
+        [os.fspath(path) for path, head in zip(items, heads, strict=True) if head.is_deep]
+    )
     height, width, channels = shape or (*proposed_size(sizes), 1 if is_grey else 3)
 
     def pixels(item: Any) -> np.ndarray:
@@ -44,7 +47,7 @@ def as_one_array(
             upright = upright_on_white(item, "L" if channels == 1 else "RGB")
             fitted = np.asarray(fit(upright, (height, width), HOW))
             return fitted.reshape(height, width, channels)
-        return decode(os.fspath(item), channels, (height, width), HOW)
+        return decode(os.fspath(item), channels, (height, width), HOW, bits or 16)
 
     require_memory(len(items) * height * width * channels)
     array = np.empty((len(items), height, width, channels), np.uint8)
@@ -55,15 +58,13 @@ def as_one_array(
     return array
 
 
-def _head(item: Any) -> tuple[int, int, bool]:
-    """Return height, width, and whether an image is grey."""
+def _head(item: Any) -> Header:
     if isinstance(item, Image.Image):
-        image = upright_on_white(item, None)
-        return image.height, image.width, image.mode == "L"
+        image = upright_on_white(item)
+        return Header(image.height, image.width, image.mode == "L")
     if not is_picture(item):
         raise TypeError(f"a {type(item).__name__} among paths and images")
-    head = read_header(os.fspath(item))
-    return head.height, head.width, head.is_grey
+    return read_header(os.fspath(item))
 
 
 def _label(item: Any, row: int) -> str:
