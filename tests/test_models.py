@@ -5,8 +5,8 @@ from typing import Any
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.config.model import LIKELIHOODS
 from mlx_gmvae.models import MODELS, LatentVariableModel, MixtureModel, build_model
-from mlx_gmvae.models.base import TRIES
 from mlx_gmvae.models.distributions import Normal
+from mlx_gmvae.models.mixture_model import TRIES
 
 import mlx.core as mx
 import numpy as np

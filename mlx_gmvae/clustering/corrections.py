@@ -6,7 +6,7 @@ import numpy as np
 from ..data.batches import over_batches
 from ..data.images import Examples
 from ..device.randomness import random_rows
-from ..models.base import MixtureModel
+from ..models.mixture_model import MixtureModel
 
 WEIGHT = 0.5  # of the corrected images, beside 1 for all others
 ANCHORS = 5000  # images whose clusters are to stay

@@ -11,7 +11,7 @@ from ..data.batches import over_batches
 from ..data.images import Examples, Featured, features_of
 from ..device.backend import on_gpu
 from ..device.randomness import random_rows
-from ..models.base import MixtureModel
+from ..models.mixture_model import MixtureModel
 from ..system.progress_bar import progress
 from .descriptors import describe
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from ..device import distributed
-from ..models.base import MixtureModel
 from ..models.distributions import log_responsibilities
+from ..models.mixture_model import MixtureModel
 from .augment import Augmentation, kinds_of, without_strokes
 from .heads import Heads
 from .pair_loss import batch_terms, log_balance_prior, of_equal_size, pair_loss

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.batches import over_batches
 from ..data.images import Examples
-from ..models.base import MixtureModel
+from ..models.mixture_model import MixtureModel
 from .heads import Heads
 from .merge import Merge, affinity, merged_clusters, renumbered
 

@@ -5,8 +5,9 @@ from typing import Any
 from ..config import ModelConfig
 from ..config.record import require_choice
 from ..errors import InputError
-from .base import Elbo, LatentVariableModel, MixtureModel
+from .base import Elbo, LatentVariableModel
 from .gmvae import GMVAE
+from .mixture_model import MixtureModel
 from .vade import VaDE
 from .vae import VAE
 from .vae_gmm import VAEGMM

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..inputs import Inputs, pixels_of
-from .base import Decode, MixtureModel
+from .base import Decode
 from .distributions import (
     Normal,
     categorical_kl_uniform,
@@ -31,6 +31,7 @@ from .distributions import (
     standard_normal_log_prob,
 )
 from .layers import SLOPE, held_constant, permute_outputs
+from .mixture_model import MixtureModel
 from .networks import Classifier, FeatureClassifier
 
 PRIOR_HIDDEN_DIMS = 128

@@ -18,9 +18,10 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..inputs import Inputs, pixels_of
-from .base import Decode, MixtureModel
+from .base import Decode
 from .distributions import Normal
 from .mixture import GaussianMixture
+from .mixture_model import MixtureModel
 
 
 class VaDE(MixtureModel):

@@ -22,7 +22,8 @@ from ..data.batches import as_float
 from ..device import distributed
 from ..device.parallel import on_cpu, side_by_side
 from ..inputs import Batch, Inputs, WithFeatures, pixels_of
-from ..models.base import LatentVariableModel, MixtureModel
+from ..models.base import LatentVariableModel
+from ..models.mixture_model import MixtureModel
 
 BATCH_PER_SAMPLE = 4  # images in a batch for each sample that the classifier judges
 Loss = Callable[[Batch, Weights], tuple[mx.array, Terms]]

@@ -47,7 +47,8 @@ from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
 from ..formatting import duration
 from ..inputs import Batch, WithFeatures
-from ..models.base import LatentVariableModel, MixtureModel
+from ..models.base import LatentVariableModel
+from ..models.mixture_model import MixtureModel
 from ..system.progress_bar import progress
 from .checks import (
     require_finite_losses,
