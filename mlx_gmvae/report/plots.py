@@ -111,7 +111,7 @@ def save_curves(
             axis.tick_params(labelsize=8)
             axis.xaxis.get_major_locator().set_params(integer=True)
             if len(lines) > 1:
-                axis.legend(fontsize=7, loc="center right")  # "best" can be slow
+                axis.legend(fontsize=7)
     _save(figure, path)
 
 
