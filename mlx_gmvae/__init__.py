@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` imports
     from .runs.loaded import save_model as save_model
     from .training.api import train as train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _PUBLIC = {
     "GMVAE": "models.gmvae",
