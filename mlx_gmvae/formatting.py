@@ -1,4 +1,6 @@
-"""Formatting of durations, epochs and the names of splits for printed lines."""
+"""Formatting of durations, tables, epochs and the names of splits for printed lines."""
+
+from collections.abc import Sequence
 
 SETS = {"train": "training images", "test": "held-out images", "all": "all images"}
 
@@ -14,6 +16,17 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table of texts, with columns as wide as their widest text.
+
+    >>> aligned([["", "ARI"], ["k-means", "0.5"]])
+    ['         ARI', 'k-means  0.5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
+    return [line.rstrip() for line in lines]
 
 
 def epoch_line(record: dict[str, float], seconds_left: float) -> str:

@@ -9,16 +9,16 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import over_batches
 from ..data.images import Examples, Rows
-from ..device.randomness import preserved_random_state, random_rows
+from ..device.randomness import preserved_random_state
 from ..inputs import Inputs
 from ..models import MixtureModel
 from .merge import conductance
-from .neighbours import STAY, draw_partners, neighbour_graph
+from .neighbour_sample import NeighbourSample, neighbour_sample, sampled_rows
+from .neighbours import STAY, draw_partners
 from .pair_loss import pair_loss, pair_terms
 from .pair_objective import PairObjective
 from .phases import FREE_BALANCE, balance_weight
 
-PAIR_IMAGES = 10_000
 NOTHING, SEPARATED = 0.25, 0.85  # Cohen's kappa of neighbours; random features have up to 0.1
 ONE_CLUSTER = 0.98  # chance agreement
 MANY_SHARED = 0.1  # share of the smaller cluster's neighbours that are in the other
@@ -38,6 +38,7 @@ def pair_scores(
     config: TrainConfig,
     seed: int = 0,
     graph: np.ndarray | None = None,
+    sample: NeighbourSample | None = None,
 ) -> dict[str, float]:
     """Return scores of a clustering without labels, from at most 10,000 of the images.
 
@@ -45,17 +46,17 @@ def pair_scores(
     better). `neighbour_agreement` and `augmentation_agreement` are the shares of images whose
     cluster is also that of a random near neighbour, and of an augmented copy of the image.
     `chance_agreement` is the neighbour agreement expected for random neighbours. As in training, an
-    image is its own neighbour with probability 0.3. `graph` has the neighbours of all images, if
-    they are known.
+    image is its own neighbour with probability 0.3. `graph` has the neighbours of all images, and
+    `sample` those of `neighbour_sample` with the same seed, if they are known.
     """
     if graph is None:  # given features are of the training images: use a descriptor for others
         config = dataclasses.replace(config, features=None)
     rng = np.random.default_rng(seed)
-    rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
+    rows = sampled_rows(len(images), rng)
     some = Rows(images, rows)
     if graph is None:
-        near = neighbour_graph(some, config.neighbours, config.descriptor)
-        partners = Rows(images, rows[draw_partners(near, np.arange(len(some)), rng)])
+        sample = sample or neighbour_sample(images, config, seed)
+        partners = Rows(images, rows[draw_partners(sample.graph, np.arange(len(some)), rng)])
     else:
         partners = Rows(images, draw_partners(graph, rows, rng))
     objective = PairObjective(model, config.balance, config.augment)
@@ -89,7 +90,7 @@ def closest_clusters(
     They are found from at most 10,000 of the images and one neighbour of each.
     """
     rng = np.random.default_rng(seed)
-    rows = np.sort(random_rows(len(images), PAIR_IMAGES, rng))
+    rows = sampled_rows(len(images), rng)
     partners = graph[rows, rng.integers(graph.shape[1], size=len(rows))]
     own, theirs = (
         over_batches(model.log_cluster_probabilities, Rows(images, each)).argmax(axis=1)

@@ -87,14 +87,21 @@ def exemplar_accuracy(labels: np.ndarray, responsibilities: np.ndarray) -> float
 
 def clustering_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
     """Return ACC (Hungarian), majority accuracy, NMI (arithmetic) and ARI."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics import normalized_mutual_info_score
 
     return {
         "accuracy": matching_accuracy(labels, clusters),
         "majority_accuracy": majority_accuracy(labels, clusters),
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
-        "ari": float(adjusted_rand_score(labels, clusters)),
+        "ari": adjusted_rand(labels, clusters),
     }
+
+
+def adjusted_rand(clusters: np.ndarray, others: np.ndarray) -> float:
+    """Return ARI, the adjusted Rand index of two clusterings (N,): 1 if equal, 0 by chance."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(clusters, others))
 
 
 def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: int = 15) -> float:

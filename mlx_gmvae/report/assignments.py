@@ -99,9 +99,14 @@ class Assignments:
         return self.curated_groups or Curation(self.responsibilities.shape[1]).groups()
 
     @property
-    def clusters(self) -> np.ndarray:
+    def most_likely(self) -> np.ndarray:
         """The most responsible component of each image, (N,)."""
         return self.responsibilities.argmax(axis=1)
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """The cluster of each image, (N,)."""
+        return self.most_likely
 
     @property
     def confidence(self) -> np.ndarray:

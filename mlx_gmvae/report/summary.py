@@ -25,12 +25,16 @@ class Picture(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A section of the page: a heading, a text, named figures and pictures."""
+    """A section of the page: a heading, a text, named figures, pictures, and a table.
+
+    The first row of the table has the titles of its columns.
+    """
 
     heading: str
     text: str = ""
     figures: Mapping[str, str] = MappingProxyType({})
     pictures: Sequence[Picture] = ()
+    table: Sequence[Sequence[str]] = ()
 
 
 def write_summary(path: Path, title: str, blocks: list[Block]) -> None:
@@ -52,9 +56,18 @@ def _section(block: Block) -> str:
             for name, value in block.figures.items()
         )
         parts.append(f"<table>{''.join(rows)}</table>")
+    if block.table:
+        titles, *others = block.table
+        head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+        body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in others)
+        parts.append(f"<table><tr>{head}</tr>{body}</table>")
     if block.pictures:
         parts.append(f"<div class=pictures>{''.join(map(_figure, block.pictures))}</div>")
     return "".join(parts) + "</section>"
+
+
+def _cell(text: str) -> str:
+    return f"<td>{escape(text)}</td>"
 
 
 def _figure(picture: Picture) -> str:
