@@ -3,12 +3,14 @@
     python benchmarks/features.py --data_dir DIR
 
 The commands run beside a folder `photos` with two classes of photographs, a folder `encoder` and a
-file of features, as the page describes, with MNIST and other published sets in DIR. A command that
-fails, or does not write its output, ends the program.
+file of features, as the page describes, with MNIST and other published sets in DIR, and a server on
+loopback in place of the Hugging Face Hub. A command that fails, or does not write its output, ends
+the program.
 """
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +24,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))
+import hub_server  # noqa: E402
+
 ROW = re.compile(r"^\| (.+) \| `python (\w+)\.py (.+)` \| (\S+) \|$", re.MULTILINE)
 # For an output folder, the file that exists only if the command has worked.
 WRITTEN = {
@@ -51,18 +56,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_dir", required=True, help="folder with mnist/ and frey/")
     args = parser.parse_args()
+    data_dir = str(Path(args.data_dir).resolve())
     rows = ROW.findall((ROOT / "docs" / "FEATURES.md").read_text())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as hub:
         place = Path(folder)
         prepare(place)
-        for what, script, options, _ in rows:
-            words = shlex.split(options.replace("DIR", str(Path(args.data_dir).resolve())))
-            started = time.monotonic()
-            command = [sys.executable, str(ROOT / f"{script}.py"), *words]
-            done = subprocess.run(command, cwd=place, capture_output=True, text=True)
-            print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
-            if done.returncode or not (place / written(words)).exists():
-                sys.exit(f"python {script}.py {options}\n{done.stdout}{done.stderr}")
+        with hub_server.listening(hub_server.Hub(Path(hub), Path(hub))) as address:
+            environment = {**os.environ, "HF_ENDPOINT": address, "HF_TOKEN": hub_server.WRITER}
+            environment |= {"HF_HOME": f"{hub}/home", "HF_HUB_DISABLE_XET": "1"}
+            for what, script, options, _ in rows:
+                run(place, what, script, options.replace("DIR", data_dir), environment)
+
+
+def run(place: Path, what: str, script: str, options: str, environment: dict[str, str]) -> None:
+    """Run the command of a row in the folder `place`."""
+    words, started = shlex.split(options), time.monotonic()
+    command = [sys.executable, str(ROOT / f"{script}.py"), *words]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
+    print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
+    if done.returncode or not (place / written(words)).exists():
+        sys.exit(f"python {script}.py {options}\n{done.stdout}{done.stderr}")
 
 
 def written(words: list[str]) -> str:

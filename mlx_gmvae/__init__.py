@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` imports
     from .runs.loaded import build_model as build_model
     from .runs.loaded import load as load
     from .runs.loaded import save_model as save_model
+    from .runs.publish import push_to_hub as push_to_hub
     from .training.api import train as train
 
 __version__ = "0.3.0"
@@ -55,6 +56,7 @@ _PUBLIC = {
     "load": "runs.loaded",
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
+    "push_to_hub": "runs.publish",
     "save_model": "runs.loaded",
     "train": "training.api",
 }

@@ -1,113 +1,32 @@
 """Encoders from a server on loopback that speaks the Hub's protocol, also where it misbehaves."""
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from mlx_gmvae.encoders import hub as ours
 from mlx_gmvae.encoders.encoder import load_encoder
 from mlx_gmvae.encoders.find import SHORT_NAMES
 from mlx_gmvae.errors import InputError
+from mlx_gmvae.hub.repository import INSTALL
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from encoder_oracle import FOLDER
+from hub_server import COMMIT, Hub, serving
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = "http://127.0.0.1:9"  # a closed port
 pixels = np.zeros((1, 56, 56, 3), np.uint8)
 
 
-class Hub:
-    """A repository "org/name" at one commit, and what goes wrong with it."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.status, self.code = 200, ""  # of every answer
-        self.cuts = 0  # downloads of weights that break in the middle
-        self.digest = ""  # of the weights, if it is not theirs
-        self.requests: list[str] = []
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        start, _, name = handler.path.rpartition("/")
-        path, is_ours = self.folder / name, start.startswith("/org/name/resolve/")
-        if is_ours:
-            self.requests.append(f"{handler.command} {name}")
-        if self.status != 200 or not is_ours:
-            return self.refuse(
-                handler, self.status if is_ours else 401, self.code or "RepoNotFound"
-            )
-        if start.rpartition("/")[2] not in ("main", COMMIT):
-            return self.refuse(handler, 404, "RevisionNotFound")
-        if not path.is_file():
-            return self.refuse(handler, 404, "EntryNotFound")
-        content, asked = path.read_bytes(), handler.headers.get("Range", "")
-        is_large = name.endswith(".safetensors")
-        kind = hashlib.sha256 if is_large else hashlib.sha1
-        etag = (self.digest if is_large else "") or kind(content).hexdigest()
-        start_at = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
-        body = content[start_at:]
-        handler.send_response(206 if asked else 200)
-        handler.send_header("X-Repo-Commit", COMMIT)
-        handler.send_header("ETag", f'"{etag}"')
-        handler.send_header("Content-Length", str(len(body)))
-        if asked:
-            handler.send_header(
-                "Content-Range", f"bytes {start_at}-{len(content) - 1}/{len(content)}"
-            )
-        handler.end_headers()
-        if handler.command == "GET":
-            is_cut = is_large and self.cuts > 0
-            self.cuts -= is_cut
-            handler.wfile.write(body[: len(body) // 2] if is_cut else body)
-            handler.close_connection = is_cut or handler.close_connection
-
-    def refuse(self, handler: BaseHTTPRequestHandler, status: int, code: str) -> None:
-        handler.send_response(status)
-        handler.send_header("X-Error-Code", code)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    constants = pytest.importorskip("huggingface_hub.constants")
     shutil.copytree(FOLDER / "vit", tmp_path / "served")
-    served = Hub(tmp_path / "served")
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            served.answer(self)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.daemon_threads = True
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
-        thread.start()
-        address = f"http://127.0.0.1:{httpd.server_port}"
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    with serving(tmp_path, tmp_path / "served", monkeypatch) as served:
         yield served
-        httpd.shutdown()
-        thread.join()
 
 
 def test_only_what_is_needed_is_downloaded_and_kept(
@@ -203,16 +122,27 @@ def test_without_a_network_one_line_says_so(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub")
     code = (
         "import mlx_gmvae as mg\n"
-        "try: mg.encode_images('.', 'dinov2-small')\n"
-        "except mg.InputError as error: print(error)"
+        "for call in (\n"
+        "    lambda: mg.encode_images('.', 'dinov2-small'),\n"
+        "    lambda: mg.load('org/name'),\n"
+        "    lambda: mg.push_to_hub('.', 'org/name@v1'),\n"
+        "):\n"
+        "    try: call()\n"
+        "    except mg.InputError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "assets",
         env={**os.environ, "HF_ENDPOINT": NOWHERE, "HF_HOME": str(tmp_path),
              "PYTHONPATH": str(ROOT)}, timeout=120,
     )  # fmt: skip
-    assert done.stdout.startswith("facebook/dinov2-small is not in ") and "\n" in done.stdout
-    assert "the Hub cannot be reached; try again with a network, or give a folder" in done.stdout
+    encoder, model, upload = done.stdout.splitlines()
+    assert encoder.startswith("facebook/dinov2-small is not in ")
+    assert "the Hub cannot be reached; try again with a network, or give a folder" in encoder
+    assert model.startswith("there is no file org/name; org/name is not in ")
+    assert model.endswith(
+        "the Hub cannot be reached; try again with a network, or give a model file"
+    )
+    assert upload == "'org/name@v1' is not the name of a repository; it must be ORG/NAME"
     assert "Traceback" not in done.stderr
 
 
@@ -220,4 +150,4 @@ def test_without_the_package_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"needs the package huggingface_hub: pip install 'mlx_g"):
         load_encoder("org/name")
-    assert ours.INSTALL.endswith("[hub]'")
+    assert INSTALL.endswith("[hub]'")

@@ -245,11 +245,12 @@ def _add_field(
 
 
 def add_model_file_flags(parser: Parser) -> None:
-    """Add --model FILE, the sizes to check against it, and --config."""
+    """Add --model, the sizes to check against it, and --config."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", required=True, metavar="FILE",
-        help="model file from train.py (.npz or .safetensors)",
+        "--model", required=True, metavar="FILE|NAME",
+        help="model file from train.py (.npz or .safetensors), name of a pretrained model, or "
+        "ORG/NAME[@REVISION] on the Hugging Face Hub",
     )  # fmt: skip
     for name in CHECKED:
         text = "stop if the model file has another value"

@@ -17,6 +17,7 @@ from ..data.dataset_spec import DatasetSpec
 from ..data.splits import Splits
 from ..device import distributed
 from ..errors import InputError
+from ..hub.model_files import find_model
 from ..models import build_model
 from ..report.plots import save_conductances
 from ..report.tables import write_csv
@@ -82,8 +83,9 @@ def planned(args: argparse.Namespace) -> Plan:
     """Return the images and options of the command line. Raises InputError if they are invalid."""
     splits, source = options.load_or_fall_back(args)
     splits.train.require_outside(Path(args.outdir or "results"), "--outdir")
-    initial = load_model(args.init) if args.init else None
-    origin = provenance.file_of(args.init) if args.init else None
+    found = find_model(args.init) if args.init else None
+    initial = load_model(found.path) if found else None
+    origin = provenance.file_of(*found) if found else None
     wanted = Options(
         options.given_fields(ModelConfig, args),
         options.given_fields(TrainConfig, args),

@@ -18,6 +18,7 @@ from ..training.callbacks import fit
 from . import flags, profiling
 from .announce import print_estimate, print_summary
 from .evaluate import evaluate
+from .push import add_push_flags, is_only_pushed, push, require_push
 from .run_callbacks import callbacks_of
 from .script import Parser, command_line, require_at_least, script
 from .seeds import is_cut_short, new_seeds, resumed_seeds
@@ -34,8 +35,8 @@ RARE = (
     "data_dir", "w_dims", "classifier", "posterior", "sigma", "max_filters", "hidden_dims",
     "num_layers", "mc_samples", "recon_weight", "kl_weight", "kl_anneal", "lr_schedule",
     "clip_grad", "pretrain_epochs", "mutual_iterations", "pair_weight", "pair_balance",
-    "sub_clusters", "neighbours", "descriptor", "heads", "sample_weight", "save_every", "json",
-    "log_every", "profile", "benchmark_devices",
+    "sub_clusters", "neighbours", "descriptor", "heads", "sample_weight", "save_every", "private",
+    "json", "log_every", "profile", "benchmark_devices",
 )  # fmt: skip
 
 
@@ -46,10 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     distributed.quieten()
     if args.profile or args.benchmark_devices:
         return measure_speed(args)
+    require_push(args)
     if args.resume:
         interrupts.say(f"continue with: {resume_command(args, args.resume)}")
     with ExitStack() as held:
-        if args.seeds or (args.resume and is_cut_short(args.resume)):
+        if is_only_pushed(args):
+            push(args, Path(args.resume), resume_command(args, args.resume))
+        elif args.seeds or (args.resume and is_cut_short(args.resume)):
             train_seeds(args, held)
         else:
             train_one(args, held)
@@ -70,6 +74,7 @@ def train_one(args: argparse.Namespace, held: ExitStack) -> None:
         if not (isinstance(model, MixtureModel) and model.sees_features):
             features = None
         print(f"next: {next_command(args, run.folder.model, features)}")
+        push(args, run.folder.path, command)
 
 
 def next_command(args: argparse.Namespace, model: Path, features: str | None = None) -> str:
@@ -93,7 +98,8 @@ def resume_command(args: argparse.Namespace, path: str | Path) -> str:
     for name in (*moved, "data_dir", "save_every"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
-    words += [f"--{name}" for name in ("cpu", "tensorboard") if getattr(args, name)]
+    words += ["--push_to_hub", args.push_to_hub] if args.push_to_hub else []
+    words += [f"--{name}" for name in ("cpu", "tensorboard", "private") if getattr(args, name)]
     return shlex.join(words)
 
 
@@ -149,6 +155,7 @@ def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
     print("pair loss, lowest first: " + ", ".join(f"seed {s} {losses[s]:.4f}" for s in losses))
     print(f"kept seed {best} as {seeds.folder.model}")
     print(f"next: {next_command(args, seeds.folder.model)}")
+    push(args, seeds.folder.path, resume_command(args, seeds.folder.path))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -167,7 +174,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "crop",
     )
     flags.add_model_flags(parser).add_argument(
-        "--init", metavar="FILE",
+        "--init", metavar="FILE|NAME",
         help="start from the weights of this trained model, where their shapes fit; its sizes are "
         "the defaults of the flags above",
     )  # fmt: skip
@@ -195,6 +202,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument(  # its name up to version 0.2
         "--summary", action="store_true", dest="tensorboard", help=argparse.SUPPRESS
     )
+    add_push_flags(group)
     flags.add_json_flag(group, "each epoch and the result")
     group.add_argument(
         "--log_every", type=int, metavar="STEPS",
@@ -214,7 +222,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args.command = shlex.join([*command_line("train"), *(sys.argv[1:] if argv is None else argv)])
     if args.profile or args.benchmark_devices:
         for name in ("seeds", "resume", "outdir", "overwrite", "save_every", "tensorboard",
-                     "json", "log_every"):  # fmt: skip
+                     "push_to_hub", "private", "json", "log_every"):  # fmt: skip
             if getattr(args, name):
                 raise InputError(f"--{name} has no effect with --profile or --benchmark_devices")
     if args.seeds and args.init:

@@ -13,10 +13,11 @@ from mlx.utils import tree_map
 from ..device.backend import cores, on_gpu
 from ..device.parallel import over_batch
 from ..errors import InputError
+from ..hub.download import sha256_of
 from ..system.cache import without_home
 from .architectures import ARCHITECTURES, describe, model_type_of
 from .find import find_files
-from .model_folder import Files, read_json, sha256_of
+from .model_folder import Files, read_json
 from .preprocess import Preprocessing, parse
 from .vit import VisionTransformer
 from .weights import find_tensors, load_network

@@ -1,11 +1,12 @@
 """Encoder names: a folder, a repository on the Hugging Face Hub, or a short name of one."""
 
-import sys
 from collections.abc import Callable
 
 from ..data.downloads import expanded
 from ..errors import InputError
-from .hub import on_hub
+from ..hub.download import to_stderr
+from ..hub.repository import named
+from .hub_files import on_hub
 from .model_folder import CONFIG, Files, in_folder
 
 SHORT_NAMES = {
@@ -26,7 +27,7 @@ def names_encoder(name: str) -> bool:
     path = expanded(name)
     if name in SHORT_NAMES or path.is_dir():
         return True
-    return not path.exists() and path.suffix not in (".npy", ".npz") and _is_repository(name)
+    return not path.exists() and path.suffix not in (".npy", ".npz") and bool(named(name))
 
 
 def find_files(name: str, say: Callable[[str], None] | None = None) -> Files:
@@ -39,19 +40,10 @@ def find_files(name: str, say: Callable[[str], None] | None = None) -> Files:
     folder = expanded(name)
     if name not in SHORT_NAMES and folder.is_dir():
         return in_folder(folder.resolve())
-    if name not in SHORT_NAMES and (not _is_repository(name) or folder.exists()):
+    if name not in SHORT_NAMES and (not named(name) or folder.exists()):
         raise InputError(
             f"there is no encoder {name}: give a folder with {CONFIG}, ORG/NAME on the Hugging "
             f"Face Hub, or one of {', '.join(SHORT_NAMES)}"
         )
     repository, _, revision = SHORT_NAMES.get(name, name).partition("@")
-    return on_hub(repository, revision or None, say or _to_stderr)
-
-
-def _is_repository(name: str) -> bool:
-    organisation, slash, rest = name.partition("/")
-    return bool(slash and organisation.strip(".~") and rest) and "/" not in rest.partition("@")[0]
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return on_hub(repository, revision or None, say or to_stderr)

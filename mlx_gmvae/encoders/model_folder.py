@@ -1,6 +1,5 @@
 """Files of an encoder in a folder, in the layout of the Hugging Face Hub."""
 
-import hashlib
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 LARGEST_JSON_BYTES = 1 << 24
 MOST_SHARDS = 1000
-BLOCK_BYTES = 1 << 20
 
 
 class Files(NamedTuple):
@@ -78,16 +76,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); download it again") from None
     return content
-
-
-def sha256_of(paths: list[Path]) -> str:
-    """Return the SHA-256 of files, read one after another. Raises InputError."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                while block := file.read(BLOCK_BYTES):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    return digest.hexdigest()

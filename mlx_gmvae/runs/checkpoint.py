@@ -20,6 +20,7 @@ from ..data.arrays import Shapes, array_shapes, read_arrays
 from ..device import forks
 from ..errors import InputError
 from ..evaluation.scores import bits_per_dim
+from ..hub.model_files import find_model
 from ..models import LatentVariableModel, build_model
 from ..system.files import atomic_write
 from . import safetensors_models
@@ -78,7 +79,8 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     Parameters
     ----------
     path : str or Path
-        An .npz or .safetensors file.
+        An .npz or .safetensors file, the name of a pretrained model, or ORG/NAME or
+        ORG/NAME@REVISION on the Hugging Face Hub.
     config : ModelConfig, optional
         Configuration, for files that contain weights only.
 
@@ -99,7 +101,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> ModelFile
     10
     """
     forks.require_usable()
-    path = Path(path)
+    path = find_model(path).path
     if path.is_dir():
         raise InputError(f"cannot read {path}: it is a folder; give the model.npz in it")
     if path.suffix == safetensors_models.SUFFIX:

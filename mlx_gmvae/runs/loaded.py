@@ -463,10 +463,14 @@ def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
 def load(path: str | Path) -> Model:
     """Load a model that `save_model` or `train.py` saved.
 
+    A file of that name has priority. Models on the Hub need huggingface_hub and are kept in its
+    cache.
+
     Parameters
     ----------
     path : str or Path
-        An .npz or .safetensors file.
+        An .npz or .safetensors file, the name of a pretrained model, or ORG/NAME or
+        ORG/NAME@REVISION on the Hugging Face Hub.
 
     Returns
     -------
@@ -481,6 +485,8 @@ def load(path: str | Path) -> Model:
     Examples
     --------
     >>> load("pretrained/gmvae_digits_K10_dims_0008.npz").config.K
+    10
+    >>> load("gmvae_digits_K10_dims_0008").config.K
     10
     """
     found = checkpoint.load_model(path)

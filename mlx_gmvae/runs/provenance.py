@@ -44,9 +44,9 @@ def images_of(dataset: Dataset) -> dict[str, Any]:
     return {"number": len(dataset), "crc32": f"{dataset.crc32:08x}"}
 
 
-def file_of(path: str | Path) -> dict[str, str]:
+def file_of(path: Path, name: str) -> dict[str, str]:
     """Return the fingerprint of a model file: its name and checksum."""
-    return {"name": Path(path).name, "crc32": f"{zlib.crc32(Path(path).read_bytes()):08x}"}
+    return {"name": name, "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
 
 
 def started(

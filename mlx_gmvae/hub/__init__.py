@@ -1,0 +1,1 @@
+"""Models and encoders on the Hugging Face Hub."""
