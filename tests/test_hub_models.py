@@ -218,6 +218,17 @@ def test_a_local_file_has_priority_and_npz_is_read(hub: Hub) -> None:
     assert not hub.requests
 
 
+def test_the_images_of_a_published_model_must_be_given(
+    hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = mg.build_model(image_size=(8, 8), K=2, arch="mlp", hidden_dims=8)
+    data = {"dataset": "birds", "path": None, "image_size": [8, 8]}
+    mg.save_model(hub.folder / "model.safetensors", model, data=data)
+    assert cluster.main(["--model", "org/name"]) == 2
+    error = capsys.readouterr().err
+    assert "birds, on which org/name was trained, no longer exists; give the new place" in error
+
+
 def test_a_cut_download_goes_on_and_a_wrong_one_is_not_kept(hub: Hub) -> None:
     hub.digest = "00" * 32
     with pytest.raises(mg.InputError, match=r"model\.safetensors came damaged \(wrong SHA-256\)"):

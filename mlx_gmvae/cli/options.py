@@ -132,8 +132,8 @@ def load_model_data(
         )
         if source.is_gone():
             raise InputError(
-                f"{source.path}, on which {args.model} was trained, no longer exists; give the new "
-                "place of its images, or other images, with --dataset"
+                f"{source.path or source.dataset}, on which {args.model} was trained, no longer "
+                "exists; give the new place of its images, or other images, with --dataset"
             )
     else:
         source = DatasetSpec.typed(args.dataset, args.classes, fit, not args.no_labels, bits)

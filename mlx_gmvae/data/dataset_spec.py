@@ -107,6 +107,7 @@ class DatasetSpec:
 
     def is_gone(self) -> bool:
         """Return whether neither the absolute path nor the typed one exists."""
-        return self.path is not None and not any(
-            expanded(place).exists() for place in (self.path, self.dataset)
+        places = (self.path, self.dataset)
+        return self.dataset not in NAMES and not any(
+            expanded(place).exists() for place in places if place
         )
