@@ -121,13 +121,13 @@ def small_images() -> np.ndarray:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The diagrams that a test has saved: matplotlib's figures by the names of their files."""
     figures: dict[str, Any] = {}
-    save_figure = plots._save
+    save_figure = plots.save_figure
 
     def save(figure: Any, path: Path) -> None:
         figures[path.name] = figure
         save_figure(figure, path)
 
-    monkeypatch.setattr(plots, "_save", save)
+    monkeypatch.setattr(plots, "save_figure", save)
     return figures
 
 
@@ -143,7 +143,7 @@ def without_drawing() -> Iterator[None]:
             Image.new("RGB", (8, 8), "white").save(written)
 
     with (
-        patch.object(plots, "_save", lambda figure, path: save(path)),
+        patch.object(plots, "save_figure", lambda figure, path: save(path)),
         patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
     ):
         yield

@@ -96,7 +96,7 @@ def test_points_have_the_colours_of_their_kinds_in_the_picture(
 def test_ellipses_lie_at_one_two_and_three_sigma() -> None:
     root = rng.normal(size=(2, 2))
     covariance, centre = root @ root.T, np.array([3.0, -1.0])
-    axis = plots._figure(3, 3).subplots()
+    axis = plots.new_figure(3, 3).subplots()
     plots._draw_components(axis, centre[None], covariance[None], ["0"])
     for sigma, ellipse in zip((1, 2, 3), axis.patches, strict=True):
         offset = points_of(ellipse) - centre
@@ -105,7 +105,7 @@ def test_ellipses_lie_at_one_two_and_three_sigma() -> None:
 
 
 def test_many_components_hide_no_points() -> None:
-    axis = plots._figure(3, 3).subplots()
+    axis = plots.new_figure(3, 3).subplots()
     plots._draw_points(axis, plots.Panel("", rng.normal(size=(20, 2)), np.zeros(20, int)), [])
     centres, names = rng.normal(size=(30, 2)), [str(k) for k in range(30)]
     plots._draw_components(axis, centres, np.stack([np.eye(2)] * 30), names)

@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     if decided is not None:
         found = found.curated(decided)
         print(curation_line(args.curation or args.model, decided, found))
+    found.reject = args.reject or 0.0
     if args.compare:
         require_comparable(found)
     sample = sampled_neighbours(args, loaded, dataset)

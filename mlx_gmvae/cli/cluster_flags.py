@@ -56,6 +56,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="with --sort_into, make hard links instead of copies",
     )  # fmt: skip
     group.add_argument(
+        "--reject", type=float, metavar="P",
+        help="leave images unassigned whose confidence is below P: cluster -1 in assignments.csv, "
+        "folder unassigned of --sort_into; also draws risk_coverage.png",
+    )  # fmt: skip
+    group.add_argument(
         "--curation", metavar="FILE",
         help="apply a curation.json (cluster names, merges and moved images, downloaded from "
         "explorer.html) to these images or to new ones",
@@ -111,6 +116,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         require_at_least(name, getattr(args, name), 1)
     if args.curation and args.labelled:
         raise InputError("--curation and --labelled both name the clusters; give one of them")
+    if args.reject is not None and not 0 < args.reject < 1:
+        raise InputError(f"--reject is {args.reject:g}; it must be between 0 and 1")
     if args.compare and args.labelled:
         raise InputError("--compare compares clusters, not classes; leave out --labelled")
     if args.save_model and not args.curation:
@@ -136,6 +143,10 @@ def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel
     for name in ("curation", "compare"):
         if getattr(args, name) and not isinstance(model, MixtureModel):
             raise InputError(f"--{name} needs a model with components, not a {model.config.model}")
+    if args.reject and not (args.labelled or isinstance(model, MixtureModel)):
+        raise InputError(
+            f"--reject has no effect without clusters; a {model.config.model} has none"
+        )
     if not (others or isinstance(model, MixtureModel)):
         raise InputError(
             f"{args.model} is a {model.config.model}, and cluster.py needs a model with components "

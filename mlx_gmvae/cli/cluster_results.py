@@ -22,9 +22,16 @@ from ..evaluation.scores import (
 from ..models import MixtureModel
 from ..models.mixture import Gaussians
 from ..report import model_summary, plots, tables
-from ..report.assignments import TABLE, Assignments, earlier_results, scores_title
+from ..report.assignments import (
+    TABLE,
+    UNASSIGNED_NAME,
+    Assignments,
+    earlier_results,
+    scores_title,
+)
 from ..report.duplicate_groups import save_groups
 from ..report.model_explorer import rows_shown
+from ..report.rejection import PICTURE, rejection_line, rejection_scores, save_risk_coverage
 from ..report.summary import write_summary
 from ..report.written_files import alike, remove_outdated, saved_line
 from ..runs.checkpoint import ModelFile
@@ -36,6 +43,7 @@ from .script import print_scores
 SCATTER_POINTS = 5000
 TSNE_POINTS = 2000
 MANY_DUPLICATES = 0.2  # share of the images
+SELECTIVE = ("aurc", "aurc_best", "aurc_random", "auroc")
 FAR = 0.25  # relative increase of the negative bound over that of the model's own test images
 
 
@@ -69,9 +77,14 @@ def save_results(
         classes = list(found.class_names)
         plots.save_confusion(outdir / "confusion.png", np.array(counts), rows, classes)
         names.append("confusion.png")
+    if args.reject:
+        save_risk_coverage(outdir / PICTURE, found)
+        names.append(PICTURE)
     remove_outdated(earlier, [*sheets, *(outdir / name for name in names)])
     pattern = "class_*.png" if found.class_names else "cluster_*.png"
-    print(saved_line(outdir, [*names, *alike(pattern, len(sheets))]))
+    unassigned = [sheet.name for sheet in sheets if sheet.stem == UNASSIGNED_NAME]
+    listed = [*unassigned, *alike(pattern, len(sheets) - len(unassigned))]
+    print(saved_line(outdir, [*names, *listed]))
     return scores
 
 
@@ -198,10 +211,18 @@ def report(
         scores["pairs"] = pair_scores(loaded.model, examples, config, seed, sample=sample)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         print_scores("without labels", without_labels)
+    if args.reject:
+        scores |= rejection_scores(found)
+        print(rejection_line(scores))
     if "classification" in scores:
         title = f"{args.split}, from {args.labelled} labelled images per class"
         print_scores(title, scores["classification"])
     if "clustering" in scores:
         print_scores(scores_title(args.split, scores), scores["clustering"])
+    if "assigned" in scores:
+        print_scores(f"{args.split}, assigned images only", scores["assigned"])
+    if "aurc" in scores.get("rejection", {}):
+        areas = {name: scores["rejection"].get(name) for name in SELECTIVE}
+        print_scores("error by confidence", {k: v for k, v in areas.items() if v is not None})
     tables.write_json(Path(args.outdir) / "metrics.json", scores)
     return scores

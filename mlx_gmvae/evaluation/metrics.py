@@ -104,20 +104,27 @@ def adjusted_rand(clusters: np.ndarray, others: np.ndarray) -> float:
     return float(adjusted_rand_score(clusters, others))
 
 
-def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error of the matched clustering, in [0, 1].
+def is_matched(labels: np.ndarray, responsibilities: np.ndarray) -> np.ndarray:
+    """Return whether each image is in the cluster that is matched with its class, (N,).
 
     Clusters get classes as in `matching_accuracy`. A cluster without a class is always wrong.
-
-    Source: Guo et al. 2017, eq. 3.
     """
     from scipy.optimize import linear_sum_assignment
 
-    clusters, confidence = responsibilities.argmax(axis=1), responsibilities.max(axis=1)
+    clusters = responsibilities.argmax(axis=1)
     rows, columns = linear_sum_assignment(confusion(labels, clusters), maximize=True)
     class_of = np.full(responsibilities.shape[1], -1)
     class_of[rows] = columns
-    correct = class_of[clusters] == labels
+    return class_of[clusters] == labels  # type: ignore[no-any-return]
+
+
+def calibration_error(labels: np.ndarray, responsibilities: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error of the matched clustering, in [0, 1].
+
+    Source: Guo et al. 2017, eq. 3.
+    """
+    confidence = responsibilities.max(axis=1)
+    correct = is_matched(labels, responsibilities)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         abs(correct[bin_of == number].sum() - confidence[bin_of == number].sum())

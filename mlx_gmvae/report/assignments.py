@@ -24,6 +24,7 @@ from ..evaluation.metrics import (
     clustering_scores,
     confusion_of,
     exemplar_accuracy,
+    is_matched,
 )
 from . import tables
 from .curation import NONE, Curation, Group
@@ -33,12 +34,13 @@ from .written_files import files_named
 SHEET_IMAGES = 100
 SHEET_COLUMNS = 10
 LONGEST_IN_FILE = 40  # characters of a cluster's name in a file name
+UNASSIGNED, UNASSIGNED_NAME = -1, "unassigned"  # -1 as in scikit-learn's DBSCAN
 TABLE = "assignments.csv"
 EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
 NOT_ALWAYS_WRITTEN = (
     "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
     "latents.csv", "summary.html", "duplicates.csv", "duplicates.png", "projector_vectors.tsv",
-    "projector_metadata.tsv", "label_studio.json",
+    "projector_metadata.tsv", "label_studio.json", "risk_coverage.png", "unassigned.png",
 )  # fmt: skip
 
 
@@ -49,7 +51,8 @@ class Assignments:
     With `class_names`, the columns of `responsibilities` are classes, named from a few labels.
     `parts` (N,) is "train" or "test" for each image, if there are both; otherwise `split` names
     the split of all images. After `curated`, the columns are the groups of a curation, and
-    `assigned` (N,) holds the model's own clusters.
+    `assigned` (N,) holds the model's own clusters. Images of a confidence below `reject` stay
+    unassigned.
     """
 
     dataset: Dataset
@@ -61,13 +64,14 @@ class Assignments:
     curation: Curation | None = None
     curated_groups: tuple[Group, ...] = ()
     assigned: np.ndarray | None = None
+    reject: float = 0.0
 
     def curated(self, curation: Curation) -> "Assignments":
         """Return the assignments after a curation: names, merges and moves."""
         found, groups = curation.applied(self.responsibilities, self.moves(curation))
         return dataclasses.replace(
             self, responsibilities=found, curation=curation, curated_groups=groups,
-            assigned=self.clusters,
+            assigned=self.most_likely,
         )  # fmt: skip
 
     def moves(self, curation: Curation) -> dict[int, int | None]:
@@ -105,23 +109,29 @@ class Assignments:
 
     @property
     def clusters(self) -> np.ndarray:
-        """The cluster of each image, (N,)."""
-        return self.most_likely
+        """The cluster of each image, (N,); -1 if it is unassigned."""
+        return np.where(self.is_assigned, self.most_likely, UNASSIGNED)
+
+    @property
+    def is_assigned(self) -> np.ndarray:
+        """Whether the confidence of each image is at least `reject`, (N,)."""
+        return self.confidence >= self.reject
 
     @property
     def confidence(self) -> np.ndarray:
-        """The responsibility of that component for each image, (N,)."""
+        """The responsibility of its most responsible component for each image, (N,)."""
         return self.responsibilities.max(axis=1)
 
     @property
     def sizes(self) -> np.ndarray:
-        """Number of images in each cluster, (K,)."""
-        return np.bincount(self.clusters, minlength=self.responsibilities.shape[1])
+        """Number of assigned images in each cluster, (K,)."""
+        assigned = self.most_likely[self.is_assigned]
+        return np.bincount(assigned, minlength=self.responsibilities.shape[1])
 
     @property
     def predicted(self) -> np.ndarray:
         """The name of each image's class, (N,)."""
-        return np.array(self.class_names)[self.clusters]
+        return np.array([*self.class_names, UNASSIGNED_NAME])[self.clusters]
 
     def of(self, rows: np.ndarray) -> "Assignments":
         """Return the assignments of the images at `rows`."""
@@ -134,12 +144,14 @@ class Assignments:
         )  # fmt: skip
 
     def name(self, cluster: int) -> str:
-        """Return the name of a cluster in files and folders."""
-        return self._names[cluster]
+        """Return the name of a cluster, or of unassigned images, in files and folders."""
+        return UNASSIGNED_NAME if cluster == UNASSIGNED else self._names[cluster]
 
     def label(self, cluster: int) -> str:
         """Return the name of a cluster as shown to people."""
-        return (not self.class_names and self.groups[cluster].name) or self.name(cluster)
+        if self.class_names or cluster == UNASSIGNED:
+            return self.name(cluster)
+        return self.groups[cluster].name or self.name(cluster)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -167,10 +179,13 @@ class Assignments:
         columns = self.dataset.columns()
         if self.parts is not None:
             columns["split"] = self.parts
+        # -1, the number of unassigned images, is also the index of the last entry.
         numbers = [NONE if each.number is None else each.number for each in self.groups]
+        numbers.append(UNASSIGNED)
         columns["cluster"] = [numbers[cluster] for cluster in self.clusters]
         if self.curation is not None:
-            columns["name"] = [self.groups[cluster].name for cluster in self.clusters]
+            names = [*(group.name for group in self.groups), ""]
+            columns["name"] = [names[cluster] for cluster in self.clusters]
         columns["confidence"] = [f"{value:.6f}" for value in self.confidence]
         if self.class_names:
             columns["predicted"] = self.predicted
@@ -234,8 +249,9 @@ class Assignments:
             num_doubtful = min(SHEET_COLUMNS, len(members) // 4)
             typical = members[: len(members) - num_doubtful][: SHEET_IMAGES - num_doubtful]
             doubtful = members[len(members) - num_doubtful :][::-1]
+            first = "confident" if cluster == UNASSIGNED else "typical"
             sections = [
-                Section("most typical first", self.dataset.images[typical]),
+                Section(f"most {first} first", self.dataset.images[typical]),
                 Section("least certain first", self.dataset.images[doubtful]),
             ]
             sheets.append(outdir / f"{self.name(cluster)}.png")
@@ -269,18 +285,20 @@ class Assignments:
             "cluster_sizes": self.sizes.tolist(),
             "mean_confidence": float(self.confidence.mean()),
         }
-        labels = self.dataset.labels
-        if labels is None or self.responsibilities.shape[1] == 1:  # one cluster has no scores
+        if not self.has_scores:
             return scores
+        every = np.arange(len(self.dataset))
         if self.class_names:
-            names = self.dataset.label_names
-            scores["classification"] = classification_scores(names, self.predicted)
-            counts, rows = confusion_of(names, self.predicted, self.class_names)
+            scores["classification"] = self.label_scores(every)
+            predicted = np.array(self.class_names)[self.most_likely]
+            counts, rows = confusion_of(self.dataset.label_names, predicted, self.class_names)
             scores["confusion"] = {"labels": rows, "counts": counts.tolist()}
             return scores
+        labels = self.dataset.labels
+        assert labels is not None
         num_clusters = self.responsibilities.shape[1]
         scores["classes"] = len(np.unique(labels))
-        clustering = clustering_scores(labels, self.clusters)
+        clustering = self.label_scores(every)
         scores["clustering"] = {"accuracy": clustering["accuracy"]}
         if num_clusters < scores["classes"]:
             best = best_possible_accuracy(labels, num_clusters)
@@ -290,6 +308,35 @@ class Assignments:
             "calibration_error": calibration_error(labels, self.responsibilities),
         }
         return scores
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether there are labels, and more than one cluster."""
+        return self.dataset.labels is not None and self.responsibilities.shape[1] > 1
+
+    @property
+    def is_wrong(self) -> np.ndarray | None:
+        """Whether the most likely cluster of each image is not that of its class, (N,)."""
+        if not self.has_scores:
+            return None
+        if self.class_names:
+            return np.array(self.class_names)[self.most_likely] != self.dataset.label_names
+        assert self.dataset.labels is not None
+        return ~is_matched(self.dataset.labels, self.responsibilities)
+
+    def label_scores(self, rows: np.ndarray) -> dict[str, float]:
+        """Return the scores against labels of the images at `rows`, by their most likely cluster.
+
+        They are empty if there are no rows or no scores.
+        """
+        if not (self.has_scores and len(rows)):
+            return {}
+        clusters = self.most_likely[rows]
+        if self.class_names:
+            predicted = np.array(self.class_names)[clusters]
+            return classification_scores(self.dataset.label_names[rows], predicted)
+        assert self.dataset.labels is not None
+        return clustering_scores(self.dataset.labels[rows], clusters)
 
 
 def scores_title(what: str, scores: dict[str, Any]) -> str:

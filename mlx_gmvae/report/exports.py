@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..system.files import atomic_write
-from .assignments import Assignments
+from .assignments import UNASSIGNED, Assignments
 
 VECTORS, METADATA, TASKS = "projector_vectors.tsv", "projector_metadata.tsv", "label_studio.json"
 CONTROL, IMAGE = "cluster", "image"  # names in the labelling configuration
@@ -35,7 +35,8 @@ def save_projector(outdir: Path, found: Assignments, latents: np.ndarray) -> lis
 def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> list[str]:
     """Write one task per image with its cluster as a prediction; return the file name.
 
-    The images must be files; `require_exportable` checks this.
+    Unassigned images have no prediction. The images must be files; `require_exportable` checks
+    this.
     """
     dataset, num = found.dataset, found.responsibilities.shape[1]
     names = found.class_names or [found.label(cluster) for cluster in range(num)]
@@ -51,7 +52,8 @@ def save_label_studio(outdir: Path, found: Assignments, latents: np.ndarray) -> 
         score = round(float(found.confidence[row]), 4)
         prediction = {"model_version": "mlx_gmvae", "score": score, "result": [choice]}
         place = LOCAL_FILES + path.as_posix().lstrip("/")
-        tasks.append({"data": {IMAGE: place}, "predictions": [prediction]})
+        predictions = [] if cluster == UNASSIGNED else [prediction]
+        tasks.append({"data": {IMAGE: place}, "predictions": predictions})
     with atomic_write(outdir / TASKS) as written:
         written.write_text(json.dumps(tasks, indent=1) + "\n", encoding="utf-8")
     return [TASKS]

@@ -90,7 +90,7 @@ def _curation(model: LatentVariableModel, found: Assignments, rows: np.ndarray) 
     if not isinstance(model, MixtureModel) or found.class_names:
         return None
     decided = found.curation or Curation(model.config.K)
-    assigned = found.clusters if found.assigned is None else found.assigned
+    assigned = found.most_likely if found.assigned is None else found.assigned
     return {
         "clusters": model.config.K,
         "assigned": assigned[rows].tolist(),
@@ -116,7 +116,7 @@ def maps_of(
     They are the principal plane, the plane that separates the clusters best (LDA), and t-SNE, which
     comes first if `by_tsne` is given.
     """
-    clusters = found.clusters[rows]
+    clusters = found.most_likely[rows]
     centre, axes, name = plane_of(z)
     title = "principal plane" if z.shape[1] > 2 else name
     maps = [LatentMap(title, (z - centre) @ axes, _ellipses(centre, axes, gaussians, found))]

@@ -9,7 +9,7 @@ from ..device.randomness import random_rows
 from ..evaluation.scores import ANOMALY_SCORES, reconstruct, sample_rows
 from ..formatting import SETS
 from ..models import LatentVariableModel, MixtureModel
-from .assignments import Assignments
+from .assignments import UNASSIGNED, Assignments
 from .figures import interleave
 from .summary import Block, Picture
 
@@ -21,6 +21,7 @@ DIAGRAMS = {
     "latent_pca.png": "the latent space before and after mutual learning",
     "latent_tsne.png": "the latent space, by t-SNE",
     "confusion.png": "labels and predicted classes",
+    "risk_coverage.png": "images that stay unassigned (--reject)",
     "curves.png": "training curves: the loss, the bound and its terms, and the pair loss",
     "select_k.png": "choice of K: conductance between the two most similar clusters",
 }
@@ -57,7 +58,8 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
     pictures = []
     for cluster in np.unique(found.clusters):
         images = found.dataset.images[found.most_typical(cluster)[:SHOWN]]
-        members = list(found.groups[cluster].members) if per_component else []
+        has_component = per_component and cluster != UNASSIGNED
+        members = list(found.groups[cluster].members) if has_component else []
         if members:
             blank = np.full((SHOWN - len(images), *images.shape[1:]), 255, np.uint8)
             # Samples of merged components alternate.

@@ -43,18 +43,18 @@ def save_latent_plane(
         centres = (means - centre) @ axes
         for axis in drawn:
             _draw_components(axis, centres, axes.T @ covariances @ axes, names)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_tsne(path: Path, points: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
     """Draw a map (N, 2) from `tsne`, once for each colouring (N,)."""
     panels = [Panel(title, points, kinds) for title, kinds in colourings.items()]
-    _save(_scatter_figure(panels, "t-SNE")[0], path)
+    save_figure(_scatter_figure(panels, "t-SNE")[0], path)
 
 
 def save_panels(path: Path, panels: list[Panel], axis_name: str) -> None:
     """Draw diagrams side by side, each with its own scale."""
-    _save(_scatter_figure(panels, axis_name, share=False)[0], path)
+    save_figure(_scatter_figure(panels, axis_name, share=False)[0], path)
 
 
 def plane_of(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -95,7 +95,7 @@ def save_curves(
     A row of four is 1,200 pixels wide.
     """
     columns = max(map(len, rows))
-    figure = _figure(2.5 * columns, 2.5 * len(rows), layout=None)
+    figure = new_figure(2.5 * columns, 2.5 * len(rows), layout=None)
     _set_margins(figure, wspace=0.35, hspace=0.55)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for panels, row in zip(rows, axes, strict=True):
@@ -112,7 +112,7 @@ def save_curves(
             axis.xaxis.get_major_locator().set_params(integer=True)
             if len(lines) > 1:
                 axis.legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_conductances(
@@ -127,7 +127,7 @@ def save_conductances(
 
     The conductance is the share of a cluster's neighbours that lie in the most similar cluster.
     """
-    figure = _figure(6, 3.8)
+    figure = new_figure(6, 3.8)
     axis = figure.subplots()
     axis.plot(numbers, values, marker=".", lw=1.2, label="two most similar clusters")
     axis.plot(numbers, isotonic, lw=1.2, ls="--", label="isotonic regression")
@@ -139,12 +139,12 @@ def save_conductances(
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: list[str]) -> None:
     """Draw counts (R, C) of images by true class (rows) and predicted class (columns)."""
-    figure = _figure(1.5 + 0.45 * len(columns), 1.3 + 0.45 * len(rows))
+    figure = new_figure(1.5 + 0.45 * len(columns), 1.3 + 0.45 * len(rows))
     axis = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -157,14 +157,14 @@ def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: lis
     axis.set_yticks(range(len(rows)), map(_plain, rows))
     axis.set_xlabel("predicted")
     axis.set_ylabel("label")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _scatter_figure(panels: list[Panel], axis_name: str, share: bool = True) -> tuple[Any, Any]:
     """Return a figure with the panels side by side, and its axes."""
     kinds_shown = [len(np.unique(panel.kinds)) for panel in panels]
     are_beside = any(MOST_INSIDE_ENTRIES < kinds <= MOST_LEGEND_ENTRIES for kinds in kinds_shown)
-    figure = _figure(5.5 * len(panels), 5, "constrained" if are_beside else None)
+    figure = new_figure(5.5 * len(panels), 5, "constrained" if are_beside else None)
     if not are_beside:
         _set_margins(figure, wspace=0.06 if share else 0.15)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=share, sharey=share)[0]
@@ -185,10 +185,12 @@ def _draw_points(axis: Any, panel: Panel, names: list[str]) -> None:
     size = 4 if len(panel.points) > 1000 else 14
     kinds = np.unique(panel.kinds)
     for kind in kinds:
+        points = panel.points[panel.kinds == kind]
         # Clusters keep their colour even if others are empty.
         number = int(kind) if _is_number(kind) else names.index(str(kind))
-        shade = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
-        points = panel.points[panel.kinds == kind]
+        shade: Any = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
+        if number < 0:
+            kind, shade = "unassigned", "black"
         axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=_plain(kind))
     if len(kinds) <= MOST_LEGEND_ENTRIES:
         place: dict[str, Any] = {"loc": "best"}
@@ -233,7 +235,7 @@ def _plain(name: object) -> str:
     return str(name).replace("$", r"\$")
 
 
-def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """Return a matplotlib figure without pyplot, which would look for a display."""
     from matplotlib.figure import Figure
 
@@ -246,6 +248,6 @@ def _set_margins(figure: Any, **spaces: float) -> None:
     figure.subplots_adjust(0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.3 / height, **spaces)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     with atomic_write(path) as written:
         figure.savefig(written, dpi=120)

@@ -9,7 +9,7 @@ from ..data.splits import Dataset
 from ..errors import InputError
 from ..system.files import atomic_write
 from . import figures, tables
-from .assignments import Assignments
+from .assignments import UNASSIGNED, Assignments
 
 LONGEST_NAME = 255  # bytes, the limit of file systems
 METADATA = "metadata.csv"
@@ -46,12 +46,13 @@ def prepare(dataset: Dataset, outdir: Path, hard_links: bool = False) -> None:
 def sort_into(found: Assignments, outdir: Path, hard_links: bool = False) -> None:
     """Copy every image file, or link it, into the folder of its cluster in `outdir`.
 
-    Images from arrays are written as PNG. The folders have the layout of torchvision's ImageFolder,
-    and with metadata.csv Hugging Face's datasets can load them:
-    `load_dataset("imagefolder", data_dir=...)`.
+    Unassigned images have the folder `unassigned`. Images from arrays are written as PNG. The
+    folders have the layout of torchvision's ImageFolder, and with metadata.csv Hugging Face's
+    datasets can load them: `load_dataset("imagefolder", data_dir=...)`.
     """
     dataset = found.dataset
-    for cluster in range(found.responsibilities.shape[1]):
+    unassigned = [] if found.is_assigned.all() else [UNASSIGNED]
+    for cluster in [*range(found.responsibilities.shape[1]), *unassigned]:
         (outdir / found.name(cluster)).mkdir(parents=True, exist_ok=True)
     clusters, copies = found.clusters, []
     for row in with_progress(range(len(dataset)), "sorting"):
