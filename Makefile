@@ -2,7 +2,7 @@ PYTHON ?= python3
 
 DATA_DIR ?= data
 
-.PHONY: check fix notebook dist docs pretrained assets FORCE
+.PHONY: check fix notebook dist docs results pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -28,6 +28,10 @@ docs:  ## update the tables in docs/ and build the site in build/site; warnings 
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	$(PYTHON) benchmarks/pages.py
 	$(PYTHON) -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+
+results:  ## update the tables in docs/ and list the results that another version measured
+	$(PYTHON) benchmarks/pages.py
+	$(PYTHON) benchmarks/record.py
 
 pretrained:  ## all pretrained models anew, of the data in DATA_DIR (hours); or pretrained/NAME.npz
 	$(PYTHON) benchmarks/pretrained.py --data_dir $(DATA_DIR)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 KEPT = ROOT / "benchmarks" / "results" / "anomalies.json"
 
+import record  # noqa: E402
 import sets  # noqa: E402
 
 LIKELIHOODS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def main() -> None:
                 if str(seed) in of_case:
                     continue
                 of_case[str(seed)] = measured(case, likelihood, seed, args)
-                KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+                record.write(KEPT, kept, [f"{likelihood}, {case}"])
                 print(f"{likelihood}, {case}, seed {seed}: {of_case[str(seed)]}", flush=True)
 
 

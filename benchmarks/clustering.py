@@ -31,6 +31,7 @@ from mlx_gmvae import __version__  # noqa: E402
 
 import baselines  # noqa: E402
 import pages  # noqa: E402
+import record  # noqa: E402
 import sets  # noqa: E402
 from purity import sample_purity  # noqa: E402
 
@@ -152,9 +153,8 @@ def keep(name: str, result: dict, seed: int | None = None) -> None:
         results[name] = result
     else:
         results.setdefault(name, {})[str(seed)] = result
-    KEPT.parent.mkdir(exist_ok=True)
     with LOCK:
-        KEPT.write_text(json.dumps(results, indent=1) + "\n")
+        record.write(KEPT, results, [name if seed is None else f"{name}, seed {seed}"])
 
 
 def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:

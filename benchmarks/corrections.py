@@ -24,6 +24,7 @@ from mlx_gmvae.evaluation.scores import responsibilities  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_model  # noqa: E402
 
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 from scipy.optimize import linear_sum_assignment  # noqa: E402
 
 NUMBERS = (10, 50, 200)
@@ -41,7 +42,7 @@ def main() -> None:
         name, _, run = each.partition("=")
         kept.setdefault("accuracy", {})[name] = row = measure(Path(run), args.data_dir)
         print(name, row, flush=True)
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        record.write(RESULTS, kept, [name])
 
 
 def measure(run: Path, data_dir: str | None) -> dict[str, float]:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 KEPT = ROOT / "benchmarks" / "results" / "decoders.json"
 
+import record  # noqa: E402
 import sets  # noqa: E402
 
 CROPS, SIDE = 2400, 128
@@ -57,7 +58,7 @@ def main() -> None:
             if variant in kept.get(name, {}):
                 continue
             kept.setdefault(name, {})[variant] = measured(name, variant, options, args)
-            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+            record.write(KEPT, kept, [f"{name}, {variant}"])
             print(f"{name}, {variant}: {kept[name][variant]}", flush=True)
     save_side_by_side(args.workdir)
 

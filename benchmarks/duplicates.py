@@ -11,7 +11,6 @@ photographs; sets that are missing are skipped.
 
 import argparse
 import io
-import json
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from mlx_gmvae.clustering.duplicates import near_duplicates  # noqa: E402
 from mlx_gmvae.errors import InputError  # noqa: E402
 
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 from PIL import Image  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "duplicates.json"
@@ -48,7 +48,7 @@ def main() -> None:
         results[name] = measure(images)
         print(name, results[name], flush=True)
     content = {"command": "python benchmarks/duplicates.py --data_dir DIR", "results": results}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    record.write(RESULTS, content)
 
 
 def measure(images: np.ndarray) -> dict:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "encoders.json"
 ROWS = ("ours", "PyTorch")
@@ -206,7 +207,7 @@ def measure_decoding(folder: Path) -> dict[str, float]:
 
 def keep(found: dict[str, Any]) -> None:
     kept = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    RESULT.write_text(json.dumps(kept | found, indent=1) + "\n")
+    record.write(RESULT, kept | found, found)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from mlx_gmvae.models import build_model  # noqa: E402
 from mlx_gmvae.training.api import new_trainer  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
+import record  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "epochs.json"
 PUBLISHED = ROOT / "benchmarks" / "results" / "published.json"
@@ -85,7 +86,7 @@ def keep(kind: str, seed: int, reached: list[list[float]]) -> None:
     results = kept()
     of_kind = results.get(kind, {}) | {str(seed): reached}
     results[kind] = dict(sorted(of_kind.items(), key=lambda item: int(item[0])))
-    KEPT.write_text(json.dumps(results, indent=1) + "\n")
+    record.write(KEPT, results, [kind])
 
 
 def draw(runs: dict[str, list[list[float]]]) -> None:

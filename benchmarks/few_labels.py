@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import record
+
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "few_labels.json"
 SEEDS = range(5)
@@ -38,7 +40,7 @@ def main() -> None:
         scores["ssim"] = json.loads((folder / "rec/test_reconstructions.json").read_text())["ssim"]
         rows[seed] = scores
         print(f"seed {seed}: " + "  ".join(f"{name} {scores[name]:.4f}" for name in MEASURES))
-    KEPT.write_text(json.dumps({"command": f"python train.py {TRAIN}", "seeds": rows}, indent=1))
+    record.write(KEPT, {"command": f"python train.py {TRAIN}", "seeds": rows})
     for name in MEASURES:
         values = [row[name] for row in rows.values()]
         print(f"{name:<10} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")

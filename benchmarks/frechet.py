@@ -10,7 +10,6 @@ benchmarks/results/frechet.json.
 """
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -26,6 +25,7 @@ from pretrained import measured  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 from purity import sample_purity  # noqa: E402
 from scipy.linalg import sqrtm  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
@@ -63,7 +63,7 @@ def main() -> None:
     some = splits.train.images[random_rows(len(splits.train), len(splits.test))] / 255
     results["training images"] = {"distance": distance(judge, splits.test.images / 255, some)}
     print(f"training images: {results['training images']}")
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    record.write(RESULTS, results)
 
 
 def trained_judge(splits: Splits) -> MLPClassifier:

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import record
 import throughput
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,7 @@ def main() -> None:
 
     def keep(**more: object) -> None:
         results.update(more)
-        args.results.write_text(json.dumps(results, indent=1) + "\n")
+        record.write(args.results, results)
 
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"XDG_CACHE_HOME": folder, "PYTHONUNBUFFERED": "1"}

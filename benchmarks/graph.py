@@ -36,6 +36,7 @@ from mlx_gmvae.training.trainer import Trainer  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "graph.json"
@@ -80,7 +81,7 @@ def main() -> None:
         print(f"{'':<40}waits a step {each['waits']}")
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     content |= {"command": "python benchmarks/graph.py", "batch": BATCH, "now": counts}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    record.write(RESULTS, content)
 
 
 def count(fields: dict, options: dict) -> dict[str, int]:

@@ -7,7 +7,6 @@ forward and backward, for the number of images of a step, and those of a bare pr
 sizes. Results are kept in benchmarks/results/layers.json.
 """
 
-import json
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from mlx_gmvae.models.layers import DownsampleConv2d, UpsampleConv2d, leaky_relu
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
+import record  # noqa: E402
 
 REPEATS = 15
 WORKLOADS = {
@@ -186,7 +186,7 @@ def keep(name: str, results: dict) -> None:
         "milliseconds": results,
     }
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    record.write(path, content)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mlx_gmvae.device import backend  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "many.json"
 NEIGHBOURS, CHECKED = 10, 1000
@@ -58,8 +59,9 @@ def main() -> None:
             answer = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         found = json.loads(answer.splitlines()[-1])
         print(f"{num:,} images: " + ", ".join(f"{k} {v}" for k, v in found.items()), flush=True)
-        results[f"{num}{', GPU path' * args.gpu_path}"] = found
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        part = f"{num}{', GPU path' * args.gpu_path}"
+        results[part] = found
+        record.write(RESULTS, results, [part])
 
 
 def make_images(path: Path, num: int, dataset: str, data_dir: str | None) -> None:

@@ -9,7 +9,6 @@ benchmarks/results/mutual_learning.json.
 
 import argparse
 import csv
-import json
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mlx_gmvae.report import plots  # noqa: E402
+
+import record  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "mutual_learning.json"
 PICTURE = ROOT / "assets" / "mutual_learning.png"
@@ -47,7 +48,7 @@ def main() -> None:
         with (folder / "iterations.csv").open() as file:
             rows = list(csv.DictReader(file))
         runs[f"seed {seed}"] = [{name: float(row[name]) for name in row} for row in rows]
-    KEPT.write_text(json.dumps({"command": f"python train.py {OPTIONS}", **runs}, indent=1))
+    record.write(KEPT, {"command": f"python train.py {OPTIONS}", **runs})
     panels = {
         title: {seed: [row[name] for row in rows] for seed, rows in runs.items()}
         for name, title in (("accuracy", "test accuracy"), ("elbo", "test ELBO, nats per image"))

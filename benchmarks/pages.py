@@ -17,9 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import record
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
+# Sets of the comparison with other packages, and our runs on them.
+ALTERNATIVES = {
+    "digits": "digits, K=10",
+    "MNIST 2,000": "MNIST 2,000",
+    "letters": "letters, K=10",
+    "1,000 photos": "1,000 photos, K=10, EfficientNet-Lite0",
+}
 # Tables of the clustering benchmark: rows by the experiment's name, in order.
 CLUSTERING = {
     "main": {
@@ -190,7 +199,10 @@ def updated(text: str, tables: dict[str, Callable[[], str]] | None = None) -> st
 
     def table(found: re.Match[str]) -> str:
         name = found[1]
-        return f"<!-- {name} -->\n{tables[name]()}\n<!-- /{name} -->"
+        content = tables[name]()
+        if name in MEASURED:
+            content += f"\n\nMeasured with version {record.versions_of(MEASURED[name])}."
+        return f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
 
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", table, text, flags=re.DOTALL)
 
@@ -216,10 +228,13 @@ def clustering(table: str | None = None) -> str:
     results = kept("clustering")
     header = (
         "data and options", "seeds", "ACC", "worst seed", "majority ACC", "exemplar ACC", "NMI",
-        "ARI", "calibration error", "sample purity", "ELBO", "minutes",
+        "ARI", "calibration error", "sample purity", "ELBO", "minutes", "version",
     )  # fmt: skip
     rows = [
-        clustering_row(title, list(results[name].values()))
+        [
+            *clustering_row(title, list(results[name].values())),
+            record.versions_of("clustering", f"{name}, seed"),
+        ]
         for name, title in (CLUSTERING[table] if table else EXPERIMENTS).items()
         if name in results
     ]
@@ -264,6 +279,31 @@ def baselines() -> str:
         row = [f"{100 * statistics.mean(some):.1f}" if some else "" for some in scores]
         rows.append([NAMES.get(name, name), *row])
     return markdown(["data", *METHODS, "`train.py`"], rows)
+
+
+def alternatives() -> str:
+    """Return accuracies (mean and worst seed) and seconds of other packages, and of ours."""
+    results, ours = kept("alternatives"), kept("clustering")
+    columns = [name for name in ALTERNATIVES if name in results]
+    methods = list(dict.fromkeys(method for name in columns for method in results[name]))
+
+    def cell(runs: list[dict[str, Any]]) -> str:
+        accuracies = [100 * run["accuracy"] for run in runs]
+        seconds = statistics.mean(run["seconds"] for run in runs)
+        return f"{statistics.mean(accuracies):.1f} ({min(accuracies):.1f}), {seconds:,.0f} s"
+
+    rows = []
+    for method in methods:
+        found = [results[name].get(method) for name in columns]
+        package = next(each["package"] for each in found if each)
+        cells = [cell(list(each["seeds"].values())) if each else "" for each in found]
+        rows.append([f"{method} ({package})", *cells])
+    own = [
+        [run | {"accuracy": run["clustering"]["accuracy"]} for run in ours[name].values()]
+        for name in (ALTERNATIVES[each] for each in columns)
+    ]
+    rows.append(["**`train.py`**", *(cell(runs) for runs in own)])
+    return markdown(["method", *columns], rows)
 
 
 def headline() -> str:
@@ -396,12 +436,21 @@ def flags(script: str | None) -> str:
     return flag_tables.shared() if script is None else flag_tables.own(script)
 
 
+# Tables that one result file fills, named by the file. Others name versions in their rows.
+MEASURED = {
+    name: name
+    for name in (
+        "alternatives", "anomalies", "decoders", "frechet", "mutual_learning", "peers", "soak",
+        "tables", "throughput",
+    )
+}  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "clustering": partial(clustering, "main"),
     "number_of_clusters": partial(clustering, "number"),
     "ablations": partial(clustering, "ablations"),
     "baselines": baselines,
+    "alternatives": alternatives,
     "published": published,
     "peers": peers,
     "mutual_learning": mutual_learning,

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from mlx_gmvae.data.datasets import load_dataset  # noqa: E402
 
 import numpy as np  # noqa: E402
+import record  # noqa: E402
 
 KEPT = ROOT / "benchmarks" / "results" / "peers.json"
 LATENT_DIMS, BATCHSIZE, RATE = 8, 256, 1e-3
@@ -47,7 +48,7 @@ def main() -> None:
     for name, found in results.items():
         print(f"{name}: {found}", flush=True)
     content = {"epochs": args.epochs, "batchsize": BATCHSIZE, "seed": args.seed, "models": results}
-    KEPT.write_text(json.dumps(content, indent=1) + "\n")
+    record.write(KEPT, content)
 
 
 def of_pythae(args: argparse.Namespace) -> dict[str, Any]:

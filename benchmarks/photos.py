@@ -7,13 +7,14 @@ memory is the largest resident set of the process (Linux).
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
+
+import record
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "photos.json"
@@ -62,7 +63,7 @@ def main() -> None:
     files = [path for path in sorted_into.rglob("*") if path.is_file()]
     rows["files sorted"] = len(files)
     print(f"{len(files)} files sorted into {len(list(sorted_into.iterdir()))} folders")
-    KEPT.write_text(json.dumps(rows, indent=1) + "\n")
+    record.write(KEPT, rows)
 
 
 if __name__ == "__main__":

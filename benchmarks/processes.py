@@ -9,7 +9,6 @@ of the last epoch. Results are kept in benchmarks/results/processes.json.
 """
 
 import csv
-import json
 import os
 import shutil
 import statistics
@@ -17,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import record
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 100"
@@ -53,7 +54,7 @@ def main() -> None:
         "ways": summary,
     }
     path = ROOT / "benchmarks" / "results" / "processes.json"
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    record.write(path, content)
 
 
 def train(launcher: list[str], seed: int) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import record
 from throughput import ROOT, mlx_step, use_plain_formulation
 
 SIDES = (28, 64, 128, 256, 512)
@@ -45,7 +46,7 @@ def main() -> None:
         "loss_after_epochs": loss,
     }
     path = ROOT / "benchmarks" / "results" / "scaling.json"
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    record.write(path, content)
 
 
 def time_per_image(side: int) -> float:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pages
+import record
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "soak.json"
@@ -92,7 +93,7 @@ def main() -> int:
             }
             rows = list(known_rows.values())
         kept |= {name: {"command": shlex.join(command), "rows": rows}}
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        record.write(KEPT, kept, [name])
         pages.update(SHOWN)
     print(f"{failed} failed" if failed else "all survived")
     return int(failed > 0)

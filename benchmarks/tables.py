@@ -7,7 +7,6 @@ the worst over seeds, on all rows, to which the methods were fitted. Results are
 benchmarks/results/tables.json.
 """
 
-import json
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ KEPT = ROOT / "benchmarks" / "results" / "tables.json"
 
 from mlx_gmvae import GMVAEClusterer  # noqa: E402
 
+import record  # noqa: E402
 from sklearn import datasets  # noqa: E402
 from sklearn.cluster import KMeans, SpectralClustering  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
@@ -61,7 +61,7 @@ def main() -> None:
             }
             mean = f"{statistics.mean(found):.3f} (worst {min(found):.3f})"
             print(f"{name:<20}{method:<20}{mean}", flush=True)
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    record.write(KEPT, kept)
 
 
 if __name__ == "__main__":

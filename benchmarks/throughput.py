@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import record
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -318,7 +319,7 @@ def keep(results: dict, args: argparse.Namespace) -> None:
             del result["rows"]["ours"]
             result["rows"] = kept[workload]["rows"] | result["rows"]
         kept[workload] = result
-    path.write_text(json.dumps(content | {"results": kept}, indent=2) + "\n")
+    record.write(path, content | {"results": kept}, results)
 
 
 if __name__ == "__main__":
