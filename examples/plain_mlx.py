@@ -152,7 +152,7 @@ def train(images: np.ndarray, test: np.ndarray, labels: np.ndarray, seed: int) -
     (n, side, _), graph = images.shape, nearest(images)
     batch = min(256, 2 ** int(math.log2(max(32, n // 20))))
     steps, subs, cut = n // batch, min(5 * K, n // 10), slice(SIZES[side][0], SIZES[side][0] + side)
-    wanted = math.ceil((1600 if batch == 256 else 3200) / steps)
+    wanted = math.ceil((1600 if batch == 256 or side < 16 else 3200) / steps)
     epochs = max(10, min(wanted, 500, 2**30 // (n * side * side)))
     mx.random.seed(seed)
     model, judge = GMVAE(side, subs), GMVAE(side, subs).eval()

@@ -26,7 +26,8 @@ def chosen(num: int, height: int, width: int, **given: int) -> tuple[int, int]:
     [
         ((60_000, 28, 28), (256, 10)),  # MNIST: as configured
         ((10_000, 28, 28), (256, 42)),  # 1,600 steps of 256
-        ((1438, 28, 28), (64, 146)),  # the digits: 3,200 steps of 64
+        ((1438, 28, 28), (64, 146)),  # 3,200 steps of 64
+        ((1438, 8, 8), (64, 73)),  # the digits: 1,600, since they are coarse
         ((25, 64, 64), (32, 500)),  # 31 photographs: no more than 500 passes
         ((58, 256, 256), (32, 282)),  # 72 of 256 x 256: no more than 2^30 pixels
         ((58, 1024, 1024), (2, 17)),

@@ -15,6 +15,7 @@ from . import memory
 # minutes on two cores.
 FEWEST_STEPS_PER_EPOCH = 20
 FEWEST_STEPS, FEWEST_SMALL_STEPS = 1600, 3200  # with the configured batch size, and with less
+COARSE_SIDE = 16  # pixels; images below it are learned in FEWEST_STEPS with any batch size
 SMALLEST_BATCH = 32
 MOST_PASSES = 500
 MOST_PIXELS = 1 << 30
@@ -42,8 +43,9 @@ def for_set_size(
     if "epochs" not in given:
         steps_per_epoch = max(1, num_images // values["batchsize"])
         pixels_per_epoch = num_images * math.prod(train.image_shape[:2])
-        is_small = values["batchsize"] < config.batchsize
-        steps = FEWEST_SMALL_STEPS if is_small else FEWEST_STEPS
+        is_coarse = min(train.image_shape[:2]) < COARSE_SIDE
+        is_long = values["batchsize"] < config.batchsize and not is_coarse
+        steps = FEWEST_SMALL_STEPS if is_long else FEWEST_STEPS
         wanted = math.ceil(steps / steps_per_epoch)
         affordable = min(MOST_PASSES, MOST_PIXELS // pixels_per_epoch)
         values["epochs"] = max(config.epochs, min(wanted, affordable))
