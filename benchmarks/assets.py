@@ -9,6 +9,9 @@ other benchmarks (epochs.py, mutual_learning.py, decoders.py --numbers), from ru
 
 import argparse
 import base64
+import collections
+import csv
+import random
 import shutil
 import subprocess
 import sys
@@ -16,11 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image, ImageSequence
+from PIL import Image, ImageDraw, ImageSequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))
 
+import sets  # noqa: E402
 from browser import CHROMIUM, Browser  # noqa: E402
 
 ASSETS = ROOT / "assets"
@@ -31,6 +35,13 @@ LABELLED = (
     "train.py --model vae --arch mlp --latent_dims 2 --dataset mnist --classes 1 4 8 --epochs 40 "
     "--lr 3e-3"
 )
+PHOTOS = "--dataset {photos_1000_0} --features {efficientnet_1000_0}"
+PHOTO_COMMANDS = [
+    f"train.py {PHOTOS} --latent_dims 32 --K 10 --epochs 1 --outdir {{out}}/run",
+    f"cluster.py --model {{out}}/run/model.npz {PHOTOS} --split test --outdir {{out}}",
+]
+PHOTOS_PER_CLUSTER, PHOTO_SIDE, GAP = 14, 40, 4
+OTHER_CLASS = (214, 39, 40)  # frame of a photograph whose class is not the most frequent one
 COLOURS = 256
 SECONDS_TO_DRAW = 2
 # A default run on the digits, all that the scripts write about it, and two failed runs.
@@ -95,12 +106,16 @@ PAGES: dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_dir", help="where MNIST lies, or is downloaded to")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*MADE, *PAGES])
+    names = [*MADE, *PAGES, "photos.png"]
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names)
     args = parser.parse_args()
-    wanted = args.only or [*MADE, *PAGES]
+    wanted = args.only or names
     with tempfile.TemporaryDirectory() as work:
         done: dict[str, Path] = {}  # folders by commands: each runs once
         for name in wanted:
+            if name == "photos.png":
+                draw_photos(Path(args.data_dir), Path(work), ASSETS / name)
+                continue
             commands, stem = MADE[name] if name in MADE else (PAGES[name][0], "")
             folder = done.setdefault(" ".join(commands), Path(work) / str(len(done)))
             if not folder.exists():
@@ -124,6 +139,39 @@ def run(command: str, data_dir: str | None) -> None:
         options += ["--data_dir", data_dir]
     subprocess.run([sys.executable, script, *options], cwd=ROOT, check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def draw_photos(data_dir: Path, work: Path, path: Path) -> None:
+    """Draw photographs in their clusters, a row each, those of another class in a red frame.
+
+    The photographs are held out: the first ones of each cluster in the order of the test split.
+    """
+    places = sets.prepare(data_dir, work, PHOTOS)
+    folder = work / "photo_clusters"
+    for command in PHOTO_COMMANDS:
+        run(command.format(out=folder, **places), None)
+    with (folder / "assignments.csv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    random.Random(0).shuffle(rows)  # the test split is in the order of its classes
+    clusters = sorted({int(row["cluster"]) for row in rows})
+    step = PHOTO_SIDE + GAP
+    size = (PHOTOS_PER_CLUSTER * step + GAP, len(clusters) * step + GAP)
+    sheet = Image.new("RGB", size, "white")
+    for number in clusters:
+        members = [row for row in rows if int(row["cluster"]) == number]
+        counts = collections.Counter(row["label"] for row in members)
+        usual = counts.most_common(1)[0][0]
+        for column, row in enumerate(members[:PHOTOS_PER_CLUSTER]):
+            x, y = GAP + column * step, GAP + number * step
+            if row["label"] != usual:
+                box = (x - GAP // 2, y - GAP // 2, x + PHOTO_SIDE + 1, y + PHOTO_SIDE + 1)
+                ImageDraw.Draw(sheet).rectangle(box, fill=OTHER_CLASS)
+            with Image.open(row["file"]) as photo:
+                sheet.paste(photo.convert("RGB").resize((PHOTO_SIDE, PHOTO_SIDE)), (x, y))
+        print(f"cluster {number}: {dict(counts.most_common(3))} of {len(members)}")
+    sheet.save(path)
+    reduce_colours(path)
+    print("assets/photos.png", flush=True)
 
 
 def halve(path: Path) -> None:

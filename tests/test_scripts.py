@@ -223,7 +223,7 @@ def test_mnist_default_falls_back_to_digits_offline(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "training on scikit-learn's 1,797 handwritten digits instead" in done.stdout
-    assert load_model(tmp_path / "run/model.npz").model.config.image_size == (28, 28)
+    assert load_model(tmp_path / "run/model.npz").model.config.image_size == (8, 8)
     described = load_model(tmp_path / "run/model.npz").data
     assert described == {
         "dataset": "digits", "path": None, "classes": None, "fit": "crop", "labels": True,

@@ -212,7 +212,7 @@ def load_or_fall_back(args: argparse.Namespace) -> tuple[Splits, DatasetSpec]:
             ) from None
         print(f"{error}: training on scikit-learn's 1,797 handwritten digits instead")
         source = DatasetSpec.typed("digits", *how)
-        return source.load(args.data_dir, size or (28, 28)), source
+        return source.load(args.data_dir, size), source
     say_notes(splits, fitted=True)
     return splits, dataclasses.replace(source, bits=splits.train.bits)
 

@@ -9,7 +9,7 @@
           + E KL(q(y|x) || pi)                                  kl_y
 
 pi, m and s are learned by gradient. They start from a mixture fitted to the latents of a
-pretrained VAE. Without that start, all components collapse into one.
+pretrained autoencoder. Without that start, all components collapse into one.
 """
 
 import mlx.core as mx
