@@ -289,7 +289,7 @@ def alternatives() -> str:
 
     def cell(runs: list[dict[str, Any]]) -> str:
         accuracies = [100 * run["accuracy"] for run in runs]
-        seconds = statistics.mean(run["seconds"] for run in runs)
+        seconds = statistics.mean(run["seconds"] for run in runs if run["seconds"] is not None)
         return f"{statistics.mean(accuracies):.1f} ({min(accuracies):.1f}), {seconds:,.0f} s"
 
     rows = []
