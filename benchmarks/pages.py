@@ -306,20 +306,6 @@ def alternatives() -> str:
     return markdown(["method", *columns], rows)
 
 
-def headline() -> str:
-    results = kept("clustering")
-    rows = []
-    for name, experiment in BASELINES.items():
-        runs = [100 * run["clustering"]["accuracy"] for run in results[experiment].values()]
-        found = results["baselines"].get(name, {})
-        best = max(((statistics.mean(s), m) for m, s in found.items()), default=None)
-        others = f"{100 * best[0]:.1f} ({best[1]})" if best else ""
-        title = EXPERIMENTS[experiment]
-        rows.append([title, str(len(runs)), spread(runs, 1), f"{min(runs):.1f}", others])
-    header = ["data", "seeds", "`train.py`", "worst seed", "best of scikit-learn"]
-    return markdown(header, rows)
-
-
 def published() -> str:
     rows = [
         [each[name] for name in ("method", "accuracy", "protocol")] for each in kept("published")
@@ -445,7 +431,6 @@ MEASURED = {
     )
 }  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {
-    "headline": headline,
     "clustering": partial(clustering, "main"),
     "number_of_clusters": partial(clustering, "number"),
     "ablations": partial(clustering, "ablations"),
