@@ -1,13 +1,11 @@
 """Clusters from the features of a frozen encoder: the loss, the vote, and when nothing is there."""
 
-import re
 from pathlib import Path
 
 import mlx_gmvae as mg
 from mlx_gmvae.clustering import frozen
 from mlx_gmvae.clustering.frozen import Voters, head_losses, train_on_features, vote_order
 from mlx_gmvae.clustering.neighbours import nearest, smoothed
-from mlx_gmvae.clustering.pair_scores import Closest, closest_pair, verdict
 from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.metrics import matching_accuracy
@@ -92,48 +90,6 @@ def test_smoothing_brings_neighbours_of_one_class_together() -> None:
     ]
     assert shares[1] > shares[0] + 0.03
     np.testing.assert_allclose(np.linalg.norm(smoothed(features), axis=1), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("agreement", "sizes", "words"),
-    [
-        (0.98, [0.5, 0.5], "well separated: 98%"),
-        (0.75, [0.4, 0.3, 0.3], "clusters overlap: 75%"),
-        (0.12, [0.1] * 10, "no clusters were found: 12% of neighbours .* by chance 10%"),
-        (0.995, [0.99, 0.01], "nearly all images are in one cluster"),
-    ],
-)
-def test_the_verdict_compares_neighbours_with_chance(
-    agreement: float, sizes: list[float], words: str
-) -> None:
-    chance = float(np.square(sizes).sum())
-    scores = {"neighbour_agreement": agreement, "chance_agreement": chance}
-    scores = {name: 0.3 + 0.7 * value for name, value in scores.items()}
-    assert re.search(words, verdict(scores))
-
-
-@pytest.mark.parametrize(
-    ("pair", "words"),
-    [
-        (Closest(2, 7, 0.18), "clusters 2 and 7 share 18% of their neighbours; look at"),
-        (Closest(2, 7, 0.02), "by chance 36%; look at"),
-        (None, "by chance 36%; look at"),
-    ],
-)
-def test_the_verdict_names_two_clusters_that_may_be_one(pair: Closest | None, words: str) -> None:
-    scores = {"neighbour_agreement": 0.3 + 0.7 * 0.8, "chance_agreement": 0.3 + 0.7 * 0.36}
-    assert words in verdict(scores, pair)
-
-
-def test_the_closest_clusters_are_those_that_share_most() -> None:
-    clusters = np.repeat([0, 1, 4], [100, 100, 20])
-    neighbours = clusters.copy()
-    neighbours[100:104] = 4  # of 44 ends in 4, 4 lead to 1
-    neighbours[:10] = 1  # of 200 ends in 0, 10 lead to 1
-    found = closest_pair(clusters, neighbours)
-    assert found is not None and found[:2] == (1, 4)
-    assert found.share == pytest.approx(4 / 44)
-    assert closest_pair(np.zeros(9, int), np.zeros(9, int)) is None
 
 
 def test_an_estimator_clusters_by_an_encoder(

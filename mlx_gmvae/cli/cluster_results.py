@@ -9,7 +9,8 @@ import numpy as np
 
 from ..clustering.duplicates import near_duplicates
 from ..clustering.neighbour_sample import NeighbourSample, neighbour_sample
-from ..clustering.pair_scores import pair_scores
+from ..clustering.pair_scores import closest_in_sample, pair_scores
+from ..clustering.verdict import signs_of, verdict
 from ..config import TrainConfig
 from ..data.images import Rows
 from ..data.splits import Dataset
@@ -125,6 +126,8 @@ def save_summary(
     outdir, dataset = Path(args.outdir), found.dataset
     text = described(found, args.split, Path(dataset.name).name)
     text += f", assigned by {without_home(args.model)}."
+    if "verdict" in scores:
+        text = f"Without labels: {scores['verdict']}.\n{text}"
     blocks = [model_summary.figures_block(scores, text)]
     if "comparison" in scores:
         blocks.append(comparison_block(scores["comparison"]))
@@ -211,6 +214,11 @@ def report(
         scores["pairs"] = pair_scores(loaded.model, examples, config, seed, sample=sample)
         without_labels = {"confidence": scores["mean_confidence"], **scores["pairs"]}
         print_scores("without labels", without_labels)
+        if sample is not None and not found.class_names:
+            own = found.most_likely if found.assigned is None else found.assigned
+            signs = signs_of(loaded.model, config, own)
+            closest = closest_in_sample(own, sample)
+            scores["verdict"] = verdict(scores["pairs"], closest, signs)
     if args.reject:
         scores |= rejection_scores(found)
         print(rejection_line(scores))
@@ -224,5 +232,7 @@ def report(
     if "aurc" in scores.get("rejection", {}):
         areas = {name: scores["rejection"].get(name) for name in SELECTIVE}
         print_scores("error by confidence", {k: v for k, v in areas.items() if v is not None})
+    if "verdict" in scores:
+        print(f"verdict: {scores['verdict']}")
     tables.write_json(Path(args.outdir) / "metrics.json", scores)
     return scores

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..clustering.pair_scores import closest_clusters, pair_scores, verdict
+from ..clustering.pair_scores import closest_clusters, pair_scores
+from ..clustering.verdict import signs_of, verdict
 from ..data.images import Rows
 from ..device import backend
 from ..device.randomness import random_rows
@@ -64,8 +65,9 @@ def evaluate(run: Run) -> None:
         if graph is not None and graph.shape[1]:
             pair = closest_clusters(model, train, graph)
             metrics["closest_clusters"] = pair
-        metrics["verdict"] = verdict(metrics["pairs"], pair)
-        print(f"verdict: {metrics['verdict']}")
+        is_selected = "K" in run.record.get("decided", {})
+        signs = signs_of(model, config, found.clusters, len(train), is_selected)
+        metrics["verdict"] = verdict(metrics["pairs"], pair, signs)
     if config.mutual_iterations is not None:
         for row in compare_iterations(run.folder.path, len(config.refits), test):
             print_scores(f"iteration {row.pop('iteration')}", row)
@@ -83,6 +85,8 @@ def evaluate(run: Run) -> None:
     log_json("result", {"folder": str(folder), **metrics})
     write_json(run.folder.metrics, metrics)  # last: its presence marks a finished run
     print(saved_line(folder, names_in(folder, (*WRITTEN, "neighbours.npz"))))
+    if "verdict" in metrics:
+        print(f"verdict: {metrics['verdict']}")
 
 
 def save_card(run: Run, metrics: dict[str, Any]) -> None:

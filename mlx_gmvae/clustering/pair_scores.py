@@ -19,10 +19,6 @@ from .pair_loss import pair_loss, pair_terms
 from .pair_objective import PairObjective
 from .phases import FREE_BALANCE, balance_weight
 
-NOTHING, SEPARATED = 0.25, 0.85  # Cohen's kappa of neighbours; random features have up to 0.1
-ONE_CLUSTER = 0.98  # chance agreement
-MANY_SHARED = 0.1  # share of the smaller cluster's neighbours that are in the other
-
 
 class Closest(NamedTuple):
     """Two clusters, and the share of the smaller one's neighbours that are in the other."""
@@ -99,6 +95,14 @@ def closest_clusters(
     return closest_pair(own, theirs)
 
 
+def closest_in_sample(clusters: np.ndarray, sample: NeighbourSample) -> Closest | None:
+    """Return the two of the clusters (N,) of all images that share most sampled neighbours."""
+    own = clusters[sample.rows]
+    if not sample.graph.shape[1]:
+        return None
+    return closest_pair(np.repeat(own, sample.graph.shape[1]), own[sample.graph].ravel())
+
+
 def closest_pair(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | None:
     """Return the two clusters of the highest conductance, from the clusters of neighbours.
 
@@ -114,33 +118,6 @@ def closest_pair(clusters: np.ndarray, of_neighbours: np.ndarray) -> Closest | N
     between = conductance(joint + joint.T)
     first, second = sorted(np.unravel_index(between.argmax(), between.shape))
     return Closest(int(present[first]), int(present[second]), float(between.max()))
-
-
-def verdict(scores: dict[str, float], closest: Closest | None = None) -> str:
-    """Return a sentence on how far to trust the clusters, from `pair_scores`, without labels.
-
-    It depends on Cohen's kappa of neighbours: how much more often than by chance they are in one
-    cluster.
-    """
-    # Without the images that are their own neighbours.
-    agreement, chance = (
-        max(0.0, (scores[name] - STAY) / (1 - STAY))
-        for name in ("neighbour_agreement", "chance_agreement")
-    )
-    figures = f"{agreement:.0%} of neighbours are in one cluster, by chance {chance:.0%}"
-    kappa = (agreement - chance) / max(1 - chance, 1e-9)
-    if chance > ONE_CLUSTER:
-        return "nearly all images are in one cluster: give a larger --K, or other features"
-    if kappa < NOTHING:
-        return (
-            f"no clusters were found: {figures}; give features of another encoder, or more images"
-        )
-    if closest is not None and closest.share >= MANY_SHARED:
-        first, second, share = closest
-        figures += f"; clusters {first} and {second} share {share:.0%} of their neighbours"
-    if kappa < SEPARATED:
-        return f"clusters overlap: {figures}; look at the sheets before you rely on them"
-    return f"clusters are well separated: {figures}"
 
 
 def _augmented_probabilities(objective: PairObjective, x: Inputs) -> mx.array:
