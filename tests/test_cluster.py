@@ -359,7 +359,8 @@ def test_results_of_an_earlier_call_go_and_everything_else_stays(
     sizes = json.loads((out / "metrics.json").read_text())["cluster_sizes"]
     sheet_names = {f"cluster_{k:02d}.png" for k, size in enumerate(sizes) if size}
     assert left == {
-        "assignments.csv", "metrics.json", "latent.png", "summary.html", *sheet_names
+        "assignments.csv", "metrics.json", "latent.png", "dendrogram.png", "summary.html",
+        *sheet_names,
     }  # fmt: skip
     assert of_others <= {path.name for path in out.iterdir()}
 

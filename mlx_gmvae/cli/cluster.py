@@ -20,6 +20,7 @@ from ..models import MixtureModel
 from ..models.mixture import Gaussians
 from ..report import sorted_folders
 from ..report.assignments import Assignments
+from ..report.curation import Curation
 from ..report.exports import EXPORTS, require_exportable
 from ..report.model_explorer import save_explorer
 from ..report.written_files import saved_line
@@ -38,6 +39,7 @@ from .cluster_results import (
 )
 from .compare import compare, require_comparable
 from .curated import curation_line, curation_of, save_curated
+from .merges import hierarchy_of, merged, require_own_file, save_hierarchy
 from .script import log_json, script
 
 
@@ -48,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     loaded = options.load_checked_model(args)
     require_something_to_do(args, loaded.model)
     decided = curation_of(args, loaded)
+    require_own_file(args)
     data = options.load_model_data(args, loaded, both_parts=bool(args.labelled))
     if args.features or loaded.model.config.classifier == "features":
         from .seen import as_trained  # not needed by other models
@@ -67,14 +70,21 @@ def main(argv: list[str] | None = None) -> int:
     found.split = args.split
     if args.split == "all":
         found.parts = data.parts_of(dataset)
+    assigned = found
     if decided is not None:
         found = found.curated(decided)
         print(curation_line(args.curation or args.model, decided, found))
-    found.reject = args.reject or 0.0
     if args.compare:
         require_comparable(found)
     sample = sampled_neighbours(args, loaded, dataset)
+    before, tree = found, hierarchy_of(found, sample)
+    if args.merge_to:
+        decided = merged(found, tree, decided or Curation(loaded.model.config.K), args.merge_to)
+        found = assigned.curated(decided)
+    found.reject = args.reject or 0.0
     scores = save_results(args, loaded, found, gaussians, sample)
+    if tree is not None:
+        save_hierarchy(args, before, tree, decided, scores)
     if not data.is_own:
         say_how_far(loaded, dataset)
     if args.sort_into:

@@ -66,9 +66,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "explorer.html) to these images or to new ones",
     )  # fmt: skip
     group.add_argument(
+        "--merge_to", type=int, metavar="N",
+        help="merge the model's clusters to N, those first that share most neighbours "
+        "(dendrogram.png), without training; merged.json can be given to --curation",
+    )  # fmt: skip
+    group.add_argument(
         "--save_model", metavar="FILE",
-        help="with --curation, also write a model that contains the names and merges and has "
-        "learned from the moved images; new images then need no --curation",
+        help="with --curation or --merge_to, also write a model that contains the names and merges "
+        "and has learned from the moved images; new images then need no --curation",
     )  # fmt: skip
     group.add_argument(
         "--anomalies", type=int, metavar="N",
@@ -112,7 +117,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
     args = parser.parse_args(argv)
-    for name in ("labelled", "anomalies"):
+    for name in ("labelled", "anomalies", "merge_to"):
         require_at_least(name, getattr(args, name), 1)
     if args.curation and args.labelled:
         raise InputError("--curation and --labelled both name the clusters; give one of them")
@@ -120,8 +125,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise InputError(f"--reject is {args.reject:g}; it must be between 0 and 1")
     if args.compare and args.labelled:
         raise InputError("--compare compares clusters, not classes; leave out --labelled")
-    if args.save_model and not args.curation:
-        raise InputError("--save_model has no effect without --curation")
+    if args.merge_to and args.labelled:
+        raise InputError("--merge_to merges clusters, not classes; leave out --labelled")
+    if args.save_model and not (args.curation or args.merge_to):
+        raise InputError("--save_model has no effect without --curation or --merge_to")
     if args.save_model and Path(args.save_model).suffix not in MODEL_SUFFIXES:
         raise InputError(f"--save_model is {args.save_model}; it must end in .npz or .safetensors")
     if args.save_model and Path(args.save_model).is_dir():
@@ -140,7 +147,7 @@ def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel
     """Raise InputError for a model without components unless a flag asks for other results."""
     wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates", "export")
     others = any(getattr(args, name) for name in wanted)
-    for name in ("curation", "compare"):
+    for name in ("curation", "compare", "merge_to"):
         if getattr(args, name) and not isinstance(model, MixtureModel):
             raise InputError(f"--{name} needs a model with components, not a {model.config.model}")
     if args.reject and not (args.labelled or isinstance(model, MixtureModel)):

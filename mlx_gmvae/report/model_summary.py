@@ -20,6 +20,7 @@ DIAGRAMS = {
     "latent.png": "the latent space, in the plane of its two principal components",
     "latent_pca.png": "the latent space before and after mutual learning",
     "latent_tsne.png": "the latent space, by t-SNE",
+    "dendrogram.png": "hierarchy of the clusters: those that share most neighbours merge first",
     "confusion.png": "labels and predicted classes",
     "risk_coverage.png": "images that stay unassigned (--reject)",
     "curves.png": "training curves: the loss, the bound and its terms, and the pair loss",

@@ -153,8 +153,8 @@ def save_confusion(path: Path, counts: np.ndarray, rows: list[str], columns: lis
         axis.text(column, row, str(counts[row, column]), ha="center", va="center",
                   color=colour, fontsize=7)  # fmt: skip
     turned = 90 if max(map(len, columns)) > 2 else 0
-    axis.set_xticks(range(len(columns)), map(_plain, columns), rotation=turned)
-    axis.set_yticks(range(len(rows)), map(_plain, rows))
+    axis.set_xticks(range(len(columns)), map(plain, columns), rotation=turned)
+    axis.set_yticks(range(len(rows)), map(plain, rows))
     axis.set_xlabel("predicted")
     axis.set_ylabel("label")
     save_figure(figure, path)
@@ -191,7 +191,7 @@ def _draw_points(axis: Any, panel: Panel, names: list[str]) -> None:
         shade: Any = colormaps["tab10"](number) if number < 10 else colormaps["tab20b"](number % 20)
         if number < 0:
             kind, shade = "unassigned", "black"
-        axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=_plain(kind))
+        axis.scatter(*points.T, s=size, alpha=0.6, linewidths=0, color=shade, label=plain(kind))
     if len(kinds) <= MOST_LEGEND_ENTRIES:
         place: dict[str, Any] = {"loc": "best"}
         if len(kinds) > MOST_INSIDE_ENTRIES:  # a longer legend would hide the points
@@ -226,11 +226,11 @@ def _draw_components(
             shown["path_effects"] = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
         else:
             shown["bbox"] = {"boxstyle": "circle,pad=0.15", "fc": "white", "lw": 0.5, "alpha": 0.8}
-        axis.annotate(_plain(name), centre, **shown)
+        axis.annotate(plain(name), centre, **shown)
     axis.autoscale_view()
 
 
-def _plain(name: object) -> str:
+def plain(name: object) -> str:
     """Escape a name so that matplotlib does not read it as mathematics."""
     return str(name).replace("$", r"\$")
 
