@@ -21,6 +21,7 @@ from ..models.mixture import Gaussians
 from ..report import sorted_folders
 from ..report.assignments import Assignments
 from ..report.curation import Curation
+from ..report.embeddings import require_installed
 from ..report.exports import EXPORTS, require_exportable
 from ..report.model_explorer import save_explorer
 from ..report.written_files import saved_line
@@ -32,9 +33,9 @@ from .cluster_results import (
     sampled_neighbours,
     save_anomalies,
     save_duplicates,
+    save_map,
     save_results,
     save_summary,
-    save_tsne,
     say_how_far,
 )
 from .compare import compare, require_comparable
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     args.split = args.split or ("test" if args.labelled else data.usual_split)
     dataset = data.images(args.split)
     require_own_folder(Path(args.outdir), dataset)
+    if args.map:
+        require_installed(args.map)
     require_exportable(args.export, bool(dataset.files))
     if args.sort_into:
         sorted_folders.prepare(dataset, Path(args.sort_into), args.hard_links)
@@ -104,12 +107,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.compare:
         assert isinstance(loaded.model, MixtureModel) and sample is not None
         compare(args, loaded.model, found, sample, scores)
-    by_tsne = save_tsne(args, loaded, found) if args.tsne else None
+    first = save_map(args, loaded, found) if args.map else None
     if args.explorer:
         page = Path(args.outdir) / "explorer.html"
         title = f"{Path(dataset.name).name}, {args.split} images"
         score, seed = args.anomaly_score, args.seed or 0
-        save_explorer(page, title, loaded.model, found, score, seed, by_tsne)
+        save_explorer(page, title, loaded.model, found, score, seed, first)
         print(saved_line(Path(args.outdir), ["explorer.html"]))
     save_summary(args, loaded, found, scores)
     log_json("result", {"folder": args.outdir, **scores})

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..evaluation.scores import ANOMALY_SCORES
 from ..models import LatentVariableModel, MixtureModel
+from ..report.embeddings import EMBEDDINGS
 from ..report.exports import EXPORTS
 from . import flags
 from .curated import MODEL_SUFFIXES
@@ -107,12 +108,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "TensorBoard's Embedding Projector) or label-studio (tasks with predictions)",
     )  # fmt: skip
     group.add_argument(
-        "--tsne", action="store_true", help="also draw the latents by t-SNE in latent_tsne.png"
-    )
+        "--map", choices=list(EMBEDDINGS),
+        help="also draw a map of the latents in latent_<map>.png: by t-SNE, UMAP (pip install "
+        "umap-learn) or PaCMAP (pip install pacmap)",
+    )  # fmt: skip
+    group.add_argument("--tsne", action="store_true", help="the same as --map tsne")
     group.add_argument(
         "--explorer", action="store_true",
         help="also write explorer.html, an interactive map of the latents with the image at each "
-        "point; with --tsne it opens on the t-SNE map",
+        "point; with --map it opens on that map",
     )  # fmt: skip
     flags.add_json_flag(group, "the result")
     flags.add_device_flags(parser)
@@ -139,13 +143,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("--hard_links has no effect without --sort_into")
     if args.anomaly_score and not (args.anomalies or args.explorer):
         raise InputError("--anomaly_score has no effect without --anomalies or --explorer")
+    if args.tsne and args.map not in (None, "tsne"):
+        raise InputError(f"--tsne and --map {args.map} are two maps; give one of them")
+    args.map = "tsne" if args.tsne else args.map
     args.anomaly_score = args.anomaly_score or next(iter(ANOMALY_SCORES))
     return args
 
 
 def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel) -> None:
     """Raise InputError for a model without components unless a flag asks for other results."""
-    wanted = ("labelled", "anomalies", "save_latents", "tsne", "explorer", "duplicates", "export")
+    wanted = ("labelled", "anomalies", "save_latents", "map", "explorer", "duplicates", "export")
     others = any(getattr(args, name) for name in wanted)
     for name in ("curation", "compare", "merge_to"):
         if getattr(args, name) and not isinstance(model, MixtureModel):
@@ -158,5 +165,5 @@ def require_something_to_do(args: argparse.Namespace, model: LatentVariableModel
         raise InputError(
             f"{args.model} is a {model.config.model}, and cluster.py needs a model with components "
             "(such as a gmvae); for this model, add --labelled N, --anomalies N, --save_latents, "
-            "--export FORMAT, --tsne, --explorer or --duplicates"
+            "--export FORMAT, --map METHOD, --explorer or --duplicates"
         )

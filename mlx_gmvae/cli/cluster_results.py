@@ -31,6 +31,8 @@ from ..report.assignments import (
     scores_title,
 )
 from ..report.duplicate_groups import save_groups
+from ..report.embeddings import EMBEDDINGS, picture_of
+from ..report.explorer import LatentMap
 from ..report.model_explorer import rows_shown
 from ..report.rejection import PICTURE, rejection_line, rejection_scores, save_risk_coverage
 from ..report.summary import write_summary
@@ -42,7 +44,7 @@ from .compare import comparison_block
 from .script import print_scores
 
 SCATTER_POINTS = 5000
-TSNE_POINTS = 2000
+MAPPED_POINTS = 2000
 MANY_DUPLICATES = 0.2  # share of the images
 SELECTIVE = ("aurc", "aurc_best", "aurc_random", "auroc")
 FAR = 0.25  # relative increase of the negative bound over that of the model's own test images
@@ -108,15 +110,16 @@ def say_how_far(loaded: ModelFile, dataset: Dataset) -> None:
     print(line + strange)
 
 
-def save_tsne(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> np.ndarray:
-    """Write latent_tsne.png and return its points: 2,000 images, or all those of the explorer."""
-    rows = rows_shown(found) if args.explorer else found.some(TSNE_POINTS)
+def save_map(args: argparse.Namespace, loaded: ModelFile, found: Assignments) -> LatentMap:
+    """Draw the map of --map and return it: of 2,000 images, or of all those of the explorer."""
+    rows = rows_shown(found) if args.explorer else found.some(MAPPED_POINTS)
+    method, picture = EMBEDDINGS[args.map], picture_of(args.map)
     z = latents(loaded.model, Rows(found.dataset.images, rows))
-    print(f"t-SNE of {len(z):,} latents", flush=True)
-    points = plots.tsne(z)
-    plots.save_tsne(Path(args.outdir) / "latent_tsne.png", points, found.kinds(rows))
-    print(saved_line(Path(args.outdir), ["latent_tsne.png"]))
-    return points
+    print(f"{method.name} of {len(z):,} latents", flush=True)
+    points = method.function(z)
+    plots.save_map(Path(args.outdir) / picture, points, found.kinds(rows), method.name)
+    print(saved_line(Path(args.outdir), [picture]))
+    return LatentMap(method.name, points, [])
 
 
 def save_summary(

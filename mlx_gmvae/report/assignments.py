@@ -41,7 +41,7 @@ NOT_ALWAYS_WRITTEN = (
     "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
     "latents.csv", "summary.html", "duplicates.csv", "duplicates.png", "projector_vectors.tsv",
     "projector_metadata.tsv", "label_studio.json", "risk_coverage.png", "unassigned.png",
-    "dendrogram.png",
+    "dendrogram.png", "latent_umap.png", "latent_pacmap.png",
 )  # fmt: skip
 
 

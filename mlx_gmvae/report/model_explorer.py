@@ -30,13 +30,12 @@ def save_explorer(
     found: Assignments,
     kind: str,
     seed: int,
-    by_tsne: np.ndarray | None = None,
+    first: LatentMap | None = None,
 ) -> None:
     """Write the page of at most 20,000 images with cluster, label, confidence and anomaly score.
 
-    `kind` is the kind of `anomaly_scores` to compute, unless they are known. If the t-SNE map
-    `by_tsne` of `rows_shown` is given, the page opens on it; otherwise a small set gets a t-SNE
-    map.
+    `kind` is the kind of `anomaly_scores` to compute, unless they are known. The page opens on the
+    map `first` of `rows_shown`, if it is given; otherwise a small set gets a t-SNE map.
     """
     num, rows = len(found.dataset), rows_shown(found)
     images = found.dataset.images[rows]
@@ -47,11 +46,11 @@ def save_explorer(
         anomaly = found.anomaly[rows]
     subtitle = f"{len(rows):,} images" + (f" of {num:,}, drawn at random" * (len(rows) < num))
     gaussians = component_gaussians(model) if isinstance(model, MixtureModel) else None
-    maps = maps_of(z, rows, gaussians, found, by_tsne)
+    maps = maps_of(z, rows, gaussians, found, first)
     if isinstance(model, MixtureModel) and "classifier" in model:
         # Where q(y|x) takes features of an encoder, z knows nothing of them.
         of_classifier = classifier_map(model, Rows(found.dataset.examples, rows))
-        maps.insert(0 if model.sees_features and by_tsne is None else len(maps), of_classifier)
+        maps.insert(0 if model.sees_features and first is None else len(maps), of_classifier)
     write_explorer(
         path, title, subtitle, maps, images,
         [found.image_names[row] for row in rows], found.properties(rows, anomaly),
@@ -109,12 +108,12 @@ def maps_of(
     rows: np.ndarray,
     gaussians: Gaussians | None,
     found: Assignments,
-    by_tsne: np.ndarray | None = None,
+    first: LatentMap | None = None,
 ) -> list[LatentMap]:
     """Return maps of latents (N, D) of the images at `rows`.
 
     They are the principal plane, the plane that separates the clusters best (LDA), and t-SNE, which
-    comes first if `by_tsne` is given.
+    or the map `first` in its place, which then comes first.
     """
     clusters = found.most_likely[rows]
     centre, axes, name = plane_of(z)
@@ -128,8 +127,8 @@ def maps_of(
             ellipses = _ellipses(centre, axes, gaussians, found)
             title = "plane that separates the clusters (LDA)"
             maps.append(LatentMap(title, (z - centre) @ axes, ellipses))
-    if by_tsne is not None:
-        return [LatentMap("t-SNE", by_tsne, []), *maps]
+    if first is not None:
+        return [first, *maps]
     if z.shape[1] > 2 and len(z) <= QUICK_BY_TSNE:
         print(f"t-SNE of {len(z):,} latents", flush=True)
         maps.append(LatentMap("t-SNE", tsne(z), []))

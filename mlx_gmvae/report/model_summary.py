@@ -20,6 +20,8 @@ DIAGRAMS = {
     "latent.png": "the latent space, in the plane of its two principal components",
     "latent_pca.png": "the latent space before and after mutual learning",
     "latent_tsne.png": "the latent space, by t-SNE",
+    "latent_umap.png": "the latent space, by UMAP",
+    "latent_pacmap.png": "the latent space, by PaCMAP",
     "dendrogram.png": "hierarchy of the clusters: those that share most neighbours merge first",
     "confusion.png": "labels and predicted classes",
     "risk_coverage.png": "images that stay unassigned (--reject)",

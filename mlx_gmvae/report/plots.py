@@ -46,10 +46,10 @@ def save_latent_plane(
     save_figure(figure, path)
 
 
-def save_tsne(path: Path, points: np.ndarray, colourings: dict[str, np.ndarray]) -> None:
-    """Draw a map (N, 2) from `tsne`, once for each colouring (N,)."""
+def save_map(path: Path, points: np.ndarray, colourings: dict[str, np.ndarray], name: str) -> None:
+    """Draw a map (N, 2) by the method `name`, once for each colouring (N,)."""
     panels = [Panel(title, points, kinds) for title, kinds in colourings.items()]
-    save_figure(_scatter_figure(panels, "t-SNE")[0], path)
+    save_figure(_scatter_figure(panels, name)[0], path)
 
 
 def save_panels(path: Path, panels: list[Panel], axis_name: str) -> None:
