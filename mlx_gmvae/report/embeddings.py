@@ -1,8 +1,8 @@
 """Maps of latents in the plane that keep neighbours together: t-SNE, UMAP and PaCMAP."""
 
-import importlib.util
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ EMBEDDINGS = {
 def require_installed(name: str) -> None:
     """Raise InputError if the package of a method is not installed."""
     method = EMBEDDINGS[name]
-    if importlib.util.find_spec(method.module) is None:
+    if find_spec(method.module) is None:
         raise InputError(f"--map {name} needs a package: pip install {method.package}")
 
 
