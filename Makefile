@@ -2,14 +2,18 @@ PYTHON ?= python3
 
 DATA_DIR ?= data
 
-.PHONY: check fix notebook dist docs results pretrained assets FORCE
+.PHONY: check coverage fix notebook dist docs results pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist worksteal
+
+coverage:  ## run the tests and show which lines and branches they leave out
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check pytest-cov
+	$(PYTHON) -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 fix:  ## format and apply safe lint fixes
 	$(PYTHON) -m ruff format .

@@ -28,18 +28,23 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import train
 from mlx_gmvae.cli import reconstruct
+from mlx_gmvae.clustering import codebook
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
+from mlx_gmvae.models import visual_words
 from mlx_gmvae.report import assignments, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 from mlx_gmvae.system.files import atomic_write
+from mlx_gmvae.training import memory
 
 import mlx.core as mx
 import numpy as np
 import pytest
+import sklearn.datasets
 from PIL import Image
+from sklearn.utils import Bunch
 
 DATA_VARIABLE = "MLX_GMVAE_TEST_DATA"
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +92,7 @@ def digits() -> Splits:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GMVAE trained for 36 epochs on the digits by train.py itself, at their own 8x8 pixels.
+    """A GMVAE trained for 30 epochs on the digits by train.py itself, at their own 8x8 pixels.
 
     By the first worker that needs it, for all of them.
     """
@@ -102,8 +107,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert time.monotonic() - started < 600, "the worker that trains it has failed"
             time.sleep(0.2)
         return folder
-    options = "--dataset digits --epochs 36 --latent_dims 4 --K 10 --save_every 18"
-    options += " --batchsize 128 --lr 2e-3 --outdir"
+    options = "--dataset digits --epochs 30 --latent_dims 4 --K 10 --save_every 15"
+    options += " --batchsize 128 --lr 3e-3 --max_filters 16 --outdir"
     assert train.main([*options.split(), str(folder)]) == 0
     done.touch()
     return folder
@@ -145,14 +150,40 @@ def without_drawing() -> Iterator[None]:
     with (
         patch.object(plots, "save_figure", lambda figure, path: save(path)),
         patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
+        patch.object(plots, "save_panels", lambda path, *diagrams, **names: save(path)),
+        patch.object(plots, "save_tsne", lambda path, *diagrams, **names: save(path)),
+        patch.object(plots, "save_latent_plane", lambda path, *diagrams, **names: save(path)),
     ):
         yield
 
 
-@pytest.fixture
-def undrawn() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No diagrams, but in tests that look at them: with `drawn`, or marked `draws`."""
+    if "drawn" in request.fixturenames or request.node.get_closest_marker("draws"):
+        yield
+        return
     with without_drawing():
         yield
+
+
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `--dataset digits` 240 training and 60 test images.
+
+    For tests of what a script does, not of how well: descriptors and neighbours take most of the
+    time of a small training.
+    """
+    digits = sklearn.datasets.load_digits()
+    few = Bunch(images=digits.images[:300], target=digits.target[:300])
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: few)
+
+
+@pytest.fixture
+def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the visual words, whose k-means takes most of a small training in colour."""
+    for module in (codebook, memory, visual_words):
+        monkeypatch.setattr(module, "WORDS", 40)
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """Pictures that tests write, and what they read out of saved ones: images, pixels."""
 
+import itertools
 from pathlib import Path
 from typing import Any
+
+from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Splits
 
 import numpy as np
 from PIL import Image
@@ -66,3 +70,25 @@ def pixel_under(figure: Any, axis: Any, picture: np.ndarray, x: float, y: float)
 def kinds_in(axis: Any) -> dict[str, int]:
     """The kinds of points that a scatter diagram shows, and how many there are of each."""
     return {dots.get_label(): len(dots.get_offsets()) for dots in axis.collections}
+
+
+def pieces(num: int, side: int = 16) -> list[Image.Image]:
+    """Different real squares of a photograph."""
+    corners = itertools.product(range(0, 427 - side, side), range(0, 640 - side, side))
+    some = list(corners)[::7][:num]
+    return [FLOWER.crop((left, top, left + side, top + side)) for top, left in some]
+
+
+def load_folder(folder: Path, **options: Any) -> Splits:
+    return load_dataset(str(folder), folder.parent / "cache", **options)
+
+
+def kept_arrays(folder: Path) -> list[Path]:
+    return sorted((folder.parent / "cache" / "folders").glob("*.npy"))
+
+
+def labelled(folder: Path, classes: str = "cat dog", num: int = 10) -> Path:
+    for name in classes.split():
+        for number, piece in enumerate(pieces(num)):
+            write(folder / name / "deeper", f"{number:02d}.png", piece)
+    return folder

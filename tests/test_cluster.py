@@ -1,25 +1,19 @@
 """What cluster.py does with a trained model: tables, folders, few labels, anomalies."""
 
 import csv
-import errno
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import cluster
 import train
 from mlx_gmvae.data.datasets import load_dataset
-from mlx_gmvae.data.splits import Dataset, Splits
-from mlx_gmvae.errors import InputError
-from mlx_gmvae.evaluation.labelled import choose_labelled, classify
+from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.scores import anomaly_scores, responsibilities
 from mlx_gmvae.models import MixtureModel
-from mlx_gmvae.report import plots, sorted_folders
-from mlx_gmvae.report.assignments import Assignments
+from mlx_gmvae.report import plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.runs.checkpoint import load_model
 
@@ -157,48 +151,6 @@ def test_few_labels_name_the_components_of_a_mixture(
     )
 
 
-def test_components_are_shown_under_the_names_of_their_classes(
-    digits_run: Path, digits: Splits
-) -> None:
-    model = load_model(digits_run / "model.npz").model
-    assert isinstance(model, MixtureModel)
-    images = digits.test.images
-    classes = classify(model, digits.train, images, num_per_class=5, seed=0)
-    assert len(classes.gaussians.names) == 10
-    clusters = responsibilities(model, images).argmax(axis=1)
-    predicted = np.array(classes.names)[classes.values.argmax(axis=1)]
-    by_component = np.array(classes.gaussians.names)[clusters]
-    assert (by_component == predicted).mean() > 0.9  # all, but where two components share a class
-
-
-def test_few_labels_are_those_of_training_images_alone(
-    digits_run: Path, digits: Splits, tmp_path: Path
-) -> None:
-    """Whatever the labels of the images are that are classified."""
-    (train_part, test), answers = digits, []
-    assert train_part.labels is not None and test.labels is not None
-    for name, labels in (("true", test.labels), ("wrong", (test.labels + 3) % 10)):
-        np.savez(tmp_path / f"{name}.npz", images=train_part.images, labels=train_part.labels,
-                 test_images=test.images, test_labels=labels)  # fmt: skip
-        options = f"--model {digits_run}/model.npz --dataset {tmp_path}/{name}.npz --split test"
-        assert cluster.main(f"{options} --labelled 5 --outdir {tmp_path}/{name}".split()) == 0
-        answers.append([row["predicted"] for row in rows_of(tmp_path / name / "assignments.csv")])
-    assert answers[0] == answers[1]
-    right = np.mean([int(answer) for answer in answers[0]] == test.labels)
-    assert right > 0.5
-
-
-def test_labelled_examples_are_as_many_of_each_class(digits: Splits) -> None:
-    rows = choose_labelled(digits.train, 7, seed=3)
-    assert digits.train.labels is not None
-    assert np.bincount(digits.train.labels[rows]).tolist() == [7] * 10
-    assert len(set(rows)) == 70
-    np.testing.assert_array_equal(choose_labelled(digits.train, 7, seed=3), rows)
-    assert (choose_labelled(digits.train, 7, seed=4) != rows).any()
-    with pytest.raises(InputError, match="only"):
-        choose_labelled(digits.train, 1000, seed=0)
-
-
 def test_anomalies_are_what_does_not_look_like_the_training_images(
     digits_run: Path, digits: Splits
 ) -> None:
@@ -234,82 +186,6 @@ def test_anomaly_scores_are_saved_and_the_worst_shown(
     assert section.captions == [
         [f"{scores[place]:.1f} nats", f"image {digits.test.index[place]}"] for place in places
     ]
-
-
-def test_classes_keep_files_of_their_own_where_case_and_accents_do_not_count() -> None:
-    names = ("Bird", "bird", "caf\u00e9", "cafe\u0301", "bird_1", "a/b", "a_b", "fish")
-    dataset = Dataset("few", np.zeros((8, 2, 2, 1), np.uint8), None, np.arange(8))
-    found = Assignments(dataset, np.eye(8), names)
-    files = [found.name(number) for number in range(8)]
-    assert files[0] == "class_Bird_0" and files[4] == "class_bird_1" and files[7] == "class_fish"
-    as_macos_compares = [normalize("NFD", name).casefold() for name in files]
-    assert len(set(as_macos_compares)) == 8
-    assert not any("/" in name for name in files)
-
-
-def test_images_are_sorted_into_folders_and_the_originals_stay(tmp_path: Path) -> None:
-    photos = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3), np.uint8)
-    files = []
-    for number, photo in enumerate(photos):
-        path = tmp_path / "in" / str(number % 2) / "same_name.png"
-        path = path.with_stem(f"same_name_{number // 2}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(photo).save(path)
-        files.append(str(path))
-    dataset = Dataset(str(tmp_path / "in"), photos, None, np.arange(6), files=tuple(files))
-    found = Assignments(dataset, np.eye(3)[[0, 1, 0, 0, 1, 0]])
-    for links in (False, True):
-        sorted_folders.prepare(dataset, tmp_path / f"out_{links}", hard_links=links)
-        sorted_folders.sort_into(found, tmp_path / f"out_{links}", hard_links=links)
-        names = {
-            folder.name: sorted(path.name for path in folder.iterdir())
-            for folder in (tmp_path / f"out_{links}").iterdir()
-            if folder.name != "metadata.csv"
-        }
-        assert {name: len(each) for name, each in names.items()} == {
-            "cluster_00": 4, "cluster_01": 2, "cluster_02": 0,
-        }  # fmt: skip
-        copy = tmp_path / f"out_{links}" / "cluster_01" / "000004_same_name_2.png"
-        assert copy.read_bytes() == Path(files[4]).read_bytes()
-        assert copy.samefile(files[4]) == links
-    assert all(Path(path).exists() for path in files)
-    with pytest.raises(InputError, match="not an empty folder"):
-        sorted_folders.prepare(dataset, tmp_path / "out_True")
-    with pytest.raises(InputError, match="the folder of the images"):
-        sorted_folders.prepare(dataset, tmp_path / "in" / "sorted")
-
-
-def test_a_folder_that_cannot_hold_links_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(source: str, target: Path) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    monkeypatch.setattr(os, "link", refuse)
-    image = np.zeros((1, 2, 2, 1), np.uint8)
-    dataset = Dataset(str(tmp_path / "in"), image, None, np.arange(1), files=("in/a.png",))
-    with pytest.raises(InputError, match=r"cannot hold hard links to in/a.png .*leave out"):
-        sorted_folders.prepare(dataset, tmp_path / "out", hard_links=True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_sorting_is_refused_before_anything_is_scored(
-    digits_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def score(*args: object) -> None:
-        raise AssertionError("scored")
-
-    monkeypatch.setattr("mlx_gmvae.cli.cluster.responsibilities", score)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/file").touch()
-    model = f"--model {digits_run}/model.npz --split test"
-    options = f"{model} --outdir {tmp_path}/c --sort_into {tmp_path}/full"
-    assert cluster.main(options.split()) == 2
-    assert "not an empty folder" in capsys.readouterr().err
-    assert not (tmp_path / "c").exists()
 
 
 def test_ctrl_c_in_what_takes_long_loses_nothing(
@@ -365,19 +241,7 @@ def test_results_of_an_earlier_call_go_and_everything_else_stays(
     assert of_others <= {path.name for path in out.iterdir()}
 
 
-def test_images_of_arrays_are_sorted_as_pictures(digits_run: Path, tmp_path: Path) -> None:
-    model = f"--model {digits_run}/model.npz --split test"
-    options = f"{model} --outdir {tmp_path}/c --sort_into {tmp_path}/sorted"
-    assert cluster.main(options.split()) == 0
-    rows = rows_of(tmp_path / "c/assignments.csv")
-    digits = load_dataset("digits").test
-    for row, image in list(zip(rows, digits.images, strict=True))[:20]:
-        name = f"cluster_{int(row['cluster']):02d}/{int(row['index']):06d}.png"
-        with Image.open(tmp_path / "sorted" / name) as saved:
-            np.testing.assert_array_equal(np.array(saved), image[..., 0])
-    assert len(list((tmp_path / "sorted").rglob("*.png"))) == len(rows)
-
-
+@pytest.mark.draws
 def test_one_image_can_be_clustered_and_named_by_foreign_classes(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 6, 6), np.uint8)
     np.savez(tmp_path / "few.npz", images=images, labels=["a", "a", "b$x$", "b$x$"],

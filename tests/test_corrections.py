@@ -7,6 +7,7 @@ import cluster
 import mlx_gmvae as mg
 from mlx_gmvae.clustering.corrections import learn_corrections
 from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.evaluation.scores import responsibilities
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.report.curation import Curation
 from mlx_gmvae.runs.checkpoint import load_model
@@ -44,6 +45,21 @@ def test_corrections_mend_images_that_nobody_corrected() -> None:
     assert right_after >= right_before + 3
     assert np.mean(after == before) > 0.97
     np.testing.assert_array_equal(mg.Model(model).predict(train.images[rows]), wanted[rows])
+
+
+def test_the_layer_minimises_its_two_cross_entropies() -> None:
+    """With the present clusters of all images and, half as much, with the corrected ones."""
+    model, images = load_model(MODEL).model, DIGITS.train.images[:60]
+    assert isinstance(model, MixtureModel)
+    before = responsibilities(model, images)
+    rows = np.argsort(before.max(axis=1))[:6]
+    wanted = before[rows].argsort(axis=1)[:, -2]  # the second most probable
+    assert learn_corrections(model, images, dict(zip(rows.tolist(), wanted.tolist(), strict=True)))
+    after = responsibilities(model, images)
+    of_all = (after - before).mean(axis=0)
+    of_corrected = (after[rows] - np.eye(10)[wanted]).mean(axis=0)
+    assert np.abs(of_corrected).max() > 0.01
+    np.testing.assert_allclose(of_all + 0.5 * of_corrected, 0, atol=2e-3)  # gradient of the bias
 
 
 def test_without_corrections_or_a_classifier_nothing_changes() -> None:

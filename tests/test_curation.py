@@ -115,6 +115,7 @@ def test_many_moved_images_are_read_in_a_moment(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.draws
 def test_tables_sheets_and_folders_have_the_names(
     few: str, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

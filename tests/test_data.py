@@ -1,69 +1,20 @@
 """Every way in for images: IDX files, arrays, downloads from a real server, and wrong files."""
 
-import gzip
-import platform
-import shutil
-import ssl
-import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import mlx_gmvae as mg
-from mlx_gmvae.data import published
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.decode import decode
-from mlx_gmvae.data.downloads import MIRROR_VARIABLE, DownloadError, fetch, sha256
 from mlx_gmvae.data.fitting import fit_images
 from mlx_gmvae.data.idx import parse_idx
 from mlx_gmvae.data.images import as_uint8_images
-from mlx_gmvae.data.published import read_mnist
-from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.errors import InputError
 
 import numpy as np
 import pytest
+from idx_files import IMAGES, LABELS, idx_bytes, require_parts, rng, write_set
 from PIL import Image
-
-rng = np.random.default_rng(0)
-IMAGES = rng.integers(0, 256, (20, 5, 4), dtype=np.uint8)
-LABELS = rng.integers(0, 3, 20).astype(np.uint8)
-
-
-def idx_bytes(array: np.ndarray, kind: int = 8) -> bytes:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return bytes([0, 0, kind, array.ndim]) + sizes + array.tobytes()
-
-
-ROWS = {"train": slice(14), "t10k": slice(14, None)}  # of the images; of other files all
-
-
-def files_of(prefix: str) -> dict[str, np.ndarray]:
-    rows = ROWS.get(prefix, slice(None))
-    images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-    return {images: IMAGES[rows], labels: LABELS[rows]}
-
-
-def digests() -> dict[str, str]:
-    every = files_of("train") | files_of("t10k")
-    return {name: sha256(idx_bytes(array)) for name, array in every.items()}
-
-
-def write_set(folder: Path, prefixes: tuple[str, ...] = ("train", "t10k")) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for prefix in prefixes:
-        for name, array in files_of(prefix).items():
-            (folder / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
-
-
-def require_parts(splits: Splits) -> None:
-    """Each part of `write_set`'s is itself, images and labels."""
-    for prefix, part in zip(ROWS, splits, strict=True):
-        images, labels = files_of(prefix).values()
-        np.testing.assert_array_equal(part.images[..., 0], images)
-        np.testing.assert_array_equal(part.label_names.astype(int), labels)
 
 
 def test_idx_round_trip() -> None:
@@ -305,122 +256,3 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             load_dataset(source)
-
-
-@pytest.fixture
-def tiny_mnist(monkeypatch: pytest.MonkeyPatch, server: tuple[str, Path]) -> Path:
-    """A server in the place of MNIST's, with the digests of what it should serve."""
-    address, folder = server
-    write_set(folder)
-    entry = published.Published((address,), digests(), read_mnist, suffix=".gz")
-    monkeypatch.setitem(published.PUBLISHED, "mnist", entry)
-    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
-    return folder
-
-
-def test_published_set_is_downloaded_verified_and_cached(tiny_mnist: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    require_parts(load_dataset("mnist", cache))
-    assert len(list((cache / "mnist").iterdir())) == 4  # and no temporary files
-    for path in tiny_mnist.iterdir():
-        path.unlink()
-    require_parts(load_dataset("mnist", cache))
-
-
-def test_a_wrong_download_is_not_kept(tiny_mnist: Path, tmp_path: Path) -> None:
-    wrong = gzip.compress(idx_bytes(IMAGES[:14][::-1].copy()))
-    (tiny_mnist / "train-images-idx3-ubyte.gz").write_bytes(wrong)
-    with pytest.raises(DownloadError, match="is not the published one"):
-        load_dataset("mnist", tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "mnist").iterdir())
-
-
-def test_a_wrong_file_in_the_cache_is_named(tiny_mnist: Path, tmp_path: Path) -> None:
-    write_set(tmp_path / "mnist")
-    path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
-    path.write_bytes(gzip.compress(idx_bytes(LABELS[14:][::-1].copy())))
-    with pytest.raises(InputError, match=r"t10k-labels.*wrong SHA-256"):
-        load_dataset("mnist", tmp_path)
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(InputError, match="damaged"):
-        load_dataset("mnist", tmp_path)
-
-
-def test_files_directly_in_data_dir_are_found_without_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_set(tmp_path)
-    monkeypatch.setitem(
-        published.PUBLISHED, "mnist", published.Published((), digests(), read_mnist, suffix=".gz")
-    )
-    require_parts(load_dataset("mnist", tmp_path))
-    with pytest.raises(DownloadError):  # the same file names, but not Fashion-MNIST's content
-        monkeypatch.setenv(MIRROR_VARIABLE, "http://127.0.0.1:9")
-        load_dataset("fashion-mnist", tmp_path)
-
-
-def test_fetch_tries_the_next_mirror_and_says_why_all_failed(
-    server: tuple[str, Path], tmp_path: Path
-) -> None:
-    address, folder = server
-    (folder / "there").write_bytes(b"content")
-    path = tmp_path / "got" / "file"
-    fetch(["http://127.0.0.1:9/closed", address + "absent", address + "there"], path)
-    assert path.read_bytes() == b"content"
-    for bad, reason in [("absent", "not found"), ("broken", "broke")]:
-        with pytest.raises(DownloadError, match=reason):
-            fetch([address + bad], tmp_path / "got" / "other")
-    with pytest.raises(DownloadError, match="larger"):
-        fetch([address + "there"], tmp_path / "got" / "other", largest_bytes=3)
-    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
-
-
-def test_real_mnist(data_dir: str) -> None:
-    train, test = load_dataset("mnist", data_dir)
-    assert train.images.shape == (60000, 28, 28, 1) and test.images.shape == (10000, 28, 28, 1)
-    assert test.labels is not None and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
-    subset, _ = load_dataset(f"{data_dir}/mnist", classes=["1", "4", "8"])
-    assert len(subset) == 18435
-
-
-@pytest.fixture
-def untrusted_server(tmp_path: Path) -> Iterator[str]:
-    """A real HTTPS server on loopback whose certificate nobody has signed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None:
-            pass
-
-    with Quiet(("127.0.0.1", 0), SimpleHTTPRequestHandler) as httpd:
-        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"https://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("system", "remedy"),
-    [("Darwin", "/Install Certificates.command"), ("Linux", "install ca-certificates, or set SSL")],
-)
-def test_where_no_certificate_can_be_verified_the_remedy_is_named(
-    untrusted_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, remedy: str
-) -> None:
-    monkeypatch.setattr(platform, "system", lambda: system)
-    with pytest.raises(DownloadError) as refused:
-        fetch([untrusted_server + "file"], tmp_path / "got/file")
-    message = str(refused.value)
-    assert "cannot be verified, self" in message and remedy in message and "\n" not in message
-    assert list((tmp_path / "got").iterdir()) == []

@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 LAUNCH = shutil.which("mlx.launch") or shutil.which("mlx.launch", path=Path(sys.executable).parent)
 needs_launch = pytest.mark.skipif(LAUNCH is None, reason="mlx.launch is not installed")
 needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="no Open MPI")
@@ -171,10 +169,10 @@ sys.exit(train.main(sys.argv[1:]))
 
 
 @in_two_processes
-def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
+def test_two_processes_are_interrupted_together_and_end_at_the_loss_of_one(
     launcher: list[str], options: list[str], tmp_path: Path
 ) -> None:
-    epochs = 12 if launcher[0] == LAUNCH else 40  # through shared memory they take no time
+    epochs = 10 if launcher[0] == LAUNCH else 40  # through shared memory they take no time
     alone, folder = tmp_path / "alone", tmp_path / "run"
     options = [*options, "--epochs", str(epochs), "--outdir"]
     with subprocess.Popen(
@@ -194,11 +192,8 @@ def test_two_processes_are_interrupted_together_and_resume_to_the_loss_of_one(
         processes = in_a_ring(["-c", TRAIN_ALONE, *resume], tmp_path, PORT)
         first, second = (process.communicate(timeout=120)[0] for process in processes)
         assert [process.returncode for process in processes] == [0, 0], first + second
-        assert first.count(f"Epoch {epochs:>4} |") == 1 and second == ""
-        return
-    done = train(*resume, launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"Epoch {epochs:>4} |") == 1  # only the first process prints
+        assert first.count(f"Epoch {epochs:>4} |") == 1 and second == ""  # only the first prints
+    assert main(resume) == 0  # one process goes on with what two have begun, or measures it
     assert main([*options, str(alone)]) == 0
     assert len(history(folder)) == len(history(alone)) == epochs
     # Not equal: each draws noise of its own, and parts say more of half a batch.
@@ -216,7 +211,7 @@ def interrupted(running: subprocess.Popen[str]) -> tuple[str, bool]:
     for is_first in (True, False):
         os.killpg(running.pid, signal.SIGINT)
         try:
-            return running.communicate(timeout=20)[0], is_first
+            return running.communicate(timeout=10)[0], is_first
         except subprocess.TimeoutExpired:
             pass
     os.killpg(running.pid, signal.SIGKILL)

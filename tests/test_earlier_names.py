@@ -11,8 +11,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def test_flags(capsys: pytest.CaptureFixture[str]) -> None:
     args = train.parse_arguments(["--parts", "3", "--summary"])

@@ -40,12 +40,9 @@ def test_scikit_learns_own_checks(estimator: GMVAEClusterer, check: Any) -> None
     check(estimator)
 
 
-@pytest.mark.parametrize("clusterer", [GMVAEClusterer(), GMVAEClusterer(n_components=3)])
-def test_defaults_number_the_clusters_without_gaps(
-    clusterer: GMVAEClusterer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defaults_number_the_clusters_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "FEWEST_SMALL_STEPS", 50)
-    check_clustering("GMVAEClusterer", clusterer)
+    check_clustering("GMVAEClusterer", GMVAEClusterer())
 
 
 @pytest.mark.parametrize("model", ["gmvae", "vade"])
@@ -87,12 +84,12 @@ def test_a_table_is_clustered_whatever_its_units(of_blobs: GMVAEClusterer) -> No
 
 def test_scores_are_a_density_in_the_tables_own_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of importance weights is unbiased, and so the density integrates to 1."""
-    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 500)
+    monkeypatch.setattr(estimator, "LIKELIHOOD_DRAWS", 100)
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(100, 4, 150), rng.normal(160, 8, 150)])[:, None]
     options = SMALL | {"train_options": {"pair_weight": 0.0}, "latent_dims": 1}
     clusterer = GMVAEClusterer(2, max_iter=30, learning_rate=1e-2, **options).fit(X)
-    grid, step = np.linspace(20, 260, 121, retstep=True)
+    grid, step = np.linspace(20, 260, 81, retstep=True)
     before = np.array(mx.random.state[0])  # type: ignore[index]
     total = float(np.exp(clusterer.score_samples(grid[:, None])).sum() * step)
     assert total == pytest.approx(1, abs=0.1)
@@ -125,6 +122,7 @@ def test_images_flat_or_not_are_the_same(digits: Splits) -> None:
         GMVAEClusterer(image_shape=(8, 8)).fit(images)
 
 
+@pytest.mark.usefixtures("few_words")
 def test_pictures_with_alpha_come_back_without_and_may_be_fitted_again(digits: Splits) -> None:
     grey = digits.train.images[:60]
     with_alpha = np.concatenate([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
@@ -264,6 +262,7 @@ def test_parameters_that_cannot_be_used_are_named(parameters: dict, message: str
         GMVAEClusterer(**parameters).fit(BLOBS)
 
 
+@pytest.mark.usefixtures("few_words")
 def test_lists_of_images_are_images(digits: Splits) -> None:
     images = digits.train.images[:30, ..., 0]
     options: dict[str, Any] = {"max_iter": 1, "latent_dims": 2, "random_state": 0}

@@ -19,8 +19,6 @@ import pytest
 from scipy import special, stats
 from skimage.metrics import mean_squared_error, structural_similarity
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.mark.parametrize("kind", ["vae", "gmvae"])
 def test_measuring_leaves_the_random_state_as_it_was(kind: str, small_images: np.ndarray) -> None:

@@ -92,6 +92,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_interrupted_writer_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

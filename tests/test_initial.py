@@ -18,8 +18,6 @@ from mlx_gmvae.training.trainer import Trainer
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SMALL = {"arch": "mlp", "image_size": (8, 8), "hidden_dims": 16, "latent_dims": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
 

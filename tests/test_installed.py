@@ -64,17 +64,19 @@ def test_the_command_does_what_the_scripts_do(wheel: Path, tmp_path: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
 
-    def called(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mlx_gmvae", *words]
-        return subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)},
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-
-    trained = called("train", *SMALL.split(), "--outdir", "run")
-    assert (trained.returncode, trained.stderr) == (0, ""), trained.stderr
-    done = called("cluster", "--model", "run/model.npz")
+    code = f"""
+import sys
+from mlx_gmvae.__main__ import main
+for words in ("train {SMALL} --outdir run", "cluster --model run/model.npz"):
+    sys.argv = ["mlx-gmvae", *words.split()]
+    assert not main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "next: mlx-gmvae cluster --model run/model.npz" in done.stdout
     assert {"run", "clusters"} <= {path.name for path in tmp_path.iterdir()}
     for name in ("run", "clusters"):
         assert "<h2>" in (tmp_path / name / "summary.html").read_text()  # templates are there too

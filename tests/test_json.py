@@ -11,8 +11,6 @@ import train
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SMALL = "--dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --cpu"
 
 

@@ -14,8 +14,6 @@ import pytest
 from conftest import largest_file
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --model vae --dataset a.npz --save_every 1"
 
 

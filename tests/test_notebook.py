@@ -234,8 +234,10 @@ def test_training_prints_an_epoch_a_line_and_can_be_ended(
         mg.train(model, np.zeros((5, 9, 9)))
 
 
+@pytest.mark.draws
+@pytest.mark.usefixtures("few_digits")
 def test_the_notebook_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With two epochs; and what it shows is of such a run, from its first cell to its last."""
+    """With two epochs and few images; what it shows is of one run, from first cell to last."""
     notebook = jupytext.read(ROOT / "examples/digits.ipynb")
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

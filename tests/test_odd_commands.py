@@ -33,6 +33,9 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     )
 
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd") / "run"
@@ -55,7 +58,6 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_may_start_from_the_model_that_it_replaces(run: Path) -> None:
     command = f"--dataset digits {SMALL} --init {run}/model.npz --outdir {run} --overwrite"
     assert train.main(command.split()) == 0
@@ -63,7 +65,6 @@ def test_a_run_may_start_from_the_model_that_it_replaces(run: Path) -> None:
     assert record["init"]["name"] == "model.npz"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_readme_of_somebody_elses_stays(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "seed_of_doubt").mkdir()
@@ -113,7 +114,6 @@ def test_what_is_written_never_lies_among_the_images(
     assert len(list(photos.iterdir())) == 12
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_images_that_came_after_the_training_are_said(
     photos: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -166,6 +166,7 @@ def test_parts_of_a_set_are_known_by_any_word_of_their_names(tmp_path: Path) -> 
         load_dataset(str(tmp_path))
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("num", [3, 4])
 def test_a_map_of_as_few_images_as_clusters(num: int, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", (load_digits().images[:num] * 15).astype("uint8"))

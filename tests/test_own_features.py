@@ -16,8 +16,6 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 rng = np.random.default_rng(0)
 SMALL = "--epochs 2 --batchsize 256 --arch mlp --hidden_dims 16 --latent_dims 2 --K 10"
 

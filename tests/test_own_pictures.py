@@ -17,8 +17,6 @@ from conftest import without_drawing
 from PIL import Image, features
 from skimage import data
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 QUARTER_TURN = {0x0112: 6}  # EXIF orientation: shown upright, stored on its side
 TWELVE_MEGAPIXELS = (4032, 3024)
 SMALL = "--K 2 --latent_dims 4 --max_filters 16 --epochs 1 --classifier conv --descriptor hog"

@@ -29,8 +29,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 rng = np.random.default_rng(0)
 
 
@@ -267,7 +265,7 @@ def test_pairs_find_the_digits(digits_run: Path) -> None:
     """What the pair objective is for, in fifteen seconds: ten digits, no labels."""
     metrics = json.loads((digits_run / "metrics.json").read_text())
     # By default, which is twice as long, the worst of ten seeds has 0.955; k-means has 0.76.
-    assert metrics["clustering"]["accuracy"] > 0.9
+    assert metrics["clustering"]["accuracy"] > 0.85
     assert metrics["pairs"]["neighbour_agreement"] > 0.9
     assert metrics["pairs"]["augmentation_agreement"] > 0.9
     assert metrics["test_pairs"]["neighbour_agreement"] > 0.8

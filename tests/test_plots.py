@@ -15,6 +15,8 @@ from pictures import pixel_under, read
 rng = np.random.default_rng(0)
 ALPHA = 0.6  # of points
 
+pytestmark = pytest.mark.draws
+
 
 def points_of(ellipse: Any) -> np.ndarray:
     """Points (N, 2) on a patch's outline, in the diagram's own coordinates."""

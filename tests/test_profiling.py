@@ -13,8 +13,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.mark.parametrize("model", ["vae", "gmvae"])
 def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray) -> None:

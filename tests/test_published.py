@@ -16,8 +16,6 @@ import pytest
 from conftest import largest_file
 from sklearn.datasets import load_sample_images
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 NOWHERE = "http://127.0.0.1:9"  # a closed port: no download can succeed
 BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 PER_BATCH = 4

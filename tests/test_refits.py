@@ -9,6 +9,7 @@ from typing import Any
 
 import generate
 import train
+from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device.randomness import random_rows
 from mlx_gmvae.runs.checkpoint import load_model
@@ -27,10 +28,16 @@ def run(folder: Path, options: str) -> Path:
     return folder
 
 
+@pytest.fixture
+def few(few_digits: None) -> Splits:
+    """The images that `--dataset digits` means here."""
+    return load_dataset("digits")
+
+
 def test_mutual_learning_keeps_and_compares_every_iteration(
-    tmp_path: Path, digits: Splits, drawn: dict[str, Any]
+    tmp_path: Path, few: Splits, drawn: dict[str, Any]
 ) -> None:
-    folder = run(tmp_path / "run", "--model vae-gmm --mutual_iterations 2 --epochs 9")
+    folder = run(tmp_path / "run", "--model vae-gmm --mutual_iterations 2 --epochs 6")
     with (folder / "iterations.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["0", "1", "2"]
@@ -39,7 +46,7 @@ def test_mutual_learning_keeps_and_compares_every_iteration(
         (axis,) = drawn[f"{name}.png"].axes
         x, y = axis.lines[0].get_data()
         assert list(x) == [0, 1, 2] and list(y) == [float(row[name]) for row in rows]
-    labels = Counter(map(str, digits.test.label_names))
+    labels = Counter(map(str, few.test.label_names))
     for name in ("latent_pca", "latent_tsne"):
         first_panel, last_panel = drawn[f"{name}.png"].axes
         assert first_panel.get_title() == "iteration 0 (no mutual learning)"
@@ -54,7 +61,6 @@ def test_mutual_learning_keeps_and_compares_every_iteration(
         np.testing.assert_array_equal(kept[name], value)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
     options = "--dataset digits --arch mlp --latent_dims 8 --model vade --K 10 --hidden_dims 128"
     options += " --epochs 24 --pretrain_epochs 14 --lr 3e-3"
@@ -64,6 +70,7 @@ def test_vade_finds_more_than_chance(tmp_path: Path) -> None:
     assert metrics["clustering"]["accuracy"] > 0.6
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_early_stopping_keeps_the_best_epoch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: dict[str, Any]
 ) -> None:
@@ -86,10 +93,10 @@ def test_early_stopping_keeps_the_best_epoch(
         np.testing.assert_array_equal(kept.arrays()[name], value)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_digits")
 def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -> None:
     """Measuring draws noise and, with early stopping, loads the best weights: neither may stay."""
-    options = "--model vae --batchsize 256 --lr_schedule constant --early_stopping 50 --epochs"
+    options = "--model vae --batchsize 128 --lr_schedule constant --early_stopping 50 --epochs"
     whole, parts = run(tmp_path / "whole", f"{options} 4"), run(tmp_path / "parts", f"{options} 2")
     finished = f"--resume {parts}"
     assert train.main(finished.split()) == 2
@@ -99,19 +106,18 @@ def test_a_finished_run_resumes_as_if_it_had_not_been_measured(tmp_path: Path) -
         np.testing.assert_array_equal(theirs[name], value)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_digits")
 def test_an_earlier_run_is_given_up_only_when_nothing_can_be_refused(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", "--epochs 2 --batchsize 256")
+    folder = run(tmp_path / "run", "--epochs 2 --batchsize 128")
     before = sorted(path.name for path in folder.rglob("*"))
     (tmp_path / "shares.txt").write_text("1 2 3")
     wrong = f"--overwrite --balance {tmp_path}/shares.txt --outdir {folder}"
     assert train.main([*SMALL.split(), *wrong.split()]) == 2
     assert sorted(path.name for path in folder.rglob("*")) == before
-    run(folder, "--model vae --epochs 1 --batchsize 256 --overwrite")
+    run(folder, "--model vae --epochs 1 --batchsize 128 --overwrite")
     assert not (folder / "reconstructions/clusters").exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_several_seeds_are_a_run_that_is_not_overwritten_silently(tmp_path: Path) -> None:
     (tmp_path / "run/seed_0").mkdir(parents=True)
     (tmp_path / "run/seed_0/state.npz").write_bytes(b"")
@@ -129,11 +135,10 @@ def assert_reconstructions(picture: np.ndarray, folder: Path, digits: Splits) ->
     np.testing.assert_allclose(rows[:, 1].reshape(images.shape), expected, atol=1)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) -> None:
+def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, few: Splits) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = run(
-        tmp_path / "run", "--model vae --epochs 3 --batchsize 256 --save_every 1 --tensorboard"
+        tmp_path / "run", "--model vae --epochs 3 --batchsize 128 --save_every 1 --tensorboard"
     )
     events = accumulator.EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
@@ -145,12 +150,11 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, digits: Splits) ->
     pictures = events.Images("reconstructions")
     assert [picture.step for picture in pictures] == [1, 2, 3]
     with Image.open(io.BytesIO(pictures[-1].encoded_image_string)) as shown:
-        assert_reconstructions(np.array(shown), folder, digits)
+        assert_reconstructions(np.array(shown), folder, few)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits: Splits) -> None:
-    folder = run(tmp_path / "run", "--epochs 4 --batchsize 256 --save_every 1")
+def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, few: Splits) -> None:
+    folder = run(tmp_path / "run", "--epochs 4 --batchsize 128 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:
         shown = ImageSequence.all_frames(animation, lambda frame: frame.convert("RGB"))
         assert animation.info["loop"] == 0  # for ever
@@ -160,10 +164,10 @@ def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, digits
         # 256 colours are enough for greys, up to the one that stands for what did not change.
         np.testing.assert_allclose(np.array(frame).astype(int), saved.astype(int), atol=4)
     last, width = read(folder / "progress/epoch_0004.png")[16:, :, 0], 10 * 58 + 2
-    assert_reconstructions(last[: 10 * 58 + 2, :width], folder, digits)
+    assert_reconstructions(last[: 10 * 58 + 2, :width], folder, few)
     samples = cells(last[: 10 * 58 + 2, width + 2 :], 8, 8, 10)
     np.testing.assert_array_equal(samples, cells(read(folder / "samples.png"), 8, 8, 10))
-    run(folder, "--epochs 2 --batchsize 256 --save_every 1 --overwrite")
+    run(folder, "--epochs 2 --batchsize 128 --save_every 1 --overwrite")
     with Image.open(folder / "progress.gif") as animation:
         assert len(ImageSequence.all_frames(animation)) == 2
     assert len(list((folder / "reconstructions/clusters").iterdir())) == 2

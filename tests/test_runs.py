@@ -15,13 +15,12 @@ from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs import provenance
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays
 from mlx_gmvae.runs.lock import locked
+from mlx_gmvae.system.files import PREFIX
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-
-pytestmark = pytest.mark.usefixtures("undrawn")
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
 
@@ -144,6 +143,19 @@ with locked(Path("run")), atomic_write(Path("run/reconstructions/large.png")):
     assert len(list(run.rglob(".*"))) == 2
     assert resume(2) == 0
     assert list(run.rglob(".*")) == []
+
+
+@pytest.mark.parametrize("place", ["", "iterations", "reconstructions/clusters", "seed_3/progress"])
+def test_what_a_killed_run_left_unfinished_is_removed_everywhere(
+    tmp_path: Path, place: str
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    left, own = folder / f"{PREFIX}0123456789ab.png", folder / ".saving-photo.png"
+    left.touch()
+    own.touch()
+    with locked(tmp_path):
+        assert not left.exists() and own.exists()
 
 
 def test_where_a_folder_goes_its_lock_goes(tmp_path: Path) -> None:

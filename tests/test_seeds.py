@@ -20,8 +20,6 @@ import numpy as np
 import pytest
 from conftest import without_drawing
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 OPTIONS = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 8"
 OPTIONS += " --classes 1 4 8 --batchsize 128 --save_every 999 --seeds 3 --seed 5"
 

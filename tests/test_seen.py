@@ -20,8 +20,6 @@ import pytest
 from conftest import ROOT, without_drawing
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 ENCODER = ROOT / "tests" / "encoders" / "dinov2"
 rng = np.random.default_rng(0)
 SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10 --batchsize 256"

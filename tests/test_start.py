@@ -9,8 +9,6 @@ from mlx_gmvae.report import tensorboard
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 2"
 
 

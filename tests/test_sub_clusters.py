@@ -30,8 +30,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 rng = np.random.default_rng(0)
 
 
@@ -155,17 +153,18 @@ def test_in_time_the_sub_clusters_are_merged(
     assert len(trainer.history) == 16
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_what_became_of_the_sub_clusters_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = "--dataset digits --arch mlp --hidden_dims 32 --K 10 --epochs 5 --batchsize 128"
+    options = "--dataset digits --arch mlp --hidden_dims 32 --K 4 --epochs 5 --batchsize 48"
     options += " --save_every 9"
     assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (line,) = (number for number, line in enumerate(lines) if "50 sub-clusters merged" in line)
+    (line,) = (number for number, line in enumerate(lines) if "20 sub-clusters merged" in line)
     assert lines[line + 1].startswith("Epoch    3")
     shares = [int(word[:-1]) for word in lines[line].split() if word.endswith("%")]
-    assert len(shares) == 10 and shares == sorted(shares, reverse=True)
+    assert len(shares) == 4 and shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=5)
     (decided,) = (line for line in lines if line.startswith("decided by the images: augment"))
     made_with = json.loads((tmp_path / "run/metrics.json").read_text())["made_with"]

@@ -27,8 +27,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 rng = np.random.default_rng(0)
 
 
@@ -42,6 +40,13 @@ def photographs() -> tuple[np.ndarray, np.ndarray]:
         for top, left in rng.integers(0, 400, (80, 2))
     ]
     return np.stack(pieces), np.repeat([0, 1], 80)
+
+
+@pytest.fixture(scope="module")
+def learned(photographs: tuple[np.ndarray, np.ndarray]) -> VisualWords:
+    layer = VisualWords(3)
+    codebook.learn(layer, photographs[0])
+    return layer
 
 
 def test_windows_are_all_patches_at_every_second_pixel() -> None:
@@ -77,10 +82,10 @@ def test_a_large_image_is_reduced_by_means() -> None:
     )
 
 
-def test_histograms_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray]) -> None:
-    images, _ = photographs
-    layer = VisualWords(3)
-    codebook.learn(layer, images)
+def test_histograms_are_the_naive_ones(
+    photographs: tuple[np.ndarray, np.ndarray], learned: VisualWords
+) -> None:
+    images, layer = photographs[0], learned
     x = mx.array(images[:1].astype(np.float32) / 255)
     (values,) = np.array(windows(x))
     kinds, expected = np.array(layer.codebook), np.zeros((GRID, GRID, WORDS))
@@ -102,10 +107,10 @@ def test_histograms_are_the_naive_ones(photographs: tuple[np.ndarray, np.ndarray
     np.testing.assert_allclose(np.array(layer.histogram(x))[0], roots, atol=2e-3)
 
 
-def test_what_is_learned_of_the_images(photographs: tuple[np.ndarray, np.ndarray]) -> None:
-    images, _ = photographs
-    first, second = VisualWords(3), VisualWords(3)
-    codebook.learn(first, images)
+def test_what_is_learned_of_the_images(
+    photographs: tuple[np.ndarray, np.ndarray], learned: VisualWords
+) -> None:
+    images, first, second = photographs[0], learned, VisualWords(3)
     codebook.learn(second, images)
     for name, value in first.parameters().items():
         np.testing.assert_array_equal(np.array(value), np.array(second[name]), err_msg=name)
