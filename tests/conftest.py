@@ -151,7 +151,7 @@ def without_drawing() -> Iterator[None]:
         patch.object(plots, "save_figure", lambda figure, path: save(path)),
         patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
         patch.object(plots, "save_panels", lambda path, *diagrams, **names: save(path)),
-        patch.object(plots, "save_tsne", lambda path, *diagrams, **names: save(path)),
+        patch.object(plots, "save_map", lambda path, *diagrams, **names: save(path)),
         patch.object(plots, "save_latent_plane", lambda path, *diagrams, **names: save(path)),
     ):
         yield

@@ -199,7 +199,12 @@ def test_a_background_job_goes_on(tmp_path: Path) -> None:
     model = ROOT / "pretrained/gmvae_digits_K10_dims_0008.npz"
     options = f"--model {model} --num 2 --outfile {tmp_path}/s.png"
     command = shlex.join([sys.executable, str(ROOT / "generate.py"), *shlex.split(options)])
-    with subprocess.Popen(["sh", "-c", f"trap '' INT; sleep 0.1; exec {command}"]) as process:
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' INT; echo ignored; exec {command}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for_line(process, "ignored")
         deadline = time.monotonic() + SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(signal.SIGINT)
