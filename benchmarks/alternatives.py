@@ -211,9 +211,14 @@ def images(name: str, args: argparse.Namespace) -> tuple[Any, Any, Any]:
     if features is None:
         return splits.train, splits.test, None
     with np.load(features.format(**places)) as archive:
-        of_all = next(iter(archive.values())).astype(np.float32)
+        rows = {Path(name).name: row for row, name in enumerate(archive["files"])}
+        of_all = archive["features"].astype(np.float32)
     of_all /= np.linalg.norm(of_all, axis=1, keepdims=True)
-    return splits.train, splits.test, (of_all[splits.train.index], of_all[splits.test.index])
+    found = [
+        of_all[[rows[Path(part.files[position]).name] for position in part.index]]
+        for part in splits
+    ]
+    return splits.train, splits.test, tuple(found)
 
 
 def reduced(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
