@@ -45,6 +45,8 @@ def runs(name: str, found: dict[str, Any]) -> Iterator[tuple[str, float, float, 
         signs = Signs(
             is_colour="photos" in name,
             has_features="features" in name or "EfficientNet" in name,
+            num_images=4 * run["images"],  # those of sets without a test split; others have more
+            is_k_selected="--K auto" in run["command"],
             is_trained_by_pairs="--pair_weight 0" not in run["command"],
             sizes=sizes,
         )

@@ -66,13 +66,15 @@ UNEQUAL = np.array([0.6, 0.2, 0.19, 0.01])
     [
         (SEPARATED, None, Signs(), ""),
         (SEPARATED, Closest(1, 3, 0.05), Signs(is_colour=True, num_images=5000), ""),
-        (SEPARATED, Closest(1, 3, 0.2), Signs(), "merging clusters 1 and 3 in the explorer"),
+        (SEPARATED, Closest(1, 3, 0.16), Signs(num_images=1600), ""),  # right runs of few images
+        (OVERLAP, Closest(1, 3, 0.4), Signs(num_images=240), "--seeds 5, or more images"),
+        (SEPARATED, Closest(1, 3, 0.3), Signs(), "merging clusters 1 and 3 in the explorer"),
         (SEPARATED, None, Signs(sizes=UNEQUAL), "--K auto"),
         (SEPARATED, None, Signs(sizes=UNEQUAL, is_k_selected=True), ""),
         (OVERLAP, None, Signs(True, True), "the features of another encoder"),
         (SEPARATED, None, Signs(num_images=300, sizes=UNEQUAL), "--seeds 5, or more images"),
-        (OVERLAP, Closest(1, 3, 0.2), Signs(is_colour=True), "an encoder for photographs"),
-        (OVERLAP, Closest(1, 3, 0.2), Signs(True, True), "merging clusters 1 and 3"),
+        (OVERLAP, Closest(1, 3, 0.3), Signs(is_colour=True), "an encoder for photographs"),
+        (OVERLAP, Closest(1, 3, 0.3), Signs(True, True), "merging clusters 1 and 3"),
         (OVERLAP, None, Signs(is_trained_by_pairs=False), "--pair_weight 1"),
         (OVERLAP, None, Signs(), "--seeds 5, or more --epochs"),
         (NONE, None, Signs(), "the features of another encoder"),
