@@ -109,7 +109,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
     options = "--dataset digits --epochs 30 --latent_dims 4 --K 10 --save_every 15"
     options += " --batchsize 128 --lr 3e-3 --max_filters 16 --outdir"
-    assert train.main([*options.split(), str(folder)]) == 0
+    with without_drawing():
+        assert train.main([*options.split(), str(folder)]) == 0
     done.touch()
     return folder
 
@@ -167,16 +168,23 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `--dataset digits` 240 training and 60 test images.
+@contextmanager
+def only_few_digits() -> Iterator[None]:
+    """Within, `--dataset digits` means 240 training and 60 test images.
 
     For tests of what a script does, not of how well: descriptors and neighbours take most of the
     time of a small training.
     """
     digits = sklearn.datasets.load_digits()
     few = Bunch(images=digits.images[:300], target=digits.target[:300])
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: few)
+    with patch.object(sklearn.datasets, "load_digits", lambda: few):
+        yield
+
+
+@pytest.fixture
+def few_digits() -> Iterator[None]:
+    with only_few_digits():
+        yield
 
 
 @pytest.fixture

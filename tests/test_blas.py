@@ -166,7 +166,7 @@ print(sum(name.startswith("system-") for name in in_use))
 
 def test_a_named_library_is_the_one_in_use(cache: Path, tmp_path: Path) -> None:
     (copy,) = copies(cache)
-    assert "OpenBLAS 0." in python(SHOW, MLX_GMVAE_BLAS=str(copy), XDG_CACHE_HOME=str(tmp_path))
+    assert "OpenBLAS 0." in python(SHOW, MLX_GMVAE_BLAS=str(copy), XDG_CACHE_HOME=str(cache))
 
 
 UNUSABLE = [

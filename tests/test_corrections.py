@@ -7,6 +7,7 @@ import cluster
 import mlx_gmvae as mg
 from mlx_gmvae.clustering.corrections import learn_corrections
 from mlx_gmvae.data.datasets import load_dataset
+from mlx_gmvae.data.splits import Dataset
 from mlx_gmvae.evaluation.scores import responsibilities
 from mlx_gmvae.models import MixtureModel
 from mlx_gmvae.report.curation import Curation
@@ -73,11 +74,17 @@ def test_without_corrections_or_a_classifier_nothing_changes() -> None:
     assert not learn_corrections(by_bayes, DIGITS.train.images[:9], {0: 1})
 
 
+@pytest.fixture
+def few(few_digits: None) -> Dataset:
+    """The test images that `--dataset digits` means here, at the model's size."""
+    return load_dataset("digits", image_size=(28, 28)).test
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_saved_model_has_names_merges_and_corrections(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suffix: str, few: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = DIGITS.test
+    dataset = few
     before = predicted(MODEL, dataset.images)
     row = int(np.flatnonzero(before == 3)[0])
     other = int(np.flatnonzero(before == 7)[0])
@@ -128,8 +135,8 @@ def test_a_damaged_curation_in_a_model_is_one_line(
     assert "m.npz has cluster '10'; clusters are 0 to 9" in capsys.readouterr().err
 
 
-def test_other_results_are_those_of_the_model_that_assigned(tmp_path: Path) -> None:
-    dataset = DIGITS.test
+def test_other_results_are_those_of_the_model_that_assigned(few: Dataset, tmp_path: Path) -> None:
+    dataset = few
     moved: dict[str, int | None] = {dataset.relative_name(row): 3 for row in range(40)}
     (tmp_path / "c.json").write_text(json.dumps(Curation(10, moved=moved).to_json()))
     common = f"--model {MODEL} --dataset digits --split test --curation {tmp_path / 'c.json'}"

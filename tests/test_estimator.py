@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 BLOBS, KINDS = make_blobs(120, centers=[[0, 0], [5, 50], [10, 0]], cluster_std=1, random_state=0)
 
 
-QUICK = {"max_iter": 4, "learning_rate": 1e-2, "batch_size": 16}
+QUICK = {"max_iter": 3, "learning_rate": 1e-2, "batch_size": 16}
 
 
 @parametrize_with_checks([GMVAEClusterer(3, **{**SMALL, **QUICK, "random_state": None})])

@@ -42,7 +42,9 @@ def test_a_head_must_be_clearly_better_to_be_chosen() -> None:
 def test_the_model_ends_in_the_head_in_use(small_images: np.ndarray) -> None:
     model = GMVAE(ModelConfig(image_size=(9, 6), channels=3, K=3))
     trainer = new_trainer(
-        model, small_images, TrainConfig(epochs=3, batchsize=16, heads=5, balance="uniform")
+        model,
+        small_images,
+        TrainConfig(epochs=3, batchsize=16, heads=5, balance="uniform", descriptor="hog"),
     )
     for _ in trainer.run():
         pass

@@ -91,7 +91,7 @@ import mlx.core as mx, numpy as np
 decode = mx.import_function("decode.mlxfn")
 (images,) = decode(mx.array(np.load("z.npy")))
 np.save("images.npy", images)
-import sys; assert not [name for name in sys.modules if "gmvae" in name]
+import sys; assert not [name for name in sys.modules if name.startswith("mlx_gmvae")]
 """
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import train
+from mlx_gmvae.clustering import neighbours
 from mlx_gmvae.runs.checkpoint import load_arrays
 from mlx_gmvae.runs.run_folder import RunFolder
 from mlx_gmvae.system import interrupts
@@ -82,8 +83,6 @@ def resumed(line: str) -> None:
     ("script", "module"),
     [
         ("train", "mlx_gmvae.device.backend"),
-        ("train", "numpy"),
-        ("train", "mlx.core"),
         ("train", "mlx_gmvae.models"),
         ("cluster", "mlx.core"),
     ],
@@ -120,15 +119,27 @@ def test_while_images_are_decoded(tmp_path: Path, signum: signal.Signals) -> Non
     assert not (tmp_path / "run").exists() and not list((tmp_path / "kept").glob("*/*"))
 
 
-@pytest.mark.parametrize("flags", ["", " --seeds 2"])
-def test_while_neighbours_are_found(tmp_path: Path, flags: str) -> None:
+def test_while_neighbours_are_found(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=rng.integers(0, 256, (12_000, 20, 20), dtype=np.uint8))
     run = tmp_path / "run"
-    with started("train", f"{SMALL} --dataset {tmp_path}/a.npz --outdir {run}{flags}") as process:
+    with started("train", f"{SMALL} --dataset {tmp_path}/a.npz --outdir {run}") as process:
         wait_for(process, run.is_dir)
         line, _ = interrupted(process)
     assert line == f"interrupted; {interrupts.NOTHING_YET}"
     assert not run.exists()
+
+
+def test_while_neighbours_are_found_for_several_seeds(
+    noise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(neighbours, "nearest", interrupt)
+    options = f"{SMALL} {noise} --seeds 2 --outdir {tmp_path}/run"
+    assert train.main(options.split()) == interrupts.STATUS
+    assert capsys.readouterr().out.endswith(f"interrupted; {interrupts.NOTHING_YET}\n")
+    assert not (tmp_path / "run").exists()
 
 
 def test_at_the_moment_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

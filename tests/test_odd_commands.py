@@ -19,7 +19,7 @@ from mlx_gmvae.runs.run_folder import RunFolder
 import numpy as np
 import pictures
 import pytest
-from conftest import ROOT, without_drawing
+from conftest import ROOT, only_few_digits, without_drawing
 from sklearn.datasets import load_digits
 
 SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1 --batchsize 256"
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd") / "run"
-    with without_drawing():
+    with without_drawing(), only_few_digits():
         assert train.main(f"--dataset digits {SMALL} --outdir {folder}".split()) == 0
     return folder
 

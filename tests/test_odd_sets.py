@@ -19,7 +19,7 @@ def clusters_of(images: np.ndarray, num_clusters: int, epochs: int, **options: A
     """The clusters of uint8 images (N, 8, 8, 1) after training on them; the loss stays finite."""
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=num_clusters, arch="mlp", hidden_dims=32))
-    config = TrainConfig(epochs=epochs, **options)
+    config = TrainConfig(epochs=epochs, heads=5, **options)
     for record in (trainer := new_trainer(model, images, config)).run():
         assert np.isfinite(record["loss"])
     assert trainer.is_done

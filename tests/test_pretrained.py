@@ -27,7 +27,7 @@ import pages
 import sets
 
 FILES = sorted((ROOT / "pretrained").glob("*.npz"))
-MEASURED = 500  # test images, the first
+MEASURED, CLUSTERED = 500, 2500  # test images, at random
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_digits_model_needs_no_data_flags(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_its_figures_are_reproduced(path: Path, data_dir: str, tmp_path: Path) -> None:
-    """Clusters of all real test images to the digit; the bound of some, which scatter."""
+    """Clusters of real test images to the digit, or of many of them; the bound of some."""
     loaded, options = load_model(path), pretrained.MODELS[path.stem]
     try:
         places = sets.prepare(Path(data_dir), tmp_path, options)
@@ -111,7 +111,10 @@ def test_its_figures_are_reproduced(path: Path, data_dir: str, tmp_path: Path) -
     assert surveyed_elbo(loaded.model, some.images) == pytest.approx(expected, rel=0.05)
     if "clustering" in loaded.metrics:
         assert isinstance(loaded.model, MixtureModel)
-        scores = Assignments(test, responsibilities(loaded.model, test.images)).scores()
+        are_all = len(test) <= CLUSTERED
+        shown = test if are_all else test.take(random_rows(len(test), CLUSTERED))
+        scores = Assignments(shown, responsibilities(loaded.model, shown.images)).scores()
         for name in ("accuracy", "nmi", "ari"):
             kept = loaded.metrics["clustering"][name]
-            assert f"{scores['clustering'][name]:.3f}" == f"{kept:.3f}", name
+            difference = 0.0005 if are_all else 0.02
+            assert scores["clustering"][name] == pytest.approx(kept, abs=difference), name

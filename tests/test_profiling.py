@@ -19,7 +19,8 @@ def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray)
     config = ModelConfig(
         model=model, arch="mlp", image_size=(9, 6), channels=3, K=3, latent_dims=2, hidden_dims=8
     )
-    training = TrainConfig(batchsize=16, neighbours=3, pair_weight=float(model == "gmvae"))
+    pair_weight = float(model == "gmvae")
+    training = TrainConfig(batchsize=16, neighbours=3, descriptor="hog", pair_weight=pair_weight)
     trainer = new_trainer(build_model(config), small_images, training)
     before = {name: np.array(value) for name, value in trainer.state()[0].items()}
     seconds = profiling.phases(trainer, small_images[:8])
@@ -33,7 +34,7 @@ def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray)
 
 def test_training_goes_on_as_if_a_step_had_not_been_timed(small_images: np.ndarray) -> None:
     config = ModelConfig(image_size=(9, 6), channels=3, K=3, latent_dims=2, max_filters=8)
-    training = TrainConfig(batchsize=16, epochs=2, neighbours=3)
+    training = TrainConfig(batchsize=16, epochs=2, neighbours=3, descriptor="hog")
     trained = []
     for timed in (False, True):
         mx.random.seed(0)

@@ -103,6 +103,7 @@ def without_numbers(line: str) -> str:
 
 
 @pytest.mark.draws
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize("command", QUICK)
 def test_command_on_pretrained_models_runs_as_typed(
     command: str,

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import cluster
 import train
+from mlx_gmvae.clustering import frozen
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.runs import provenance
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, save_arrays
@@ -19,19 +21,32 @@ from mlx_gmvae.system.files import PREFIX
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_drawing
 from PIL import Image
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of one epoch on random images, in the working directory, which holds them."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of random images and of a run of one epoch on them, and a copy of it."""
+    place = tmp_path_factory.mktemp("made") / "here"
+    place.mkdir()
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez("a.npz", images=images)
-    assert train.main(SMALL.split()) == 0
+    np.savez(place / "a.npz", images=images)
+    with without_drawing(), pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
+        assert train.main(SMALL.split()) == 0
+    shutil.copytree(place, place.with_name("copy"))
+    return place
+
+
+@pytest.fixture
+def run(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That run as it was, at its place, which is the working directory."""
+    shutil.rmtree(made)
+    shutil.copytree(made.with_name("copy"), made)
+    monkeypatch.chdir(made)
     return Path("run")
 
 
@@ -39,7 +54,8 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)  # which takes longest
-    options = "--cpu --dataset digits --arch mlp --hidden_dims 16 --latent_dims 2 --K 3 --epochs 2"
+    options = "--cpu --dataset digits --classes 0 1 --arch mlp --hidden_dims 16 --latent_dims 2"
+    options += " --K 3 --epochs 2"
     command = [*options.split(), "--save_every", "2", "--outdir"]
     folder = tmp_path / "killed"
     code = f"""
@@ -211,6 +227,8 @@ def test_a_run_that_ends_says_what_to_type_next(
 def test_what_others_may_get_finds_the_images_without_the_name_of_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(frozen, "STEPS", 20)
+    monkeypatch.setattr(frozen, "VOTE_STEPS", 10)
     home = tmp_path / "anna"
     photos, features = home / "album/photos", home / "private/features.npy"
     for folder in (photos / "sub", features.parent, tmp_path / "elsewhere"):

@@ -34,7 +34,7 @@ def code(labels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def few_steps() -> Iterator[None]:
     """A tenth of the steps that a person's photographs take."""
-    with patch.multiple(frozen, STEPS=150, VOTE_STEPS=60):
+    with patch.multiple(frozen, STEPS=80, VOTE_STEPS=40):
         yield
 
 
@@ -45,7 +45,7 @@ def perfect(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = digits.named("all")
     assert whole.labels is not None
     np.save(folder / "f.npy", code(whole.labels[np.argsort(whole.index)]))
-    options = f"--dataset digits {SMALL} --epochs 10 --features {folder}/f.npy"
+    options = f"--dataset digits {SMALL} --epochs 2 --features {folder}/f.npy"
     with without_drawing():
         assert train.main([*options.split(), "--outdir", str(folder / "run")]) == 0
     return folder

@@ -137,7 +137,9 @@ def test_in_time_the_sub_clusters_are_merged(
     monkeypatch.setattr(merge_module, "DIFFERENT", different)
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
-    trainer = new_trainer(model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40))
+    trainer = new_trainer(
+        model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40, heads=5)
+    )
     assert trainer.phase == "overcluster"
     for _ in trainer.run():
         pass
@@ -202,7 +204,9 @@ def test_the_best_copy_is_merged_by_however_little(monkeypatch: pytest.MonkeyPat
 def small_trainer(epochs: int, *neighbours: Any) -> Any:
     images = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
-    return new_trainer(model, images, TrainConfig(epochs=epochs, batchsize=40), *neighbours)
+    return new_trainer(
+        model, images, TrainConfig(epochs=epochs, batchsize=40, heads=4), *neighbours
+    )
 
 
 def merge_of(trainer: Any, agreement: float) -> Merge:
@@ -217,8 +221,8 @@ def test_the_head_that_the_merge_confirms_stays_chosen(monkeypatch: pytest.Monke
     found = merge_of(trainer, 0.99)
     monkeypatch.setattr("mlx_gmvae.training.trainer.merge_sub_clusters", lambda *_: found)
     trainer._merge()
-    losses = np.zeros(20)
-    losses[(chosen + 1) % 20] = -5.0
+    losses = np.zeros(4)
+    losses[(chosen + 1) % 4] = -5.0
     for _ in range(500):
         heads.record(mx.array(losses))
     assert heads.chosen.item() == chosen
@@ -242,7 +246,7 @@ def test_the_layer_that_is_taught_goes_on_with_the_moments_of_the_chosen_head(
     assert trainer.phase == "distil"
     of_heads = optimizer.state["heads"]
     for name in ("weight", "bias"):
-        for moment, factor in (("m", 20), ("v", 400)):
+        for moment, factor in (("m", 4), ("v", 16)):
             wanted = factor * of_heads[name][moment][heads.chosen]
             np.testing.assert_allclose(out[name][moment], wanted, rtol=1e-6)
             assert float(mx.abs(wanted).max()) > 0

@@ -41,7 +41,8 @@ def how_to_go_on() -> str:
 def finished() -> None:
     """Ignore Ctrl-C from here on, since the script has finished and printed everything."""
     say(None)
-    if signal.getsignal(signal.SIGINT) is startup_signals.leave:
+    # Whatever handler a second Ctrl-C has left, since Python's end would restore the default one.
+    if startup_signals.is_script and _in_main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -15,6 +15,7 @@ NOTHING_YET = "nothing was written yet; run the same command again"
 CLONE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 to_say: str | None = NOTHING_YET  # printed at an interrupt; `interrupts.say` changes it
+is_script = False  # whether this process is one of ours, which may decide about signals
 
 
 def guard_imports() -> bool:
@@ -29,7 +30,8 @@ def guard_imports() -> bool:
     as_module = (
         sys.argv[0] == "-m" and "mlx_gmvae" in sys.orig_argv
     )  # while Python looks for the module
-    is_ours = beside or as_module or os.path.basename(path) == COMMAND
+    global is_script
+    is_ours = is_script = beside or as_module or os.path.basename(path) == COMMAND
     if is_ours:
         for signum in (_signal.SIGINT, _signal.SIGTERM):
             if _signal.getsignal(signum) is not _signal.SIG_IGN:  # ignored for background jobs
