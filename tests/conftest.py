@@ -33,7 +33,7 @@ from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.models import visual_words
-from mlx_gmvae.report import assignments, plots
+from mlx_gmvae.report import assignments, figures, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 from mlx_gmvae.system.files import atomic_write
@@ -92,7 +92,7 @@ def digits() -> Splits:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GMVAE trained for 30 epochs on the digits by train.py itself, at their own 8x8 pixels.
+    """A GMVAE trained for 20 epochs on the digits by train.py itself, at their own 8x8 pixels.
 
     By the first worker that needs it, for all of them.
     """
@@ -107,8 +107,9 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert time.monotonic() - started < 600, "the worker that trains it has failed"
             time.sleep(0.2)
         return folder
-    options = "--dataset digits --epochs 30 --latent_dims 4 --K 10 --save_every 15"
-    options += " --batchsize 128 --lr 3e-3 --max_filters 16 --outdir"
+    options = "--dataset digits --epochs 20 --latent_dims 4 --K 10 --save_every 10 --lr 3e-3"
+    options += " --batchsize 128 --arch mlp --hidden_dims 128"
+    options += " --heads 5 --balance uniform --augment affine --outdir"
     with without_drawing():
         assert train.main([*options.split(), str(folder)]) == 0
     done.touch()
@@ -126,20 +127,20 @@ def small_images() -> np.ndarray:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The diagrams that a test has saved: matplotlib's figures by the names of their files."""
-    figures: dict[str, Any] = {}
+    saved: dict[str, Any] = {}
     save_figure = plots.save_figure
 
     def save(figure: Any, path: Path) -> None:
-        figures[path.name] = figure
+        saved[path.name] = figure
         save_figure(figure, path)
 
     monkeypatch.setattr(plots, "save_figure", save)
-    return figures
+    return saved
 
 
 @contextmanager
 def without_drawing() -> Iterator[None]:
-    """Within, files of diagrams get an empty picture.
+    """Within, files of diagrams and frames of progress.gif get an empty picture.
 
     For tests of something else: Matplotlib takes two thirds of the time of a small training.
     """
@@ -154,6 +155,7 @@ def without_drawing() -> Iterator[None]:
         patch.object(plots, "save_panels", lambda path, *diagrams, **names: save(path)),
         patch.object(plots, "save_map", lambda path, *diagrams, **names: save(path)),
         patch.object(plots, "save_latent_plane", lambda path, *diagrams, **names: save(path)),
+        patch.object(figures, "save_progress_frame", lambda path, *pictures: save(path)),
     ):
         yield
 

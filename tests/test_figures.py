@@ -53,6 +53,7 @@ def test_frames_of_large_images_are_shrunk() -> None:
     np.testing.assert_array_equal(figures.shrunk(images[:, :90, :80], 96), images[:, :90, :80])
 
 
+@pytest.mark.draws
 def test_an_animation_shows_its_frames_in_order(tmp_path: Path) -> None:
     frames = []
     for number, shade in enumerate((0, 128, 255)):

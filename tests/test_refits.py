@@ -153,6 +153,7 @@ def test_summaries_can_be_read_by_tensorboard(tmp_path: Path, few: Splits) -> No
         assert_reconstructions(np.array(shown), folder, few)
 
 
+@pytest.mark.draws
 def test_progress_is_animated_and_overwriting_starts_anew(tmp_path: Path, few: Splits) -> None:
     folder = run(tmp_path / "run", "--epochs 4 --batchsize 128 --save_every 1")
     with Image.open(folder / "progress.gif") as animation:
