@@ -59,9 +59,9 @@ def test_heads_agree_on_numbers_before_they_vote() -> None:
 def test_blobs_of_unequal_size_are_found_whatever_the_weights_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frozen, "STEPS", 300)
-    monkeypatch.setattr(frozen, "VOTE_STEPS", 150)
-    sizes = [200, 150, 120, 100]
+    monkeypatch.setattr(frozen, "STEPS", 120)
+    monkeypatch.setattr(frozen, "VOTE_STEPS", 60)
+    sizes = [100, 75, 60, 50]
     labels = np.repeat(np.arange(4), sizes)
     centres = 3 * np.random.default_rng(1).normal(size=(4, 16))
     features = (centres[labels] + rng.normal(size=(len(labels), 16))).astype(np.float32)

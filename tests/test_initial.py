@@ -74,11 +74,12 @@ def test_a_model_of_which_nothing_fits_is_refused() -> None:
         start_from(new_trainer(mine, IMAGES, TrainConfig(pair_weight=0.0)), other)
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_run_has_the_sizes_of_what_it_starts_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(tmp_path / "m.npz", build_model(ModelConfig.from_dict({**SMALL, "K": 4})))
-    options = f"--dataset digits --init {tmp_path}/m.npz --epochs 1 --batchsize 256"
+    options = f"--dataset digits --init {tmp_path}/m.npz --epochs 1 --batchsize 256 --heads 2"
     options += f" --outdir {tmp_path}/run"
     assert train.main(options.split()) == 0
     out = capsys.readouterr().out

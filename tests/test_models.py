@@ -22,6 +22,8 @@ VARIANTS = [
     for posterior in POSTERIORS.get(model, ["amortised"])
     for likelihood in LIKELIHOODS
 ]
+# The bound is the same function of encoder and decoder whatever their layers.
+BOUNDED = [variant for variant in VARIANTS if variant[1] == "mlp"]
 
 
 def make(
@@ -55,7 +57,7 @@ def test_elbo_is_the_sum_of_its_terms(model: LatentVariableModel, x: mx.array) -
 
 def test_more_draws_estimate_the_same_elbo(x: mx.array) -> None:
     one, many = make(*VARIANTS[-1]), make(*VARIANTS[-1], mc_samples=50)
-    average = np.mean([one.elbo(x).loss.item() for _ in range(200)])
+    average = np.mean([one.elbo(x).loss.item() for _ in range(100)])
     assert many.elbo(x).loss.item() == pytest.approx(average, rel=0.02)
 
 
@@ -74,15 +76,16 @@ def test_pixels_lie_in_the_unit_interval(model: LatentVariableModel, x: mx.array
         assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
+@pytest.mark.parametrize("model", BOUNDED, ids="-".join, indirect=True)
 def test_importance_bound_is_above_the_elbo_and_rises(
     model: LatentVariableModel, x: mx.array
 ) -> None:
     # Larger weights than at random initialisation make the gaps larger than the noise.
     model.update(tree_map(lambda value: 2 * value, model.parameters()))
     mx.random.seed(0)
-    elbo = -float(model.elbo(mx.concatenate([x] * 200)).loss)
+    elbo = -float(model.elbo(mx.concatenate([x] * 100)).loss)
     few, many = (
-        float(model.importance_bound(mx.concatenate([x] * 20), samples).mean())
+        float(model.importance_bound(mx.concatenate([x] * 10), samples).mean())
         for samples in (5, 100)
     )
     assert elbo < few < many

@@ -23,6 +23,7 @@ from conftest import ROOT, only_few_digits, without_drawing
 from sklearn.datasets import load_digits
 
 SMALL = "--cpu --arch mlp --hidden_dims 8 --latent_dims 3 --K 3 --epochs 1 --batchsize 256"
+SMALL += " --heads 2 --neighbours 3"
 DIGITS = ROOT / "pretrained" / "gmvae_digits_K10_dims_0008.npz"
 Captured = pytest.CaptureFixture[str]
 
@@ -166,8 +167,7 @@ def test_parts_of_a_set_are_known_by_any_word_of_their_names(tmp_path: Path) -> 
         load_dataset(str(tmp_path))
 
 
-@pytest.mark.draws
-@pytest.mark.parametrize("num", [3, 4])
+@pytest.mark.parametrize("num", [pytest.param(3, marks=pytest.mark.draws), 4])
 def test_a_map_of_as_few_images_as_clusters(num: int, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", (load_digits().images[:num] * 15).astype("uint8"))
     command = f"--model {DIGITS} --dataset {tmp_path}/few.npy --explorer --outdir {tmp_path}/c"

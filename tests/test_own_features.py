@@ -119,17 +119,18 @@ def test_files_that_are_no_arrays_are_refused(
 
 
 def test_features_for_neighbours_alone_are_kept_and_a_run_resumes_without_the_file(
-    digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    few_digits: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    digits = load_dataset("digits")
     file, folder = tmp_path / "f.npy", tmp_path / "run"
-    np.save(file, own_features()[:, ::2])
+    np.save(file, own_features()[:300, ::2])
     options = f"--dataset digits --features {file} --posterior bayes {SMALL} --outdir {folder}"
     assert train.main(options.split()) == 0
     config = json.loads(json.dumps(RunFolder.open(str(folder))[1].training.to_dict()))
     assert config["features"] == str(file)
     features = load_features(str(file), digits).train.features
     assert features is not None
-    graph = nearest(unit_length(features), 10)
+    graph = nearest(unit_length(features), 5)
     file.unlink()
     images, saved = digits.train.images, RunFolder.open(str(folder))[1].training
     np.testing.assert_array_equal(RunFolder(folder).load_neighbours(images, saved), graph)

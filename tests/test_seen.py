@@ -12,17 +12,19 @@ import mlx_gmvae as mg
 import reconstruct
 import train
 from mlx_gmvae.clustering import frozen
-from mlx_gmvae.data.datasets import Splits
+from mlx_gmvae.data.datasets import Splits, load_dataset
 from mlx_gmvae.runs.checkpoint import load_model
 
 import numpy as np
 import pytest
-from conftest import ROOT, without_drawing
+from conftest import ROOT, only_few_digits, without_drawing
 from PIL import Image
 
 ENCODER = ROOT / "tests" / "encoders" / "dinov2"
 rng = np.random.default_rng(0)
-SMALL = "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10 --batchsize 256"
+SMALL = (
+    "--arch mlp --hidden_dims 16 --latent_dims 2 --K 10 --batchsize 120 --heads 5 --neighbours 10"
+)
 
 
 def code(labels: np.ndarray) -> np.ndarray:
@@ -31,18 +33,26 @@ def code(labels: np.ndarray) -> np.ndarray:
     return (centres[labels] + 0.3 * rng.normal(size=(len(labels), 32))).astype(np.float32)
 
 
+pytestmark = pytest.mark.usefixtures("few_words")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_steps() -> Iterator[None]:
-    """A tenth of the steps that a person's photographs take."""
-    with patch.multiple(frozen, STEPS=80, VOTE_STEPS=40):
+    """An eighth of the steps that photographs take, and a sixth of the digits."""
+    with patch.multiple(frozen, STEPS=150, VOTE_STEPS=60), only_few_digits():
         yield
 
 
 @pytest.fixture(scope="module")
-def perfect(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(few_steps: None) -> Splits:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def perfect(few: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the digits with features that separate the classes, and the file of those."""
     folder = tmp_path_factory.mktemp("perfect")
-    whole = digits.named("all")
+    whole = few.named("all")
     assert whole.labels is not None
     np.save(folder / "f.npy", code(whole.labels[np.argsort(whole.index)]))
     options = f"--dataset digits {SMALL} --epochs 2 --features {folder}/f.npy"
@@ -60,7 +70,7 @@ def test_features_that_separate_the_classes_are_enough(perfect: Path) -> None:
 
 
 def test_the_model_needs_features_of_the_images_it_is_shown(
-    perfect: Path, digits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    perfect: Path, few: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--model", str(perfect / "run" / "model.npz"), "--outdir", str(tmp_path / "c")]
     assert cluster.main(options) == 2
@@ -68,9 +78,9 @@ def test_the_model_needs_features_of_the_images_it_is_shown(
     assert cluster.main([*options, "--features", str(perfect / "f.npy"), "--anomalies", "3"]) == 0
     scores = json.loads((tmp_path / "c" / "metrics.json").read_text())
     assert scores["clustering"]["accuracy"] >= 0.99
-    np.savez(tmp_path / "new.npz", images=digits.test.images[:40])
-    assert digits.test.labels is not None
-    np.save(tmp_path / "g.npy", code(digits.test.labels[:40]))
+    np.savez(tmp_path / "new.npz", images=few.test.images[:40])
+    assert few.test.labels is not None
+    np.save(tmp_path / "g.npy", code(few.test.labels[:40]))
     new = [*options, "--dataset", str(tmp_path / "new.npz"), "--features"]
     assert cluster.main([*new, str(tmp_path / "g.npy"), "--explorer"]) == 0
     np.save(tmp_path / "wide.npy", rng.normal(size=(40, 33)))
@@ -80,9 +90,9 @@ def test_the_model_needs_features_of_the_images_it_is_shown(
     assert reconstruct.main([*options[:2], "--outdir", str(tmp_path / "r"), "--num", "4"]) == 0
 
 
-def test_in_python_features_are_given_beside_the_images(perfect: Path, digits: Splits) -> None:
+def test_in_python_features_are_given_beside_the_images(perfect: Path, few: Splits) -> None:
     model = mg.load(perfect / "run" / "model.npz")
-    images, labels = digits.test.images[:50], digits.test.labels
+    images, labels = few.test.images[:50], few.test.labels
     assert labels is not None
     clusters = model.predict(images, code(labels[:50]))
     assert len(set(zip(clusters, labels[:50], strict=True))) == len(set(labels[:50]))
@@ -102,6 +112,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
 ) -> None:
     monkeypatch.setattr(frozen, "STEPS", 30)
     monkeypatch.setattr(frozen, "VOTE_STEPS", 20)
+    monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)
     options = f"--dataset digits {SMALL} --lr_schedule constant --features {perfect}/f.npy".split()
     assert train.main([*options, "--epochs", "1", "--outdir", str(tmp_path / "run")]) == 0
     assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
@@ -133,7 +144,8 @@ def test_a_frozen_encoder_sees_the_photographs(
     encoder, data = tmp_path / "dinov2", ["--data_dir", str(tmp_path / "kept")]
     shutil.copytree(ENCODER, encoder)
     photos, more = photographs(tmp_path / "photos", 40), photographs(tmp_path / "more", 12)
-    options = f"--dataset {photos} --features {encoder} --latent_dims 2 --K 2 --max_filters 8"
+    options = f"--dataset {photos} --features {encoder} --latent_dims 2 --K 2 --heads 5"
+    options += " --image_size 16 16 --arch mlp --hidden_dims 16"
     run = str(tmp_path / "run")
     assert train.main([*options.split(), *data, "--epochs", "2", "--outdir", run]) == 0
     assert train.main(["--resume", run, *data, "--epochs", "3"]) == 0

@@ -124,8 +124,8 @@ def test_in_time_the_sub_clusters_are_merged(
     different: float, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two kinds of images, one nine times as frequent: equal sizes would cut it."""
-    is_rare = np.arange(400) % 10 == 0
-    images = np.where(is_rare, 200, 40)[:, None, None, None] + rng.integers(0, 20, (400, 8, 8, 1))
+    is_rare = np.arange(200) % 10 == 0
+    images = np.where(is_rare, 200, 40)[:, None, None, None] + rng.integers(0, 20, (200, 8, 8, 1))
     when: list[int] = []
     merge_sub_clusters = module.merge_sub_clusters
 
@@ -138,7 +138,7 @@ def test_in_time_the_sub_clusters_are_merged(
     mx.random.seed(0)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=32))
     trainer = new_trainer(
-        model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40, heads=5)
+        model, images.astype(np.uint8), TrainConfig(epochs=16, batchsize=40, heads=5, lr=3e-3)
     )
     assert trainer.phase == "overcluster"
     for _ in trainer.run():
@@ -160,7 +160,7 @@ def test_what_became_of_the_sub_clusters_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = "--dataset digits --arch mlp --hidden_dims 32 --K 4 --epochs 5 --batchsize 48"
-    options += " --save_every 9"
+    options += " --save_every 9 --heads 2"
     assert train.main([*options.split(), "--outdir", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = (number for number, line in enumerate(lines) if "20 sub-clusters merged" in line)
@@ -202,7 +202,7 @@ def test_the_best_copy_is_merged_by_however_little(monkeypatch: pytest.MonkeyPat
 
 
 def small_trainer(epochs: int, *neighbours: Any) -> Any:
-    images = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), dtype=np.uint8)
     model = GMVAE(ModelConfig(image_size=(8, 8), K=2, arch="mlp", hidden_dims=16))
     return new_trainer(
         model, images, TrainConfig(epochs=epochs, batchsize=40, heads=4), *neighbours
@@ -269,32 +269,35 @@ def test_they_teach_where_half_a_cluster_differs(clusters: int, agreement: float
         assert merge.outcome == outcome
 
 
-def test_they_teach_once_even_if_a_run_is_resumed_for_more_epochs() -> None:
-    """What they teach was true of the features of that time."""
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    """A trainer after its 10 epochs."""
     trainer = small_trainer(10)
-    assert distillation_weight(None, 9) == 1
     for _ in trainer.run():
         pass
-    assert trainer.merged is not None and trainer.merged.window == (4, 6)
-    arrays, progress = trainer.state()
-    longer = small_trainer(40, trainer.neighbours)
+    return trainer
+
+
+def test_they_teach_once_even_if_a_run_is_resumed_for_more_epochs(trained: Any) -> None:
+    """What they teach was true of the features of that time."""
+    assert distillation_weight(None, 9) == 1
+    assert trained.merged is not None and trained.merged.window == (4, 6)
+    arrays, progress = trained.state()
+    longer = small_trainer(40, trained.neighbours)
     longer.restore(arrays, progress)
-    assert longer.merged == trainer.merged and longer.phase == trainer.phase
+    assert longer.merged == trained.merged and longer.phase == trained.phase
     for done, weight in ((3, 1), (4, 1), (4.5, 0.75), (6, 0), (10, 0)):
         assert distillation_weight(longer.merged, done) == weight
 
 
-def test_a_state_of_version_0_2_is_restored() -> None:
+def test_a_state_of_version_0_2_is_restored(trained: Any) -> None:
     """There the phase was kept as arrays, and sub-clusters were called parts."""
-    trainer = small_trainer(10)
-    for _ in trainer.run():
-        pass
-    arrays, progress = trainer.state()
+    arrays, progress = trained.state()
     earlier = {n.replace(".sub_clusters.", ".parts."): value for n, value in arrays.items()}
     earlier["trained.parts.stage"] = mx.array(2)
     earlier["trained.parts.lesson"] = mx.array([4.0, 6.0])
     before = {k: v for k, v in progress.items() if k not in ("merged", "has_codebook")}
-    other = small_trainer(10, trainer.neighbours)
+    other = small_trainer(10, trained.neighbours)
     other.restore(earlier, before | {"has_patches": False})
     assert other.merged == Merged("distil", (4.0, 6.0)) and other.phase == "distil"
     found, _ = other.state()

@@ -1,13 +1,15 @@
 """Kinds of small patches, in numbers, and what they bring for images in colour."""
 
+from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import train
 from mlx_gmvae.clustering import codebook
 from mlx_gmvae.clustering.neighbours import neighbour_graph
 from mlx_gmvae.clustering.prepare import prepare_classifier
 from mlx_gmvae.config import ModelConfig
-from mlx_gmvae.models import build_model
+from mlx_gmvae.models import build_model, visual_words
 from mlx_gmvae.models.visual_words import (
     CONTRAST_FLOOR,
     GRID,
@@ -15,11 +17,11 @@ from mlx_gmvae.models.visual_words import (
     SIDE,
     STRIDE,
     THRESHOLD,
-    WORDS,
     VisualWords,
     num_windows,
     windows,
 )
+from mlx_gmvae.training import memory
 from mlx_gmvae.training.resolve import Options, resolve_model
 
 import mlx.core as mx
@@ -30,6 +32,20 @@ from sklearn.datasets import load_sample_images
 rng = np.random.default_rng(0)
 
 
+WORDS = 80
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_words() -> Iterator[None]:
+    """A fifth of the words, whose k-means takes most of the time."""
+    with (
+        patch.object(codebook, "WORDS", WORDS),
+        patch.object(memory, "WORDS", WORDS),
+        patch.object(visual_words, "WORDS", WORDS),
+    ):
+        yield
+
+
 @pytest.fixture(scope="module")
 def photographs() -> tuple[np.ndarray, np.ndarray]:
     """Pieces of two photographs, 24x24, and which of the two each is from."""
@@ -37,13 +53,13 @@ def photographs() -> tuple[np.ndarray, np.ndarray]:
     pieces = [
         photo[top : top + 24, left : left + 24]
         for photo in (china, flower)
-        for top, left in rng.integers(0, 400, (80, 2))
+        for top, left in rng.integers(0, 400, (40, 2))
     ]
-    return np.stack(pieces), np.repeat([0, 1], 80)
+    return np.stack(pieces), np.repeat([0, 1], 40)
 
 
 @pytest.fixture(scope="module")
-def learned(photographs: tuple[np.ndarray, np.ndarray]) -> VisualWords:
+def learned(few_words: None, photographs: tuple[np.ndarray, np.ndarray]) -> VisualWords:
     layer = VisualWords(3)
     codebook.learn(layer, photographs[0])
     return layer
