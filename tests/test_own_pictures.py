@@ -19,9 +19,7 @@ from skimage import data
 
 QUARTER_TURN = {0x0112: 6}  # EXIF orientation: shown upright, stored on its side
 LARGE = (2016, 1512)
-SMALL = (
-    "--K 2 --latent_dims 4 --max_filters 16 --epochs 1 --heads 2 --classifier conv --descriptor hog"
-)
+SMALL = "--K 2 --latent_dims 4 --max_filters 16 --epochs 1 --classifier conv --descriptor hog"
 
 
 def photograph(number: int, size: tuple[int, int]) -> Image.Image:
