@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -27,12 +28,19 @@ def resolve(name: str, known: set[str]) -> str | None:
     return name or None
 
 
+@cache
+def import_nodes(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a file, anywhere in it."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path: Path, known: set[str]) -> set[str]:
     """Modules of ours that a file imports, anywhere in it."""
     inside = path.is_relative_to(PACKAGE)
     package = list(path.relative_to(PACKAGE).parts[:-1]) if inside else []
     found: set[str | None] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in import_nodes(path):
         if not isinstance(node, ast.ImportFrom):
             continue
         if node.level:
@@ -115,6 +123,6 @@ def test_the_fast_blas_is_loaded_before_anything_of_mlx() -> None:
 
 def test_nothing_imports_the_scripts() -> None:
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in import_nodes(path):
             if isinstance(node, ast.Import):
                 assert not {alias.name for alias in node.names} & SCRIPTS

@@ -9,18 +9,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cluster
 from mlx_gmvae.data.splits import Dataset, Splits
 from mlx_gmvae.errors import InputError
-from mlx_gmvae.report import curation
+from mlx_gmvae.report import curation, model_explorer
 from mlx_gmvae.report.assignments import Assignments
 from mlx_gmvae.report.curation import Curation, Group
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import ROOT
+from conftest import ROOT, without_drawing
 
 MODEL = f"--model {ROOT}/pretrained/gmvae_digits_K10_dims_0008.npz"
 DECIDED = Curation(10, {3: "threes", 4: "../ones\u0000"}, ((1, 4),), {"5": 3, "8": None})
@@ -28,11 +29,11 @@ DECIDED = Curation(10, {3: "threes", 4: "../ones\u0000"}, ((1, 4),), {"5": 3, "8
 
 @pytest.fixture(scope="module")
 def few(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Flags that name the model and a hundred digits, ten of each."""
+    """Flags that name the model and fifty digits, five of each."""
     path = tmp_path_factory.mktemp("few") / "few.npz"
     labels = digits.train.labels
     assert labels is not None
-    rows = np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(10)])
+    rows = np.concatenate([np.flatnonzero(labels == label)[:5] for label in range(10)])
     np.savez(path, images=digits.train.images[np.sort(rows)])
     return f"--dataset {path} --image_size 28 28 --split all"
 
@@ -41,7 +42,8 @@ def few(digits: Splits, tmp_path_factory: pytest.TempPathFactory) -> str:
 def plain(few: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What cluster.py writes of them with `--explorer`, where nothing is decided yet."""
     folder = tmp_path_factory.mktemp("plain") / "out"
-    assert cluster.main(f"{MODEL} {few} --explorer --outdir {folder}".split()) == 0
+    with without_drawing(), patch.object(model_explorer, "tsne", lambda z: z[:, :2]):
+        assert cluster.main(f"{MODEL} {few} --explorer --outdir {folder}".split()) == 0
     return folder
 
 
@@ -115,7 +117,6 @@ def test_many_moved_images_are_read_in_a_moment(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.draws
 def test_tables_sheets_and_folders_have_the_names(
     few: str, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,12 +164,12 @@ def test_positions_in_two_arrays_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_an_image_of_the_same_name_in_another_set_stays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
     for name in ("one", "other"):
         np.save(tmp_path / f"{name}.npy", rng.integers(0, 256, (12, 8, 8), np.uint8))
-    found = f"{MODEL} --image_size 28 28 --outdir {tmp_path}/out --dataset {tmp_path}"
+    found = f"--model {digits_run}/model.npz --outdir {tmp_path}/out --dataset {tmp_path}"
     assert cluster.main(f"{found}/one.npy --explorer".split()) == 0
     page = (tmp_path / "out/explorer.html").read_text()
     (content,) = re.findall(r"^const data = (.*);$", page, flags=re.MULTILINE)

@@ -12,6 +12,7 @@ from mlx_gmvae.report.embeddings import EMBEDDINGS
 
 import numpy as np
 import pytest
+from conftest import only_few_digits
 from test_explorer import data_of
 
 
@@ -47,7 +48,8 @@ def test_a_map_of_an_optional_package_is_drawn_and_opens_the_explorer(
     monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(embeddings, "find_spec", lambda name: module)
     monkeypatch.setattr(plots, "tsne", lambda z: z[:, :2])
-    assert cluster.main([*options.split(), "--explorer"]) == 0
+    with only_few_digits():
+        assert cluster.main([*options.split(), "--explorer"]) == 0
     assert drawn[f"latent_{name}.png"].axes[0].get_xlabel() == f"{method} 1"
     assert data_of(tmp_path / "c/explorer.html")["maps"][0]["name"] == method
 

@@ -66,7 +66,10 @@ def test_large_photographs_train_without_downsampling(
 
 @pytest.mark.usefixtures("few_words")
 def test_real_photographs_train_resume_and_cluster(
-    data_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_dir: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     archives = list(Path(data_dir).glob("cifar10-jpg/*.zip"))
     if not archives:
@@ -78,12 +81,13 @@ def test_real_photographs_train_resume_and_cluster(
     cache = f"--data_dir {tmp_path}/cache"
     options = (
         f"--dataset {folder} --epochs 1 --latent_dims 4 --K 4 --outdir {tmp_path}/run {cache} "
-        "--hidden_dims 32 --num_layers 2 --max_filters 16"
+        "--arch mlp --hidden_dims 16 --num_layers 2"
     )
     assert train.main(options.split()) == 0
     assert f"data: {folder}, 25 training and 5 test images of (32, 32, 3)" in (
         capsys.readouterr().out
     )
+    monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)
     assert train.main(f"--resume {tmp_path}/run --epochs 2 {cache}".split()) == 0
     model = f"--model {tmp_path}/run/model.npz {cache} --outdir {tmp_path}"
     assert cluster.main(f"{model}/clusters --split all".split()) == 0

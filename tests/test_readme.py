@@ -102,7 +102,6 @@ def without_numbers(line: str) -> str:
     return re.sub(r"-?\d[\d,.]*", "#", line.strip())
 
 
-@pytest.mark.draws
 @pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize("command", QUICK)
 def test_command_on_pretrained_models_runs_as_typed(

@@ -120,16 +120,16 @@ def test_the_model_has_as_many_components_and_the_run_a_curve(
 ) -> None:
     monkeypatch.setattr(module, "STEPS", 150)
     monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)
-    np.savez(tmp_path / "blobs.npz", images=blobs(600, 3)[0])
+    np.savez(tmp_path / "blobs.npz", images=blobs(400, 3)[0])
     options = "--arch mlp --hidden_dims 32 --batchsize 64 --augment none --lr 3e-3 --epochs 1"
     command = f"--dataset {tmp_path}/blobs.npz --K auto --heads 2 {options} --outdir {tmp_path}/run"
     assert train.main(command.split()) == 0
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if "K = 3: of 3" in line or " steps" in line]
-    assert lines[0] == "finding the number of clusters: 113 steps before the training"
-    assert lines[1].startswith("113 steps: about ")
-    assert [line.split()[0] for line in lines[2:11]] == [str(12 * n) for n in range(1, 10)]
-    assert all(" of 113 steps | Left " in line for line in lines[2:11])
+    assert lines[0] == "finding the number of clusters: 100 steps before the training"
+    assert lines[1].startswith("100 steps: about ")
+    assert [line.split()[0] for line in lines[2:11]] == [str(10 * n) for n in range(1, 10)]
+    assert all(" of 100 steps | Left " in line for line in lines[2:11])
     assert lines[11].startswith("K = 3: of 3 clusters")
     assert load_model(tmp_path / "run/model.npz").model.config.K == 3
     header, *rows = (tmp_path / "run/select_k.csv").read_text().splitlines()

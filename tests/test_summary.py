@@ -10,6 +10,7 @@ import cluster
 from mlx_gmvae.report.summary import Block, Picture, write_summary
 
 import numpy as np
+import pytest
 from PIL import Image
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'<!--BODY-->"
@@ -72,6 +73,7 @@ def test_nothing_in_a_name_is_markup(tmp_path: Path) -> None:
     assert not [tag for tag, _ in hostile.tags if tag in ("script", "link", "iframe")]
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_run_and_its_clusters_have_one(digits_run: Path, tmp_path: Path) -> None:
     page = (digits_run / "summary.html").read_text()
     assert {
