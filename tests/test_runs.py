@@ -25,6 +25,7 @@ from conftest import ROOT, without_drawing
 from PIL import Image
 
 SMALL = "--arch mlp --hidden_dims 8 --latent_dims 2 --K 3 --epochs 1 --dataset a.npz --outdir run"
+SMALL += " --heads 2"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
 ) -> None:
     monkeypatch.setattr("mlx_gmvae.cli.train.evaluate", lambda run: None)  # which takes longest
     options = "--cpu --dataset digits --classes 0 1 --arch mlp --hidden_dims 16 --latent_dims 2"
-    options += " --K 3 --epochs 2"
+    options += " --K 3 --epochs 2 --heads 2 --descriptor pixels --augment none"
     command = [*options.split(), "--save_every", "2", "--outdir"]
     folder = tmp_path / "killed"
     code = f"""
