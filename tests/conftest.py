@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import train
-from mlx_gmvae.cli import reconstruct
+from mlx_gmvae.cli import merges, reconstruct
 from mlx_gmvae.clustering import codebook
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
@@ -124,15 +124,26 @@ def small_images() -> np.ndarray:
     return images
 
 
+def save_empty(path: Path) -> None:
+    with atomic_write(path) as written:
+        Image.new("RGB", (8, 8), "white").save(written)
+
+
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The diagrams that a test has saved: matplotlib's figures by the names of their files."""
+def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The diagrams that a test has saved: matplotlib's figures by the names of their files.
+
+    The files themselves are empty pictures, unless the test is marked `draws`.
+    """
     saved: dict[str, Any] = {}
     save_figure = plots.save_figure
 
     def save(figure: Any, path: Path) -> None:
         saved[path.name] = figure
-        save_figure(figure, path)
+        if request.node.get_closest_marker("draws"):
+            save_figure(figure, path)
+        else:
+            save_empty(path)
 
     monkeypatch.setattr(plots, "save_figure", save)
     return saved
@@ -145,17 +156,17 @@ def without_drawing() -> Iterator[None]:
     For tests of something else: Matplotlib takes two thirds of the time of a small training.
     """
 
-    def save(path: Path) -> None:
-        with atomic_write(path) as written:
-            Image.new("RGB", (8, 8), "white").save(written)
+    def save(path: Path, *_: object, **__: object) -> None:
+        save_empty(path)
 
     with (
         patch.object(plots, "save_figure", lambda figure, path: save(path)),
-        patch.object(plots, "save_curves", lambda path, *diagrams, **names: save(path)),
-        patch.object(plots, "save_panels", lambda path, *diagrams, **names: save(path)),
-        patch.object(plots, "save_map", lambda path, *diagrams, **names: save(path)),
-        patch.object(plots, "save_latent_plane", lambda path, *diagrams, **names: save(path)),
-        patch.object(figures, "save_progress_frame", lambda path, *pictures: save(path)),
+        patch.object(plots, "save_curves", save),
+        patch.object(plots, "save_panels", save),
+        patch.object(plots, "save_map", save),
+        patch.object(plots, "save_latent_plane", save),
+        patch.object(merges, "save_dendrogram", save),
+        patch.object(figures, "save_progress_frame", save),
     ):
         yield
 

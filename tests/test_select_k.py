@@ -112,6 +112,7 @@ def test_too_few_images_cannot_tell() -> None:
         select_k(ModelConfig(image_size=(12, 12)), TrainConfig(), images, graph)
 
 
+@pytest.mark.draws
 def test_the_model_has_as_many_components_and_the_run_a_curve(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
