@@ -59,11 +59,12 @@ def test_scipys_openblas_is_used_and_kept_under_a_name_with_its_hash(cache: Path
     assert copies(cache) == [copy] and copy.stat().st_mtime_ns == before  # it is made once
 
 
-# For each line, so many processes with an environment make and load the copy of a small library,
-# and none of them puts its copy in place before all have written one. Printed are their statuses
-# and the copies that they use. To import lief takes a second, so that all are forks of this one.
+# For each line, so many processes with an environment make and load the copy of a small library.
+# Each starts when the one before has written its copy, and none puts its own in place before all
+# have. Printed are their statuses and the copies that they use. To import lief takes a second, so
+# that all are forks of this one.
 KEEPER = """
-import ctypes, json, os, signal, sys
+import ctypes, json, os, select, signal, sys
 import lief
 from mlx_gmvae.device import blas
 small, commit = blas._file_of(ctypes.CDLL("libm.so.6")), blas.commit
@@ -84,14 +85,13 @@ for line in sys.stdin:
             copy = blas._file_of(blas._copied(small, "libm").handle)
             os.write(finds, f"{copy}\\n".encode())
             os._exit(0)
-    os.close(writes)
-    for _ in children:
-        os.read(written, 1)  # or all have ended
+        if select.select([written], [], [], 10)[0]:
+            os.read(written, 1)
     os.write(go, b"." * num)
     statuses = [os.waitpid(child, 0)[1] for child in children]
     os.close(finds)
     print(json.dumps([statuses, os.read(found, 10_000).decode().split()]), flush=True)
-    for end in (written, waits, go, found):
+    for end in (written, writes, waits, go, found):
         os.close(end)
 """
 Keeper = Callable[..., list[Path]]

@@ -259,19 +259,9 @@ def test_runs_are_numbered_and_never_overwritten_silently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = [
-        "--dataset",
-        "digits",
-        "--epochs",
-        "1",
-        "--arch",
-        "mlp",
-        "--hidden_dims",
-        "8",
-        "--latent_dims",
-        "2",
-    ]
-    options += ["--batchsize", "256", "--heads", "1", "--descriptor", "pixels", "--augment", "none"]
+    small = "--dataset digits --epochs 1 --batchsize 256 --arch mlp --hidden_dims 8 --latent_dims 2"
+    small += " --heads 1 --descriptor pixels --augment none"
+    options = small.split()
     assert train.main(options) == train.main(options) == 0
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert names == ["gmvae_digits_K10_dims_0002", "gmvae_digits_K10_dims_0002-2"]
