@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import train
-from mlx_gmvae.cli import merges, reconstruct
+from mlx_gmvae.cli import merges, profiling, reconstruct
 from mlx_gmvae.clustering import codebook
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
@@ -179,6 +179,13 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with without_drawing():
         yield
+
+
+@pytest.fixture(autouse=True)
+def untimed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No steps to estimate the duration of a training, but in tests marked `times`."""
+    if not request.node.get_closest_marker("times"):
+        monkeypatch.setattr(profiling, "seconds_per_step", lambda trainer: 0.001)
 
 
 @contextmanager

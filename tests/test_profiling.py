@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 
+pytestmark = pytest.mark.times
+
+
 @pytest.mark.parametrize("model", ["vae", "gmvae"])
 def test_phases_and_the_trainer_afterwards(model: str, small_images: np.ndarray) -> None:
     config = ModelConfig(
