@@ -13,7 +13,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-
 pytestmark = pytest.mark.times
 
 
