@@ -25,6 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.draws
 def test_a_run_without_room_keeps_what_was_saved_and_goes_on_when_there_is_some(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
