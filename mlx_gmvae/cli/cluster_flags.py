@@ -22,6 +22,7 @@ RARE = (
     "K",
     "config",
     "data_dir",
+    "tsne",
     "hard_links",
     "anomaly_score",
     "json",

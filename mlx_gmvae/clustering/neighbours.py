@@ -178,11 +178,11 @@ def split(x: mx.array) -> tuple[mx.array, mx.array]:
 
 def _parts(described: np.ndarray, k: int) -> list[np.ndarray]:
     """Return the rows of the whole set, or of each k-means cell if the set is too large."""
-    from sklearn.cluster import MiniBatchKMeans
-
     num = len(described)
     if num <= EXACT_LIMIT:
         return [np.arange(num)]
+    from sklearn.cluster import MiniBatchKMeans
+
     means = MiniBatchKMeans(math.ceil(2 * num / EXACT_LIMIT), random_state=0).fit(described)
     distances = means.transform(described)
     # A cell of at most k images has too few neighbours; its images join the next cell.
