@@ -5,7 +5,7 @@ DATA_DIR ?= data
 .PHONY: check coverage fix notebook dist docs results pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
