@@ -2,13 +2,18 @@ PYTHON ?= python3
 
 DATA_DIR ?= data
 
-.PHONY: check coverage fix notebook dist docs results pretrained assets FORCE
+.PHONY: check lint tests coverage fix notebook dist docs results pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
+	$(MAKE) --jobs=2 lint tests
+
+lint:  ## format, lint and types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+tests:  ## the tests, in two processes
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 coverage:  ## run the tests and show which lines and branches they leave out
