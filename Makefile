@@ -2,6 +2,10 @@ PYTHON ?= python3
 
 DATA_DIR ?= data
 
+# Packages installed with --no-compile are compiled by the first process that imports them, and not
+# by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: check lint tests coverage fix notebook dist docs results pretrained assets FORCE
 
 check:  ## what CI runs: install, format, lint, types, tests

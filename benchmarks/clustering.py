@@ -7,6 +7,8 @@ training split without labels. Scores are on the test split. Runs are kept in
 benchmarks/results/clustering.json as they finish. A run that is there already is not repeated, so
 the command can be stopped and started again. `--only NAME ...` chooses experiments, `--jobs 2`
 trains two runs at a time with one BLAS thread each, `--table` prints the results and runs nothing.
+`--confirm` repeats one seed of each chosen experiment that an earlier version measured; if all its
+figures are equal, the other seeds count as measured with this version too.
 
 DIR holds mnist/ and, anywhere below it, the files of the chosen experiments: frey_rawface.mat,
 letters.npz, a zip of class folders of photographs (*jpg*.zip), and efficientnet-lite0.npz, which
@@ -23,6 +25,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,71 +45,44 @@ LONG_TAIL = "--dataset {long_tail} --latent_dims 8"
 LETTERS = "--dataset {letters} --latent_dims 16"
 PHOTOS = "--dataset {photos} --latent_dims 32"
 FEATURES = "--latent_dims 32 --K 10 --epochs 1 --features"  # q(y|x) is trained first
-# Heads for clusters of equal size, without sub-clusters and strokes.
-PLAIN = "--balance uniform --augment affine"
 EXPERIMENTS = {
     "MNIST, K=10": (f"{MNIST} --K 10", range(5)),
-    "MNIST, K=10, uniform": (f"{MNIST} --K 10 {PLAIN}", range(5)),
-    "MNIST, K=10, plain ELBO": (f"{MNIST} --K 10 --pair_weight 0", range(2)),
-    "MNIST, K=16": (f"{MNIST} --K 16 --epochs 5 {PLAIN}", range(2)),
-    "MNIST, K=16, free balance": (f"{MNIST} --K 16 --balance free --augment affine", range(4)),
-    "MNIST, K=30": (f"{MNIST} --K 30 --epochs 5 {PLAIN}", range(2)),
-    "MNIST, K=30, free balance": (f"{MNIST} --K 30 --balance free --augment affine", range(2)),
-    "MNIST 1/4/8, K=3": (f"{MNIST} --classes 1 4 8 --K 3 --epochs 10", range(2)),
-    "MNIST 1/4/8, K=3, uniform": (
-        f"{MNIST} --classes 1 4 8 --K 3 --epochs 10 {PLAIN}", range(2),
-    ),
-    "MNIST 1/4/8, K auto": (f"{MNIST} --classes 1 4 8 --K auto --epochs 10", range(5)),
-    "MNIST, K auto": (f"{MNIST} --K auto", range(5)),
-    "MNIST long-tailed, K=10": (f"{LONG_TAIL} --K 10 --epochs 8", range(3)),
-    "MNIST long-tailed, uniform": (f"{LONG_TAIL} --K 10 --epochs 8 {PLAIN}", [0]),
-    "letters, K=10": (f"{LETTERS} --K 10", range(5)),
-    "letters, K=10, uniform": (f"{LETTERS} --K 10 {PLAIN}", [0]),
-    "letters, K auto": (f"{LETTERS} --K auto", range(5)),
+    "MNIST long-tailed, K=10": (f"{LONG_TAIL} --K 10", range(3)),
+    "MNIST 300": ("--dataset {mnist_300_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 1,000": ("--dataset {mnist_1000_28_SEED} --latent_dims 8 --K 10", range(3)),
+    "MNIST 2,000": ("--dataset {mnist_2000_28_SEED} --latent_dims 8 --K 10", range(5)),
+    "MNIST 2,000, 16x16": ("--dataset {mnist_2000_16_SEED} --latent_dims 8 --K 10", range(5)),
     "digits, K=10": (f"{DIGITS} --K 10", range(10)),
-    "digits, K auto": (f"{DIGITS} --K auto", range(5)),
-    "digits, K=16": (f"{DIGITS} --K 16 {PLAIN}", range(10)),
-    "digits, K=16, free balance": (f"{DIGITS} --K 16 --balance free --augment affine", range(10)),
-    "digits, K=10, one head": (f"{DIGITS} --K 10 --heads 1 {PLAIN}", range(10)),
-    "digits, K=10, plain ELBO": (f"{DIGITS} --K 10 --pair_weight 0", range(3)),
-    "Frey faces, K=10": ("--dataset {frey} --latent_dims 8 --K 10", range(2)),
-    "Frey faces, K=10, uniform": (f"--dataset {{frey}} --latent_dims 8 --K 10 {PLAIN}", range(2)),
-    "MNIST, K=10, neighbours by pixels": (
-        f"{MNIST} --K 10 --epochs 5 --descriptor pixels {PLAIN}", [0],
-    ),
-    "MNIST, K=10, no neighbours": (f"{MNIST} --K 10 --epochs 5 --neighbours 0 {PLAIN}", [0]),
-    "MNIST, K=10, no distortion": (
-        f"{MNIST} --K 10 --epochs 5 --augment none --balance uniform", [0],
-    ),
+    "digits 300": ("--dataset {digits_300} --latent_dims 8 --K 10", range(5)),
+    "letters, K=10": (f"{LETTERS} --K 10", range(5)),
+    "letters in their frame": ("--dataset {letters_framed} --latent_dims 16 --K 10", range(5)),
+    "letters 10:1": ("--dataset {letters_unequal} --latent_dims 16 --K 10", range(3)),
     "photos, K=10": (f"{PHOTOS} --K 10", range(2)),
-    "photos, K=10, 12 epochs": (f"{PHOTOS} --K 10 --epochs 12", range(2)),
-    "photos, K auto, 12 epochs": (f"{PHOTOS} --K auto --epochs 12", [0]),
-    "photos, K=10, 105 epochs": (f"{PHOTOS} --K 10 --epochs 105", [0]),
-    "photos, K=10, 190 epochs": (f"{PHOTOS} --K 10 --epochs 190", [0]),
-    "photos, K=10, 12 epochs, own features": (
-        f"{PHOTOS} --K 10 --epochs 12 --features {{photo_features}}", range(2),
-    ),
     "photos, K=10, EfficientNet-Lite0": (
         f"--dataset {{photo_folder}} {FEATURES} {{efficientnet}}", range(5),
     ),
     "1,000 photos, K=10, EfficientNet-Lite0": (
         f"--dataset {{photos_1000_SEED}} {FEATURES} {{efficientnet_1000_SEED}}", range(5),
     ),
-    "MNIST 300": ("--dataset {mnist_300_28_SEED} --latent_dims 8 --K 10", range(5)),
-    "MNIST 1,000": ("--dataset {mnist_1000_28_SEED} --latent_dims 8 --K 10", range(5)),
-    "MNIST 2,000": ("--dataset {mnist_2000_28_SEED} --latent_dims 8 --K 10", range(5)),
-    "MNIST 5,000": ("--dataset {mnist_5000_28_SEED} --latent_dims 8 --K 10", range(5)),
-    "MNIST 2,000, 16x16": ("--dataset {mnist_2000_16_SEED} --latent_dims 8 --K 10", range(5)),
+    # The number of clusters.
+    "MNIST, K auto": (f"{MNIST} --K auto", range(5)),
+    "MNIST 1/4/8, K auto": (f"{MNIST} --classes 1 4 8 --K auto --epochs 10", range(5)),
     "MNIST 2,000, K auto": ("--dataset {mnist_2000_28_SEED} --latent_dims 8 --K auto", range(3)),
     "MNIST 2,000, 16x16, K auto": (
         "--dataset {mnist_2000_16_SEED} --latent_dims 8 --K auto", range(3),
     ),
-    "digits 300": ("--dataset {digits_300} --latent_dims 8 --K 10", range(5)),
-    "letters in their frame": ("--dataset {letters_framed} --latent_dims 16 --K 10", range(5)),
-    "letters 10:1": ("--dataset {letters_unequal} --latent_dims 16 --K 10", range(3)),
-    "photos, K=10, uniform": (
-        f"{PHOTOS} --K 10 {PLAIN} --classifier conv --descriptor hog", range(2),
-    ),
+    "digits, K auto": (f"{DIGITS} --K auto", range(5)),
+    "letters, K auto": (f"{LETTERS} --K auto", range(3)),
+    "digits, K=16": (f"{DIGITS} --K 16", range(5)),
+    "digits, K=16, free balance": (f"{DIGITS} --K 16 --balance free", range(5)),
+    # Ablations.
+    "digits, plain ELBO": (f"{DIGITS} --K 10 --pair_weight 0", range(5)),
+    "digits, one head": (f"{DIGITS} --K 10 --heads 1", range(5)),
+    "digits, uniform": (f"{DIGITS} --K 10 --balance uniform", range(5)),
+    "digits, no neighbours": (f"{DIGITS} --K 10 --neighbours 0", range(5)),
+    "digits, neighbours by pixels": (f"{DIGITS} --K 10 --descriptor pixels", range(5)),
+    "digits, no augmentation": (f"{DIGITS} --K 10 --augment none", range(5)),
+    "digits, affine": (f"{DIGITS} --K 10 --augment affine", range(5)),
 }  # fmt: skip
 BASELINES = {
     "digits": "digits", "letters": "{letters}", "photos": "{photos}",
@@ -121,11 +97,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--workdir", type=Path, default=ROOT / "results" / "clustering")
     parser.add_argument("--table", action="store_true", help="print what is kept, run nothing")
+    parser.add_argument(
+        "--confirm", action="store_true", help="repeat one seed of earlier versions"
+    )
     args = parser.parse_args()
-    if not args.table:
+    if args.confirm:
+        for name in args.only or EXPERIMENTS:
+            confirm(name, args)
+    elif not args.table:
         names = args.only or [*EXPERIMENTS, "baselines"]
         runs = [
-            (name, seed) for name in names if name in EXPERIMENTS for seed in EXPERIMENTS[name][1]
+            (name, seed)
+            for name in names
+            if name in EXPERIMENTS
+            for seed in EXPERIMENTS[name][1]
+            if str(seed) not in kept().get(name, {})
         ]
         # Before training, since a missing file ends the program.
         sets.prepare(args.data_dir, args.workdir, "".join(options_of(*run) for run in runs))
@@ -157,10 +143,25 @@ def keep(name: str, result: dict, seed: int | None = None) -> None:
         record.write(KEPT, results, [name if seed is None else f"{name}, seed {seed}"])
 
 
-def run_once(name: str, seed: int, args: argparse.Namespace) -> dict | None:
-    """Train one seed of one experiment; return None if its result is kept already."""
-    if str(seed) in kept().get(name, {}):
-        return None
+def confirm(name: str, args: argparse.Namespace) -> None:
+    """Repeat one seed of an earlier version, and stamp all if its figures are equal."""
+    prefix = f"{name}, seed "
+    old = [s.part for s in record.stale() if s.name == KEPT.stem and s.part.startswith(prefix)]
+    if not old:
+        return
+    seed = int(old[0].removeprefix(prefix))
+    before, now = kept()[name][str(seed)], run_once(name, seed, args)
+    measured = set(before) - {"command", "version", "jobs", "seconds", "sample_purity"}
+    changed = sorted(key for key in measured if before[key] != now.get(key))
+    if changed:
+        print(f"{name}, seed {seed}: changed: {', '.join(changed)}", flush=True)
+        return
+    record.confirm(KEPT.stem, old, f"seed {seed} repeated, all figures equal")
+    print(f"{name}, seed {seed}: all figures equal", flush=True)
+
+
+def run_once(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one seed of one experiment."""
     options = options_of(name, seed)
     with LOCK:
         options = options.format(**sets.prepare(args.data_dir, args.workdir, options))
@@ -196,10 +197,8 @@ def run_folder(name: str, seed: int, args: argparse.Namespace) -> Path:
     return Path(args.workdir / f"{name.replace(' ', '_').replace('/', '')}_{seed}")
 
 
-def score(name: str, seed: int, result: dict | None, args: argparse.Namespace) -> None:
+def score(name: str, seed: int, result: dict[str, Any], args: argparse.Namespace) -> None:
     """Add the purity of samples and keep the result; in the main thread, as MLX requires."""
-    if result is None:
-        return
     if "clustering" in result:
         model = run_folder(name, seed, args) / "model.npz"
         is_judged = "photos" not in name  # an SVC on their pixels is not accurate

@@ -33,10 +33,7 @@ ALTERNATIVES = {
 CLUSTERING = {
     "main": {
         "MNIST, K=10": "MNIST, K = 10",
-        "MNIST 1/4/8, K=3, uniform": "MNIST, classes 1, 4 and 8 only, K = 3, 10 epochs (*)",
-        "MNIST long-tailed, K=10": (
-            "long-tailed MNIST (class c keeps 0.1^(c/9) of its images), K = 10, 8 epochs"
-        ),
+        "MNIST long-tailed, K=10": "long-tailed MNIST (class c keeps 0.1^(c/9) of its images)",
         "MNIST 2,000": "MNIST, 2,000 images, K = 10, a draw for each seed",
         "MNIST 2,000, 16x16": "MNIST, 2,000 images of 16x16, K = 10, a draw for each seed",
         "MNIST 1,000": "MNIST, 1,000 images, K = 10, a draw for each seed",
@@ -59,30 +56,22 @@ CLUSTERING = {
         "MNIST 1/4/8, K auto": "MNIST, classes 1, 4 and 8 only, `--K auto`, 10 epochs",
         "digits, K auto": "digits, `--K auto`",
         "letters, K auto": "letters, `--K auto`",
-        "MNIST, K=16": "MNIST, K = 16, 5 epochs (*)",
-        "MNIST, K=16, free balance": "MNIST, K = 16, `--balance free` (*)",
-        "MNIST, K=30": "MNIST, K = 30, 5 epochs (*)",
-        "MNIST, K=30, free balance": "MNIST, K = 30, `--balance free` (*)",
-        "digits, K=16": "digits, K = 16 (*)",
-        "digits, K=16, free balance": "digits, K = 16, `--balance free` (*)",
+        "MNIST 2,000, K auto": "MNIST, 2,000 images, `--K auto`, a draw for each seed",
+        "MNIST 2,000, 16x16, K auto": (
+            "MNIST, 2,000 images of 16x16, `--K auto`, a draw for each seed"
+        ),
+        "digits, K=16": "digits, K = 16",
+        "digits, K=16, free balance": "digits, K = 16, `--balance free`",
     },
     "ablations": {
-        "MNIST, K=10, uniform": "MNIST, no over-clustering (`--balance uniform`), affine only (*)",
-        "MNIST, K=10, plain ELBO": "MNIST, ELBO alone (`--pair_weight 0`)",
-        "MNIST, K=10, neighbours by pixels": (
-            "MNIST, 5 epochs, neighbours by pixels (`--descriptor pixels`) (*)"
-        ),
-        "MNIST, K=10, no neighbours": "MNIST, 5 epochs, no neighbours (`--neighbours 0`) (*)",
-        "MNIST, K=10, no distortion": "MNIST, 5 epochs, no augmentation (`--augment none`) (*)",
-        "digits, K=10, one head": "digits, one head (`--heads 1`) (*)",
-        "digits, K=10, plain ELBO": "digits, ELBO alone (`--pair_weight 0`)",
-        "photos, K=10, 12 epochs": "photographs, 12 epochs",
-        "photos, K=10, 105 epochs": "photographs, 105 epochs",
-        "photos, K=10, 190 epochs": "photographs, 190 epochs",
-        "photos, K=10, 12 epochs, own features": (
-            "photographs, 12 epochs, the built-in patch features given as `--features`"
-        ),
-        "photos, K=10, uniform": "photographs, `--classifier conv --descriptor hog` (*)",
+        "digits, K=10": "defaults",
+        "digits, plain ELBO": "ELBO alone (`--pair_weight 0`)",
+        "digits, one head": "one head (`--heads 1`)",
+        "digits, uniform": "no over-clustering (`--balance uniform`)",
+        "digits, no neighbours": "no neighbours (`--neighbours 0`)",
+        "digits, neighbours by pixels": "neighbours by pixels (`--descriptor pixels`)",
+        "digits, no augmentation": "no augmentation (`--augment none`)",
+        "digits, affine": "without strokes (`--augment affine`)",
     },
 }
 EXPERIMENTS = {name: title for rows in CLUSTERING.values() for name, title in rows.items()}

@@ -4,8 +4,9 @@
 
 A benchmark writes benchmarks/results/NAME.json with `write`, which stamps the version and the date
 of what was measured in benchmarks/results/versions.json: for the whole file, or for the parts that
-were measured. A part is stale if another version of the package measured it; then the exit code
-is 1.
+were measured. A part is stale if another version of the package measured it and none of its runs
+was repeated since; then the exit code is 1. `confirm` is for trainings with several seeds: they
+repeat bit for bit, so if one seed of an earlier version gives equal figures, the others stand.
 """
 
 import argparse
@@ -23,7 +24,8 @@ SOURCE = (ROOT / "mlx_gmvae" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.findall('^__version__ = "(.*)"$', SOURCE, re.MULTILINE)[0]
 RESULTS = ROOT / "benchmarks" / "results"
 VERSIONS = RESULTS / "versions.json"
-BY_HAND = {"published", "versions"}  # files that no measurement writes
+# Files that no measurement writes; `earlier` has runs of versions that are not repeated.
+BY_HAND = {"published", "versions", "earlier"}
 WHOLE = "all"  # the part of a file that is measured at once
 
 
@@ -45,7 +47,15 @@ def write(path: Path, content: dict[str, Any], parts: Iterable[str] = (WHOLE,)) 
     versions = _versions()
     now = {"version": VERSION, "date": datetime.date.today().isoformat()}
     versions[path.stem] = versions.get(path.stem, {}) | dict.fromkeys(parts, now)
-    VERSIONS.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
+    _write(versions)
+
+
+def confirm(name: str, parts: Iterable[str], how: str) -> None:
+    """Stamp parts of an earlier version with this one, since a repeated run was equal."""
+    versions = _versions()
+    for part in parts:
+        versions[name][part] |= {"version": VERSION, "confirmed": how}
+    _write(versions)
 
 
 def stamps() -> Iterator[Stamp]:
@@ -71,6 +81,10 @@ def stale() -> list[Stamp]:
 
 def _versions() -> dict[str, Any]:
     return json.loads(VERSIONS.read_text()) if VERSIONS.exists() else {}
+
+
+def _write(versions: dict[str, Any]) -> None:
+    VERSIONS.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Table of verdicts against accuracies, of all runs in results/clustering.json.
+"""Table of verdicts against accuracies, of all runs in results/clustering.json and earlier.json.
 
     python benchmarks/verdicts.py
 
@@ -65,7 +65,11 @@ def span(values: list[float], scale: float = 100, digits: int = 1) -> str:
 
 
 def main() -> None:
-    kept = json.loads((ROOT / "benchmarks/results/clustering.json").read_text())
+    earlier, kept = (
+        json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+        for name in ("earlier", "clustering")
+    )
+    kept = {f"earlier: {name}": found for name, found in earlier.items()} | kept
     counts: dict[tuple[str, str], int] = {}
     print("| runs | verdict | accuracy | majority | kappa | augmented | try |\n|" + "---|" * 7)
     for name, found in kept.items():
