@@ -85,8 +85,8 @@ import mlx_gmvae, numpy as np, mlx.core as mx
 from mlx_gmvae.device.backend import compiles, select_device
 select_device(cpu=True)
 images = np.zeros((8, 8, 8, 1), np.uint8)
-model = mlx_gmvae.build_model(mlx_gmvae.ModelConfig(image_size=(8, 8), K=2))
-config = mlx_gmvae.TrainConfig(epochs=1, batchsize=4, neighbours=2)
+model = mlx_gmvae.build_model(mlx_gmvae.ModelConfig(image_size=(8, 8), K=2, max_filters=8))
+config = mlx_gmvae.TrainConfig(epochs=1, batchsize=4, neighbours=2, heads=2)
 mlx_gmvae.train(model, images, config, verbose=False)
 print(compiles())
 """

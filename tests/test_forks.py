@@ -12,7 +12,8 @@ import os, sys
 import mlx_gmvae as mg, numpy as np
 import mlx.core as mx
 images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
-estimator = mg.GMVAEClusterer(2, max_iter=1, random_state=0, model_options={"arch": "mlp"})
+options = {"model_options": {"arch": "mlp", "hidden_dims": 8}, "train_options": {"heads": 2}}
+estimator = mg.GMVAEClusterer(2, max_iter=1, random_state=0, **options)
 def tried(*functions):
     child = os.fork()
     if child:
