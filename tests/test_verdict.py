@@ -71,6 +71,7 @@ UNEQUAL = np.array([0.6, 0.2, 0.19, 0.01])
         (SEPARATED, Closest(1, 3, 0.3), Signs(), "merging clusters 1 and 3 in the explorer"),
         (SEPARATED, None, Signs(sizes=UNEQUAL), "--K auto"),
         (SEPARATED, None, Signs(sizes=UNEQUAL, is_k_selected=True), ""),
+        (SEPARATED, None, Signs(sizes=np.full(10, 0.1)), ""),
         (OVERLAP, None, Signs(True, True), "the features of another encoder"),
         (SEPARATED, None, Signs(num_images=300, sizes=UNEQUAL), "--seeds 5, or more images"),
         (OVERLAP, Closest(1, 3, 0.3), Signs(is_colour=True), "an encoder for photographs"),
