@@ -205,7 +205,9 @@ def screenshot(page: str, width: int, height: int, is_dark: bool, folder: Path, 
 
 def reduce_colours(path: Path) -> None:
     """Make the file of a picture smaller."""
-    Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    # By coverage: the few pixels of a legend keep the colours of its points.
+    whole = Image.open(path).convert("RGB")
+    whole.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,6 @@ CLUSTERING = {
         ),
     },
     "number": {
-        "MNIST, K auto": "MNIST, `--K auto`",
-        "MNIST 1/4/8, K auto": "MNIST, classes 1, 4 and 8 only, `--K auto`, 10 epochs",
         "digits, K auto": "digits, `--K auto`",
         "letters, K auto": "letters, `--K auto`",
         "MNIST 2,000, K auto": "MNIST, 2,000 images, `--K auto`, a draw for each seed",
