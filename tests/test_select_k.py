@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import train
 from mlx_gmvae.clustering.merge import conductance_by_number, cut_by_number
@@ -96,6 +97,23 @@ def test_conductances_are_the_mean_over_the_copies(monkeypatch: pytest.MonkeyPat
     assert len(curves) == 8 and curves[0] != curves[1]
     expected = {k: np.mean([curve[k] for curve in curves]) for k in curves[0]}
     assert found.conductances == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("few", "is_learned"), [(120, True), (119, False)])
+def test_only_of_few_images_the_neighbours_are_learned_and_the_limit_follows_them(
+    few: int, is_learned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEPS", 20)
+    monkeypatch.setattr(module, "FEW_IMAGES", few)
+    monkeypatch.setattr(module, "limits_by_cut", lambda cuts: dict.fromkeys(cuts, 0.15))
+    learned = Mock(side_effect=module.learned_graph)
+    monkeypatch.setattr(module, "learned_graph", learned)
+    images, graph = blobs(120, 2)
+    model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=16)
+    training = TrainConfig(augment="affine", descriptor="hog", batchsize=32)
+    found, _ = select_k(model, training, images, graph)
+    assert learned.called == is_learned
+    assert set(found.limits.values()) == {0.15 if is_learned else module.LOW_CONDUCTANCE}
 
 
 @pytest.mark.parametrize(

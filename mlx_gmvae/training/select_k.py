@@ -42,9 +42,10 @@ SUB_CLUSTERS = 50
 COPIES = 8  # of the over-clustering head; their curves are averaged
 IMAGES_PER_SUB_CLUSTER = 20  # at least
 LOW_CONDUCTANCE = 0.085  # share of the smaller cluster's neighbours that lie in the other
-# Where neighbours are recomputed, the limit is 1.1 times the share of neighbours in different
-# clusters (an estimate of how often neighbours are wrong), at least 8.5 % and at most 18 %.
-OF_THE_CUT, HIGHEST_LIMIT = 1.1, 0.18
+# Of few images neighbours are often wrong. They are recomputed in learned features, and the limit
+# is 1.1 times the share of neighbours in different clusters (an estimate of how often they are
+# wrong), at least 8.5 % and at most 18 %.
+FEW_IMAGES, OF_THE_CUT, HIGHEST_LIMIT = 5000, 1.1, 0.18
 STEPS, FEWEST_EPOCHS = 800, 3
 FEWEST_STEPS, ENOUGH_IMAGES = 100, 640  # fewer images take fewer steps, in proportion
 FASTEST = 4  # times the learning rate, to compensate for fewer steps
@@ -106,7 +107,7 @@ def select_k(
     prepare_classifier(model, images)
     sub_clusters = SubClusters(model.classifier.out, num, COPIES)
     _train(model, sub_clusters, training, images, graph, say)
-    is_recomputed = recomputes_neighbours(training, len(images))
+    is_recomputed = len(images) <= FEW_IMAGES and recomputes_neighbours(training, len(images))
     near = learned_graph(model, images, training.neighbours) if is_recomputed else graph
     found = affinities(model, sub_clusters, images, near)
     conductances = _mean([conductance_by_number(each) for each in found])
