@@ -21,7 +21,6 @@ def prepare(data_dir: Path, workdir: Path, needed: str) -> dict[str, Path]:
     makers = {
         "frey": frey,
         "photos": photos,
-        "photo_features": photo_features,
         "photo_folder": photo_folder,
         "efficientnet": efficientnet_features,
         "letters": letters,
@@ -74,17 +73,6 @@ def photos(data_dir: Path, workdir: Path) -> Path:
             ]
         labels = np.array([n.split("/")[-2] for n in names])
         np.savez(path, images=np.stack(images), labels=labels)
-    return path
-
-
-def photo_features(data_dir: Path, workdir: Path) -> Path:
-    """Make a features file of all photographs with the built-in descriptor."""
-    path = workdir / "photo_features.npy"
-    if not path.exists():
-        from mlx_gmvae.clustering.descriptors import describe
-
-        with np.load(photos(data_dir, workdir)) as archive:
-            np.save(path, describe(archive["images"], "patches"))
     return path
 
 
