@@ -16,7 +16,7 @@ from mlx_gmvae.config import ModelConfig
 from mlx_gmvae.models import build_model
 from mlx_gmvae.runs.checkpoint import load_arrays, save_model
 from mlx_gmvae.runs.run_folder import RunFolder
-from mlx_gmvae.system import interrupts
+from mlx_gmvae.system import interrupts, startup_signals
 
 import numpy as np
 import pytest
@@ -288,3 +288,18 @@ def test_a_signal_that_python_handles_is_left_to_it() -> None:
             time.sleep(0.5)
             assert stopped()
     assert signal.set_wakeup_fd(before) == before
+
+
+@pytest.mark.parametrize("is_script", [True, False])
+def test_a_script_that_has_finished_ignores_ctrl_c_whatever_handles_it(
+    is_script: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C leaves Python's own handler; a program that imports us keeps its handler."""
+    monkeypatch.setattr(startup_signals, "is_script", is_script)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupts.finished()
+        expected = signal.SIG_IGN if is_script else signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is expected
+    finally:
+        signal.signal(signal.SIGINT, before)
