@@ -105,8 +105,9 @@ def trained(  # type: ignore[no-untyped-def]
     name: str, images: np.ndarray, options: dict[str, Any], seed: int, args: argparse.Namespace
 ):
     """Return a GMVAE trained on these images, from the work folder if it is there."""
-    from mlx_gmvae import ModelConfig, TrainConfig, build_model
+    from mlx_gmvae import ModelConfig, TrainConfig
     from mlx_gmvae.device import backend
+    from mlx_gmvae.models import build_model
     from mlx_gmvae.runs.checkpoint import load_model, save_model
     from mlx_gmvae.training.api import new_trainer
     from mlx_gmvae.training.defaults import for_model

@@ -66,6 +66,7 @@ def main() -> int:
         "--count", type=int, default=2000, help="files to mutate, runs to kill, ..."
     )
     parser.add_argument("--minutes", type=float, default=10, help="of fuzzing, for each reader")
+    parser.add_argument("--jobs", type=int, default=1, help="readers to fuzz at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data_dir", help="a folder with published sets")
     parser.add_argument("--workdir", help="where files are written (default: a temporary folder)")

@@ -7,6 +7,8 @@ import argparse
 import multiprocessing
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -80,25 +82,31 @@ def fuzz_kind(name: str, seconds: float, folder: str, first: int, pipe: Connecti
 
 
 def fuzz(args: argparse.Namespace) -> list[dict]:
-    rows, context = [], multiprocessing.get_context("spawn")
-    for name in [args.only] if args.only else KINDS:
-        started = time.monotonic()
-        ours, theirs = context.Pipe()
-        options = (name, 60 * args.minutes, args.workdir, args.seed, theirs)
-        worker = context.Process(target=fuzz_kind, args=options)
-        worker.start()
-        theirs.close()
-        try:
-            tried, found = ours.recv()
-        except EOFError:
-            tried, found = 1, [f"{name}: the process died"]
-        worker.join()
-        rows.append({
-            "fault": f"fuzzed {name}", "tried": tried, "survived": tried - len(found),
-            "failures": found, "seconds": round(time.monotonic() - started, 1),
-        })  # fmt: skip
-        print(f"{name:<24}{tried:>7} tried", *found, sep="\n    " if found else "", flush=True)
-    return rows
+    names = [args.only] if args.only else list(KINDS)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        return list(pool.map(partial(fuzzed, args=args), names))
+
+
+def fuzzed(name: str, args: argparse.Namespace) -> dict:
+    """Fuzz one kind in a process of its own, and return its row."""
+    started, context = time.monotonic(), multiprocessing.get_context("spawn")
+    folder = Path(args.workdir) / str(list(KINDS).index(name))
+    folder.mkdir(parents=True)
+    ours, theirs = context.Pipe()
+    options = (name, 60 * args.minutes, str(folder), args.seed, theirs)
+    worker = context.Process(target=fuzz_kind, args=options)
+    worker.start()
+    theirs.close()
+    try:
+        tried, found = ours.recv()
+    except EOFError:
+        tried, found = 1, [f"{name}: the process died"]
+    worker.join()
+    print(f"{name:<24}{tried:>7} tried", *found, sep="\n    " if found else "", flush=True)
+    return {
+        "fault": f"fuzzed {name}", "tried": tried, "survived": tried - len(found),
+        "failures": found, "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
 
 
 PARTS = {"fuzz": fuzz}

@@ -43,8 +43,8 @@ tried(lambda: estimator.fit(images), lambda: model.encode(picture), lambda: mode
 """
     environment = {**os.environ, "MLX_GMVAE_STREAMS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", START + code], cwd=ROOT, env=environment,
-        capture_output=True, text=True, timeout=300,
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", START + code],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     first, *others = done.stdout.splitlines()
