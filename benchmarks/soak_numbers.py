@@ -126,6 +126,7 @@ DIVERGING = {
 }
 STOPPED = re.compile(
     r"\w+ became (nan|-?inf|NaN or infinite) in epoch \d+, step \d+ of \d+; lower --lr"
+    "|the search for a number of clusters diverged; lower --lr"
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import cluster
 from mlx_gmvae.clustering.hierarchy import cluster_affinity, linkage_of, merged_to
+from mlx_gmvae.report.dendrogram import save_dendrogram
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def test_clusters_that_share_most_neighbours_merge_first() -> None:
     # Edges count from both ends: 32 within cluster 0, 4 between 0 and 2, and 0 is the smaller one.
     assert 1 - linkage[0, 2] == pytest.approx(4 / 36)
     assert linkage[-1, 2] == 1  # the two pairs share nothing
+
+
+@pytest.mark.draws
+def test_clusters_that_share_all_neighbours_are_drawn(tmp_path: Path) -> None:
+    graph = np.array([[2], [2], [0], [0]])  # every neighbour is in the other cluster
+    linkage = linkage_of(cluster_affinity(np.array([0, 0, 1, 1]), graph, 2))
+    assert linkage[0, 2] == 0
+    save_dendrogram(tmp_path / "a.png", linkage, ["a", "b"], 1)
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 @pytest.mark.usefixtures("few_digits")

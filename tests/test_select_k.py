@@ -130,6 +130,15 @@ def test_too_few_images_cannot_tell() -> None:
         select_k(ModelConfig(image_size=(12, 12)), TrainConfig(), images, graph)
 
 
+def test_a_search_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEPS", 10)
+    images, graph = blobs(100, 2)
+    model = ModelConfig(image_size=(12, 12), arch="mlp", hidden_dims=8)
+    training = TrainConfig(batchsize=64, augment="none", descriptor="hog", lr=1e30)
+    with pytest.raises(InputError, match="the search for a number of clusters diverged"):
+        select_k(model, training, images, graph)
+
+
 @pytest.mark.draws
 def test_the_model_has_as_many_components_and_the_run_a_curve(
     tmp_path: Path,

@@ -10,6 +10,7 @@ from . import plots
 MOST_NAMED = 60  # clusters
 LONGEST_NAME = 30  # characters
 LEAST_SHARE = 1e-4  # of the axis
+MOST_SHARE = 0.999  # if all heights were 0, the axis would have no length
 
 
 def save_dendrogram(path: Path, linkage: np.ndarray, names: Sequence[str], left: int) -> None:
@@ -21,7 +22,8 @@ def save_dendrogram(path: Path, linkage: np.ndarray, names: Sequence[str], left:
 
     num = len(names)
     drawn = linkage.copy()  # on a logarithmic scale, because separate clusters share very few
-    drawn[:, 2] = heights = -np.log10(np.maximum(1 - linkage[:, 2], LEAST_SHARE))
+    heights = -np.log10(np.clip(1 - linkage[:, 2], LEAST_SHARE, MOST_SHARE))
+    drawn[:, 2] = heights
     figure = plots.new_figure(6.5, 1.2 + 0.22 * min(num, MOST_NAMED))
     axis = figure.subplots()
     dendrogram(

@@ -36,9 +36,16 @@ def require_finite_losses(totals: mx.array, names: Sequence[str], when: str) -> 
         raise InputError(f"{(bad or ['the loss'])[0]} became {value} in {when}; {REMEDY}")
 
 
+def not_finite(arrays: Mapping[str, mx.array]) -> str:
+    """Return the name of the first array with NaN or infinity, found in one evaluation."""
+    floats = {n: value for n, value in arrays.items() if mx.issubdtype(value.dtype, mx.floating)}
+    are_finite = np.array(mx.stack([mx.isfinite(value).all() for value in floats.values()]))
+    return "" if are_finite.all() else list(floats)[int(are_finite.argmin())]
+
+
 def require_finite_state(arrays: Mapping[str, mx.array], when: str) -> None:
     """Raise InputError with the name of the first array that holds NaN or infinity."""
-    name = _not_finite(arrays)
+    name = not_finite(arrays)
     if name:
         raise InputError(f"{name} became NaN or infinite in {when}; {REMEDY}")
 
@@ -57,8 +64,8 @@ def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]
         is_alike = given.shape == value.shape or (name == "random_key" and is_key)
         if given.dtype != value.dtype or not is_alike:
             raise ValueError(f"{name} is {given.shape} of {given.dtype}, not {value.shape}")
-    if _not_finite(found):
-        raise ValueError(f"{_not_finite(found)} is not finite")
+    if not_finite(found):
+        raise ValueError(f"{not_finite(found)} is not finite")
 
 
 def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
@@ -86,13 +93,6 @@ def required_graph(saved: mx.array, num_images: int) -> np.ndarray:
     if not (graph.min() >= 0 and graph.max() < num_images):
         raise ValueError(f"neighbours are not all from 0 to {num_images - 1}")
     return graph
-
-
-def _not_finite(arrays: Mapping[str, mx.array]) -> str:
-    """Return the name of the first array with NaN or infinity, found in one evaluation."""
-    floats = {n: value for n, value in arrays.items() if mx.issubdtype(value.dtype, mx.floating)}
-    are_finite = np.array(mx.stack([mx.isfinite(value).all() for value in floats.values()]))
-    return "" if are_finite.all() else list(floats)[int(are_finite.argmin())]
 
 
 def _is_count(value: Any) -> bool:

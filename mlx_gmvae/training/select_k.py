@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from tqdm import tqdm
 
 from ..clustering.merge import conductance_by_number, cut_by_number
@@ -35,7 +36,7 @@ from ..errors import InputError
 from ..formatting import duration
 from ..models import MixtureModel, build_model, kind_of
 from ..system.progress_bar import progress
-from .checks import require_resolved
+from .checks import not_finite, require_resolved
 from .optimizer import Adam
 
 SUB_CLUSTERS = 50
@@ -87,7 +88,8 @@ def select_k(
 
     Returns it and the neighbours of the images, which are `graph` if given. `say` is called with
     lines about the expected time, the progress and the result. Raises InputError if there are too
-    few images, or for a model whose components are not learned from pairs.
+    few images, if the training diverges, or for a model whose components are not learned from
+    pairs.
     """
     require_selectable(config, training)
     say = say or (lambda line: None)
@@ -243,4 +245,6 @@ def _train(
         optimizer.learning_rate = mx.array(rate * half_cosine(number / steps))
         x, others = (model.classifier_inputs(as_inputs(images[r[rows]])) for r in (order, partners))
         mx.eval(step(x, others), captured)
+    if not_finite(dict(tree_flatten(network.parameters()))):
+        raise InputError("the search for a number of clusters diverged; lower --lr or give --K")
     network.eval()
