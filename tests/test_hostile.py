@@ -141,7 +141,7 @@ def test_a_gzipped_file_that_announces_more_than_it_has_is_not_kept(tmp_path: Pa
         read_idx(tmp_path / "idx.gz")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 40 << 20
+    assert most < 60 << 20  # of 100; Python 3.12 and later hold three pieces of 16 at a time
     header = header[:4] + b"".join(n.to_bytes(4, "big") for n in (20480, 8, 8))
     (tmp_path / "black.gz").write_bytes(gzip.compress(header + bytes(20480 * 64)))
     assert read_idx(tmp_path / "black.gz").shape == (20480, 8, 8)  # compressed well, in earnest
