@@ -62,7 +62,8 @@ def train(launcher: list[str], seed: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [*launcher, sys.executable, str(ROOT / "train.py"), *OPTIONS.split()]
         command += ["--seed", str(seed), "--outdir", folder, "--overwrite"]
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        environment = os.environ | allowed | {"OPENBLAS_NUM_THREADS": "1"}
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
         with open(Path(folder) / "history.csv") as file:
             epochs = list(csv.DictReader(file))
