@@ -76,7 +76,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(hub: Hub) -> None:
 
 def test_a_wrong_file_is_not_kept(hub: Hub) -> None:
     hub.digest = "00" * 32
-    with pytest.raises(InputError, match=r"model\.safetensors came damaged \(wrong SHA"):
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged \(wrong SHA"):
         load_encoder("org/name")
     hub.digest = ""
     assert load_encoder("org/name").id.repository == "org/name"

@@ -231,7 +231,7 @@ def test_the_images_of_a_published_model_must_be_given(
 
 def test_a_cut_download_goes_on_and_a_wrong_one_is_not_kept(hub: Hub) -> None:
     hub.digest = "00" * 32
-    with pytest.raises(mg.InputError, match=r"model\.safetensors came damaged \(wrong SHA-256\)"):
+    with pytest.raises(mg.InputError, match=r"model\.safetensors is damaged \(wrong SHA-256\)"):
         mg.load("org/name")
     hub.digest, hub.cuts = "", 2
     assert mg.load("org/name").config.K == 2
@@ -296,7 +296,7 @@ def test_a_pretrained_model_is_loaded_by_its_name(
         mg.load(PRETRAINED)
     right, served = ROOT / f"pretrained/{PRETRAINED}.npz", hub.folder / f"{PRETRAINED}.npz"
     mg.save_model(served, mg.build_model(image_size=(8, 8)))  # another model of that name
-    with pytest.raises(mg.InputError, match=r"came damaged \(wrong SHA-256\)"):
+    with pytest.raises(mg.InputError, match=r"is damaged \(wrong SHA-256\)"):
         mg.load(PRETRAINED)
     shutil.copyfile(right, served)
     assert weights(mg.load(PRETRAINED)) == weights(mg.load(right))

@@ -88,9 +88,9 @@ def test_samples_repeat_themselves_for_a_seed(model: Any) -> None:
         (lambda m: m.decode(np.zeros((2, 3))), r"latents have shape \(2, 3\); .* \(N, 8\)"),
         (lambda m: m.decode(np.zeros((0, 8))), r"latents have shape \(0, 8\)"),
         (lambda m: m.export("nowhere", 0), r"batch sizes are \(0,\); they must be at least 1"),
-        (lambda m: m.sample(2, component=10), "component is 10; there are 0 to 9"),
-        (lambda m: m.sample(2, component=-1), "component is -1; there are 0 to 9"),
-        (lambda m: m.sample(2, component="1"), "component is '1'; there are 0 to 9"),
+        (lambda m: m.sample(2, component=10), "component is 10; choose 0 to 9"),
+        (lambda m: m.sample(2, component=-1), "component is -1; choose 0 to 9"),
+        (lambda m: m.sample(2, component="1"), "component is '1'; choose 0 to 9"),
         (lambda m: m.sample(-1), "num is -1; it must be a whole number of at least 1"),
         (lambda m: m.sample(2, seed=-1), "seed is -1; it must be a whole number"),
         (lambda m: m.log_likelihood(np.zeros((2, 28, 28)), draws=0), "draws is 0; it must be"),
@@ -112,7 +112,7 @@ def test_what_cannot_be_used_is_one_clear_line(
     [
         (
             lambda m: m.sample(2, component=99),
-            "component is 99; there are 0 to 2|has no components",
+            "component is 99; choose 0 to 2|has no components",
         ),
         (lambda m: m.sample(0), "num is 0; it must be a whole number of at least 1"),
         (lambda m: m.sample_latent(-2), "num is -2; it must be a whole number of at least 1"),

@@ -69,8 +69,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     group.add_argument(
         "--merge_to", type=int, metavar="N",
-        help="merge the model's clusters to N, those first that share most neighbours "
-        "(dendrogram.png), without training; merged.json can be given to --curation",
+        help="merge the model's clusters to N without training, those that share most "
+        "neighbours first (dendrogram.png); merged.json can be given to --curation",
     )  # fmt: skip
     group.add_argument(
         "--save_model", metavar="FILE",

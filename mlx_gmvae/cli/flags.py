@@ -119,7 +119,7 @@ MODEL_FIELDS: Fields = {
     "w_dims": ("dimensions of the style variable w", "M"),
     "classifier": (
         "first layers of the classifier q(y|x): convolutions, or a histogram of visual words of "
-        "small patches (the default for colour images); --features replaces both",
+        "small patches (the default in colour from 20 px); --features replaces both",
         tuple(name for name in CLASSIFIERS if name != "features"),
     ),
     "posterior": (
@@ -143,7 +143,7 @@ TRAINING_FIELDS: Fields = {
     "lr": ("learning rate of Adam", "LR"),
     "recon_weight": ("weight of the reconstruction term", "WEIGHT"),
     "kl_weight": ("weight of the KL terms", "WEIGHT"),
-    "kl_anneal": ("number of epochs in which the KL weight rises from 0", "EPOCHS"),
+    "kl_anneal": ("epochs over which the KL weight rises from 0", "EPOCHS"),
     "lr_schedule": (
         "learning rate: constant, or falling to 0 at the last epoch along a cosine", LR_SCHEDULES,
     ),
@@ -174,7 +174,7 @@ PAIR_FIELDS: Fields = {
     "sub_clusters": (
         "sub-clusters per component, which --balance auto merges into clusters", "N",
     ),
-    "neighbours": ("nearest neighbours of each image that it can be paired with", "N"),
+    "neighbours": ("nearest neighbours that an image can be paired with", "N"),
     "descriptor": (
         "image descriptor for the nearest-neighbour search: pixels, hog (pixels and oriented "
         "gradients), patches (visual words), or auto (chosen from the images)",

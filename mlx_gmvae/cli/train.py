@@ -124,9 +124,7 @@ def train(run: Run, save_every: int | None, log_every: int | None = None) -> Non
 def measure_speed(args: argparse.Namespace) -> int:
     """Measure and print what --profile and --benchmark_devices ask for, without training."""
     if distributed.size() > 1:
-        raise InputError(
-            "--profile and --benchmark_devices run in one process; start them without mlx.launch"
-        )
+        raise InputError("--profile and --benchmark_devices run in one process; start only one")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         args.outdir = folder
         run = new_run(args, held)
@@ -142,7 +140,7 @@ def measure_speed(args: argparse.Namespace) -> int:
 def train_seeds(args: argparse.Namespace, held: ExitStack) -> None:
     """Train --seeds runs, each in its own folder, and keep the one with the lowest pair loss."""
     if distributed.size() > 1:
-        raise InputError("--seeds trains in one process; start it without mlx.launch")
+        raise InputError("--seeds trains in one process; start only one")
     seeds = resumed_seeds(args, held) if args.resume else new_seeds(args, held)
     interrupts.say(f"continue with: {resume_command(args, seeds.folder.path)}")
     for run in seeds.unfinished(args):
@@ -193,7 +191,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     group.add_argument(
         "--seeds", type=int, metavar="N",
-        help="train N runs, with seeds from --seed on; keep that with the lowest pair loss",
+        help="train N runs, seeds from --seed on; keep the one with the lowest pair loss",
     )  # fmt: skip
     group.add_argument(
         "--tensorboard", action="store_true",

@@ -148,7 +148,7 @@ def _refuse_unreadable(error: OSError) -> None:
     """Raise InputError, unless the folder was removed after it was listed."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(
-            f"cannot read the folder {error.filename} ({error.strerror}); allow reading it, or "
+            f"cannot read the folder {error.filename} ({error.strerror}); make it readable, or "
             "move it away"
         )
 

@@ -261,7 +261,7 @@ def rows_of_classes(
 ) -> np.ndarray:
     """Return the rows whose label is one of `classes`. Raises InputError for unknown classes."""
     if labels is None:
-        raise InputError(f"{name} has no labels, so --classes cannot choose among them")
+        raise InputError(f"{name} has no labels, so --classes cannot be used")
     unknown = [each for each in classes if each not in class_names]
     if unknown:
         raise InputError(

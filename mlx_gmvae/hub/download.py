@@ -72,4 +72,4 @@ def damaged(path: Path) -> InputError:
     """Remove a file from the cache, and return the error that says that it is a wrong one."""
     for wrong in {path, path.resolve()}:
         wrong.unlink(missing_ok=True)
-    return InputError(f"{path.name} came damaged (wrong SHA-256); download it again")
+    return InputError(f"{path.name} is damaged (wrong SHA-256); download it again")

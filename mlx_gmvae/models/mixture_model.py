@@ -189,7 +189,7 @@ class MixtureModel(LatentVariableModel):
         super().require_drawable(num)
         is_one = component is None or (is_whole(component) and 0 <= component < self.config.K)
         if not is_one:
-            raise InputError(f"component is {component!r}; there are 0 to {self.config.K - 1}")
+            raise InputError(f"component is {component!r}; choose 0 to {self.config.K - 1}")
 
     def permute_components(self, order: np.ndarray) -> None:
         """Renumber the components: component order[y] becomes component y.
