@@ -6,6 +6,7 @@ from typing import Any
 
 from mlx_gmvae import GMVAEClusterer, estimator
 from mlx_gmvae.data.splits import Splits
+from mlx_gmvae.device.backend import on_gpu
 from mlx_gmvae.models.gmvae import GMVAE
 from mlx_gmvae.training import defaults
 
@@ -79,12 +80,13 @@ def of_blobs() -> GMVAEClusterer:
 
 
 def test_a_table_is_clustered_whatever_its_units(of_blobs: GMVAEClusterer) -> None:
-    assert adjusted_rand_score(KINDS, of_blobs.labels_) > 0.8  # 0.86 on an H200, 1 on CPUs
+    # So short a training depends on rounding and on the order of draws: 0.86 on an H200.
+    assert adjusted_rand_score(KINDS, of_blobs.labels_) > (0.8 if on_gpu() else 0.95)
     np.testing.assert_array_equal(of_blobs.predict(BLOBS), of_blobs.labels_)
     assert of_blobs.predict(of_blobs.cluster_centers_).tolist() == [0, 1, 2]
     back = of_blobs.inverse_transform(of_blobs.transform(BLOBS))
-    # In the table's own units; how close the rows are depends on rounding in so short a training.
     assert (np.abs(back.mean(axis=0) - BLOBS.mean(axis=0)) < BLOBS.std(axis=0) / 2).all()
+    assert on_gpu() or np.corrcoef(back[:, 1], BLOBS[:, 1])[0, 1] > 0.95
 
 
 def test_scores_are_a_density_in_the_tables_own_units(monkeypatch: pytest.MonkeyPatch) -> None:

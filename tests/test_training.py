@@ -78,9 +78,9 @@ def test_compiled_and_eager_agree_after_20_steps(
 
 
 def test_training_lowers_the_loss(digits: Splits) -> None:
-    history = finish(make_trainer(digits.train.images[:100], epochs=5, lr=1e-2, heads=2)).history
-    assert history[-1]["loss"] < 0.85 * history[0]["loss"]
-    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5]
+    history = finish(make_trainer(digits.train.images[:100], epochs=7, lr=1e-2, heads=2)).history
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_without_neighbours_or_pairs_none_are_recomputed(small_images: np.ndarray) -> None:
