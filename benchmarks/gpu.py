@@ -192,7 +192,8 @@ class Training:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             lines.append(line)
-            times.append([round(time.monotonic() - self.started, 1), line.strip()[:80]])
+            shown = line.strip().replace(str(self.outdir), "RUN")[:80]
+            times.append([round(time.monotonic() - self.started, 1), shown])
             if first_epoch is None and re.match(r"Epoch +1 ", line):
                 first_epoch = round(time.monotonic() - self.started, 1)
         if self.process.wait():
@@ -231,7 +232,7 @@ def run_tests(args: argparse.Namespace, environment: dict[str, str]) -> dict:
             except subprocess.TimeoutExpired as error:
                 tests.kill()
                 out = error.stdout or b""
-    lines = out.decode(errors="replace").splitlines()
+    lines = out.decode(errors="replace").replace(f"{ROOT}/", "").splitlines()
     counts = {"passed": ".", "failed": "F", "errors": "E", "skipped": "s"}
     progress = "".join(line.split(" ")[0] for line in lines if re.match(r"^[.FEsx]+( |$)", line))
     return {
@@ -239,7 +240,7 @@ def run_tests(args: argparse.Namespace, environment: dict[str, str]) -> dict:
         "last_line": lines[-1] if lines else "",
         "so_far": {name: progress.count(mark) for name, mark in counts.items()},
         "not_passed": [line for line in lines if line.startswith(("FAILED", "ERROR"))],
-        "why": [line for line in lines if re.match(r"^(/|E ).+: .+", line)],
+        "why": [line for line in lines if re.match(r"^(\S+:\d+:|E ) .+", line)],
     }
 
 

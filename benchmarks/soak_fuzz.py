@@ -91,7 +91,7 @@ def fuzzed(name: str, args: argparse.Namespace) -> dict:
     """Fuzz one kind in a process of its own, and return its row."""
     started, context = time.monotonic(), multiprocessing.get_context("spawn")
     folder = Path(args.workdir) / str(list(KINDS).index(name))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     ours, theirs = context.Pipe()
     options = (name, 60 * args.minutes, str(folder), args.seed, theirs)
     worker = context.Process(target=fuzz_kind, args=options)
