@@ -29,8 +29,8 @@ from mlx_gmvae.data.published import CIFAR_FOLDER, CIFAR_TRAIN
 from mlx_gmvae.data.splits import Splits, hold_out, make_dataset
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.build_and_load import load
 from mlx_gmvae.runs.checkpoint import save_model
-from mlx_gmvae.runs.loaded import load
 from mlx_gmvae.runs.run_folder import RunFolder
 from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.trainer import Trainer

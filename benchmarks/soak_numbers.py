@@ -20,8 +20,8 @@ from mlx_gmvae.config import ModelConfig, TrainConfig
 from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import hold_out, make_dataset
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checked_model import Model
 from mlx_gmvae.runs.checkpoint import load_arrays
-from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.training.api import train as train_model
 
 import mlx.core as mx
@@ -71,7 +71,7 @@ def takers(images: np.ndarray, folder: Path) -> dict[str, Callable[[np.ndarray],
         "the estimator, a table": lambda x: mg.GMVAEClusterer(3, max_iter=1).fit(
             x.reshape(len(x), -1)
         ),
-        "a loaded model": lambda x: LoadedModel(build_model(ModelConfig(**MODEL))).encode(x),
+        "a loaded model": lambda x: Model(build_model(ModelConfig(**MODEL))).encode(x),
     }
 
 

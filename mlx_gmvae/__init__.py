@@ -33,11 +33,11 @@ if TYPE_CHECKING:  # the names that `__getattr__` imports
     from .estimator import GMVAEClusterer as GMVAEClusterer
     from .models.gmvae import GMVAE as GMVAE
     from .models.vae import VAE as VAE
+    from .runs.build_and_load import build_model as build_model
+    from .runs.build_and_load import load as load
+    from .runs.build_and_load import save_model as save_model
+    from .runs.checked_model import Model as Model
     from .runs.checkpoint import load_model as load_model
-    from .runs.loaded import Model as Model
-    from .runs.loaded import build_model as build_model
-    from .runs.loaded import load as load
-    from .runs.loaded import save_model as save_model
     from .runs.publish import push_to_hub as push_to_hub
     from .training.api import train as train
 
@@ -47,17 +47,17 @@ _PUBLIC = {
     "GMVAE": "models.gmvae",
     "GMVAEClusterer": "estimator",
     "InputError": "errors",
-    "Model": "runs.loaded",
+    "Model": "runs.checked_model",
     "ModelConfig": "config",
     "TrainConfig": "config",
     "VAE": "models.vae",
-    "build_model": "runs.loaded",
+    "build_model": "runs.build_and_load",
     "encode_images": "encoders.encode",
-    "load": "runs.loaded",
+    "load": "runs.build_and_load",
     "load_dataset": "data.datasets",
     "load_model": "runs.checkpoint",
     "push_to_hub": "runs.publish",
-    "save_model": "runs.loaded",
+    "save_model": "runs.build_and_load",
     "train": "training.api",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -18,7 +18,7 @@ from mlx_gmvae.errors import InputError
 from mlx_gmvae.inputs import Batch
 from mlx_gmvae.models import build_model
 from mlx_gmvae.models.distributions import Bernoulli, Logistic
-from mlx_gmvae.runs.loaded import LoadedModel
+from mlx_gmvae.runs.checked_model import Model
 from mlx_gmvae.training import trainer as training
 from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.optimizer import Adam
@@ -218,7 +218,7 @@ def test_on_a_mac_each_fast_core_has_a_stream(
 
 def test_bounds_of_a_loaded_model_are_those_of_the_cpu(small_images: np.ndarray) -> None:
     mx.random.seed(0)
-    model, images = LoadedModel(build_model(SMALL)), small_images[:20]
+    model, images = Model(build_model(SMALL)), small_images[:20]
     before = np.array(mx.random.state[0])  # type: ignore[index]
     elbo, likelihood = model.elbo(images), model.log_likelihood(images, draws=3)
     with backend.as_on_gpu():

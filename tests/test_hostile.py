@@ -23,8 +23,8 @@ from mlx_gmvae.data.idx import read_idx
 from mlx_gmvae.device import backend
 from mlx_gmvae.errors import InputError
 from mlx_gmvae.models import build_model
+from mlx_gmvae.runs.checked_model import Model
 from mlx_gmvae.runs.checkpoint import load_arrays, load_info, load_model, save_arrays, save_model
-from mlx_gmvae.runs.loaded import LoadedModel
 from mlx_gmvae.runs.run_folder import RunFolder
 from mlx_gmvae.training.api import new_trainer
 from mlx_gmvae.training.checks import require_like
@@ -263,7 +263,7 @@ def test_weights_that_are_not_finite_are_never_saved_over_good_ones(
 def test_the_first_image_with_pixels_that_are_none_is_named(dtype: str, value: float) -> None:
     images = (IMAGES / 255).astype(dtype)
     images[7, 2, 2] = images[20] = value
-    takers = (mg.GMVAEClusterer(3).fit, LoadedModel(build_model(CONFIG)).encode)
+    takers = (mg.GMVAEClusterer(3).fit, Model(build_model(CONFIG)).encode)
     for take in takers:
         with pytest.raises(ValueError, match="image 7 "):
             take(images)

@@ -8,7 +8,7 @@ import mlx_gmvae as mg
 from mlx_gmvae import estimator
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.evaluation.scores import latents, responsibilities
-from mlx_gmvae.runs.loaded import LoadedModel
+from mlx_gmvae.runs.checked_model import Model
 
 import jupytext
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ rng = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def model() -> LoadedModel:
+def model() -> Model:
     return mg.load(DIGITS)
 
 

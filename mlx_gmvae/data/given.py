@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .images import require_unmasked
+from .images import require_unmasked, value_range
 from .pictures import as_one_array, is_picture
 
 IMAGES = "images (n, H, W) or (n, H, W, C)"
@@ -115,6 +115,30 @@ def _image(item: Any, name: str, row: int) -> np.ndarray:
         return np.asarray(item)
     except ValueError:
         raise InputError(f"{name} has lists of different lengths at {row}, not an image") from None
+
+
+def as_images_of(given: Any, wanted: tuple[int, int, int]) -> np.ndarray:
+    """Return images of the shape `wanted` as an array (N, H, W, C), uint8 or float32 in [0, 1].
+
+    Raises InputError for other images.
+    """
+    images = array = np.asarray(as_array(given, "images", shape=wanted))
+    if array.ndim == 3 and wanted[-1] == 1:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[1:] != wanted:
+        shape = " x ".join(map(str, wanted))
+        raise InputError(f"images have shape {images.shape}; they must be N x {shape}")
+    if array.dtype == np.uint8:
+        return array
+    is_real = array.dtype.kind == "f"
+    low, high = value_range(array, "images") if is_real else (0.0, 0.0)
+    if not (is_real and low >= 0 and high <= 1):
+        raise InputError(
+            f"images are {array.dtype}"
+            + (f" in [{low:g}, {high:g}]" if is_real else "")
+            + "; give uint8, or floats in [0, 1]"
+        )
+    return array.astype(np.float32)
 
 
 def as_latents(given: Any, name: str, dims: int) -> np.ndarray:

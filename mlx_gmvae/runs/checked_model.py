@@ -10,16 +10,14 @@ import numpy as np
 from ..config import ModelConfig
 from ..config.record import is_whole
 from ..data.batches import over_batches
-from ..data.given import as_array, as_latents
-from ..data.images import Featured, value_range
-from ..device.parallel import plain_operations
+from ..data.given import as_array, as_images_of, as_latents
+from ..data.images import Featured
 from ..device.randomness import preserved_random_state
 from ..errors import InputError
 from ..evaluation.scores import decode, samples
 from ..models import LatentVariableModel, MixtureModel
-from ..models import build_model as build_network
-from ..system.files import atomic_write
-from . import checkpoint
+from .checkpoint import save_model
+from .export import export_functions
 
 Array: TypeAlias = Any  # a NumPy or MLX array; results are of the same kind
 
@@ -307,28 +305,7 @@ class Model:
         """
         if any(size < 1 for size in batch_sizes):
             raise InputError(f"batch sizes are {batch_sizes}; they must be at least 1")
-        network, config = self.network, self.config
-        functions = {
-            "encode": (lambda x: network.encode(x).mean, config.image_shape),
-            "decode": (network.image, (config.latent_dims,)),
-        }
-        if isinstance(network, MixtureModel) and network.sees_features:
-            functions["responsibilities"] = (
-                lambda features: mx.exp(network.log_probabilities_of(features)),
-                (config.feature_dims,),
-            )
-        elif isinstance(network, MixtureModel):
-            functions["responsibilities"] = (network.responsibilities, config.image_shape)
-        paths = {name: Path(folder) / f"{name}.mlxfn" for name in functions}
-        for name, (function, shape) in functions.items():
-            with (
-                atomic_write(paths[name]) as written,
-                plain_operations(),
-                mx.exporter(str(written), function) as exporter,
-            ):
-                for size in batch_sizes or (1,):
-                    exporter(mx.zeros((size, *shape)))
-        return list(paths.values())
+        return export_functions(self.network, Path(folder), batch_sizes or (1,))
 
     def save(self, path: str | Path) -> None:
         """Save the network with its configuration and description, for `load`.
@@ -339,7 +316,7 @@ class Model:
             A name that ends in .safetensors gives such a file, any other an .npz file.
         """
         parts = {"data": self.data, "metrics": self.metrics, "training": self.training}
-        checkpoint.save_model(path, self.network, **parts)
+        save_model(path, self.network, **parts)
 
     def __getattr__(self, name: str) -> Any:
         is_networks = not name.startswith("_") and name != "network" and hasattr(self.network, name)
@@ -366,7 +343,7 @@ class Model:
         copies: int = 1,
         features: Array = None,
     ) -> Array:
-        checked = self._checked(images)
+        checked = as_images_of(images, self.config.image_shape)
         if not len(checked):
             raise InputError("there are no images")
         sees_features = isinstance(self.network, MixtureModel) and self.network.sees_features
@@ -400,132 +377,6 @@ class Model:
                 f"features have shape {values.shape}; they must be ({len(images)}, {dims})"
             )
         return Featured(images, values)
-
-    def _checked(self, images: Array) -> np.ndarray:
-        """Return images (N, H, W, C) as uint8 or float32. Raises InputError for other images."""
-        wanted = self.config.image_shape
-        given = np.asarray(as_array(images, "images", shape=wanted))
-        array = given
-        if array.ndim == 3 and wanted[-1] == 1:
-            array = array[..., None]
-        if array.ndim != 4 or array.shape[1:] != wanted:
-            shape = " x ".join(map(str, wanted))
-            raise InputError(f"images have shape {given.shape}; they must be N x {shape}")
-        if array.dtype == np.uint8:
-            return array
-        is_real = array.dtype.kind == "f"
-        low, high = value_range(array, "images") if is_real else (0.0, 0.0)
-        if not (is_real and low >= 0 and high <= 1):
-            raise InputError(
-                f"images are {array.dtype}"
-                + (f" in [{low:g}, {high:g}]" if is_real else "")
-                + "; give uint8, or floats in [0, 1]"
-            )
-        return array.astype(np.float32)
-
-
-LoadedModel = Model  # its former name
-
-
-def build_model(config: ModelConfig | None = None, **fields: Any) -> Model:
-    """Build a model with random weights from MLX's global generator.
-
-    Parameters
-    ----------
-    config : ModelConfig, optional
-        Configuration of the model; the defaults of `ModelConfig` if it is not given.
-    **fields : Any
-        Fields of `ModelConfig`, for example `image_size=(8, 8)`. They override those of `config`.
-
-    Returns
-    -------
-    Model
-        The model. It takes arrays of NumPy or MLX. Its `network` is the `mlx.nn.Module`.
-
-    Raises
-    ------
-    InputError
-        If there is no such field, or a value cannot be used. It is a ValueError.
-
-    Examples
-    --------
-    >>> model = build_model(image_size=(20, 28), K=4)
-    >>> model.sample(3, component=0).shape
-    (3, 20, 28, 1)
-    """
-    if not isinstance(config, ModelConfig | None):
-        raise InputError(f"config is a {type(config).__name__}; give a ModelConfig")
-    network = build_network(ModelConfig.from_dict((config.to_dict() if config else {}) | fields))
-    network.eval()
-    return Model(network)
-
-
-def load(path: str | Path) -> Model:
-    """Load a model that `save_model` or `train.py` saved.
-
-    A file of that name has priority. Models on the Hub need huggingface_hub and are kept in its
-    cache.
-
-    Parameters
-    ----------
-    path : str or Path
-        An .npz or .safetensors file, the name of a pretrained model, or ORG/NAME or
-        ORG/NAME@REVISION on the Hugging Face Hub.
-
-    Returns
-    -------
-    Model
-        The model, with the description of its training.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, or not a model of this package. It is a ValueError.
-
-    Examples
-    --------
-    >>> load("pretrained/gmvae_digits_K10_dims_0008.npz").config.K
-    10
-    >>> load("gmvae_digits_K10_dims_0008").config.K
-    10
-    """
-    found = checkpoint.load_model(path)
-    return Model(found.model, data=found.data, metrics=found.metrics, training=found.training)
-
-
-def save_model(path: str | Path, model: Model | LatentVariableModel, **description: Any) -> None:
-    """Save a model with its configuration.
-
-    Parameters
-    ----------
-    path : str or Path
-        A name that ends in .safetensors gives such a file, any other an .npz file.
-    model : Model or mlx.nn.Module
-        A model of `build_model` or `load`, or its `network`.
-    **description : dict
-        `data`, `metrics` and `training`, instead of those of the model.
-
-    Raises
-    ------
-    InputError
-        If `model` is not a model of this package. It is a ValueError.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_model(f"{folder}/model.npz", build_model(image_size=(8, 8), K=4))
-    ...     load(f"{folder}/model.npz").config.K
-    4
-    """
-    if isinstance(model, Model):
-        own = {"data": model.data, "metrics": model.metrics, "training": model.training}
-        model, description = model.network, own | description
-    if not isinstance(model, LatentVariableModel):
-        raise InputError(
-            f"model is a {type(model).__name__}; give what build_model or load returns"
-        )
-    checkpoint.save_model(path, model, **description)
 
 
 def _always_alike(function: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
