@@ -288,7 +288,7 @@ def our_step(fields: dict, batchsize: int, row: str):
         start = number * batchsize % (len(trainer.images) - batchsize + 1)
         rows = np.arange(start, start + batchsize)
         both = (rows, trainer.neighbours[rows, 0]) if trainer.objective.pairs else (rows,)
-        batch = next(trainer.batches(iter([both])))
+        batch = next(trainer.reader.batches(iter([both])))
         losses, _ = compiled(batch, weights, mx.array(0.0))
         evaluations.start(losses, captured)
 

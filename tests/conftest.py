@@ -33,7 +33,7 @@ from mlx_gmvae.data.datasets import load_dataset
 from mlx_gmvae.data.splits import Splits
 from mlx_gmvae.device import backend
 from mlx_gmvae.models import visual_words
-from mlx_gmvae.report import assignments, figures, plots
+from mlx_gmvae.report import cluster_sheets, figures, plots
 from mlx_gmvae.report.sheets import Section
 from mlx_gmvae.report.sheets import save_sheet as write_sheet
 from mlx_gmvae.system.files import atomic_write
@@ -223,7 +223,7 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[Section
         saved[path.name] = (title, sections)
         write_sheet(path, title, sections)
 
-    for place in (assignments, reconstruct):
+    for place in (cluster_sheets, reconstruct):
         monkeypatch.setattr(place, "save_sheet", save_sheet)
     return saved
 

@@ -196,8 +196,8 @@ def test_nothing_is_learned_from_held_out_images(small_images: np.ndarray) -> No
         "arch": "mlp", "epochs": 5, "early_stopping": 50, "descriptor": "patches", "heads": 4,
     }  # fmt: skip
     first = make_trainer(small_images, **options)
-    order, partners = first._order()
-    assert set(order) <= set(first.rows) and set(partners) <= set(first.rows)
+    for rows in first.rows_of_steps():  # of images and of partners
+        assert set(np.concatenate(rows)) <= set(first.rows)
     assert first.phase == "overcluster"
     finish(first)
     others = small_images.copy()

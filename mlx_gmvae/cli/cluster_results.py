@@ -22,14 +22,9 @@ from ..evaluation.scores import (
 )
 from ..models import MixtureModel
 from ..models.mixture import Gaussians
-from ..report import model_summary, plots, tables
-from ..report.assignments import (
-    TABLE,
-    UNASSIGNED_NAME,
-    Assignments,
-    earlier_results,
-    scores_title,
-)
+from ..report import cluster_sheets, model_summary, plots, tables
+from ..report.assignments import UNASSIGNED_NAME, Assignments, scores_title
+from ..report.cluster_files import TABLE, earlier_results
 from ..report.duplicate_groups import save_groups
 from ..report.embeddings import EMBEDDINGS, picture_of
 from ..report.explorer import LatentMap
@@ -61,7 +56,7 @@ def save_results(
     outdir = Path(args.outdir)
     earlier = earlier_results(outdir)
     found.write_csv(outdir / TABLE)
-    sheets = found.save_contact_sheets(outdir)
+    sheets = cluster_sheets.save_contact_sheets(found, outdir)
     scores = report(args, loaded, found, sample)
     names = [TABLE, "metrics.json", "latent.png"]
     panels, some = found.colourings(SCATTER_POINTS)
@@ -155,7 +150,7 @@ def save_anomalies(
     found.write_csv(outdir / TABLE)
     scores["anomaly"] = {"score": args.anomaly_score, **spread}
     tables.write_json(outdir / "metrics.json", scores)
-    found.save_anomalies(outdir / "anomalies.png", args.anomalies)
+    cluster_sheets.save_anomalies(outdir / "anomalies.png", found, args.anomalies)
     print(saved_line(outdir, [TABLE, "metrics.json", "anomalies.png"]))
 
 

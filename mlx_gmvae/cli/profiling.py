@@ -120,7 +120,7 @@ def images_per_second(trainer: Trainer, device: mx.Device) -> float:
 
 def _arrays(trainer: Trainer, rows: np.ndarray) -> Batch:
     both = (rows, rows) if trainer.objective.pairs else (rows,)
-    return next(trainer.batches(iter([both])))
+    return next(trainer.reader.batches(iter([both])))
 
 
 def _evaluation(trainer: Trainer, images: Examples) -> Any:

@@ -1,12 +1,7 @@
-"""Cluster assignments of images: table, contact sheets and scores."""
+"""Cluster assignments of images: their columns in tables, and scores against labels."""
 
-import csv
 import dataclasses
 import itertools
-import os
-import re
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,22 +22,10 @@ from ..evaluation.metrics import (
     is_matched,
 )
 from . import tables
+from .cluster_files import name_of_group, names_of_classes
 from .curation import NONE, Curation, Group
-from .sheets import Section, save_sheet
-from .written_files import files_named
 
-SHEET_IMAGES = 100
-SHEET_COLUMNS = 10
-LONGEST_IN_FILE = 40  # characters of a cluster's name in a file name
 UNASSIGNED, UNASSIGNED_NAME = -1, "unassigned"  # -1 as in scikit-learn's DBSCAN
-TABLE = "assignments.csv"
-EVERY_TABLE_HAS = {"index", "cluster", "confidence"}
-NOT_ALWAYS_WRITTEN = (
-    "confusion.png", "anomalies.png", "latent_tsne.png", "explorer.html", "latents.npy",
-    "latents.csv", "summary.html", "duplicates.csv", "duplicates.png", "projector_vectors.tsv",
-    "projector_metadata.tsv", "label_studio.json", "risk_coverage.png", "unassigned.png",
-    "dendrogram.png", "latent_umap.png", "latent_pacmap.png",
-)  # fmt: skip
 
 
 @dataclass
@@ -146,7 +129,7 @@ class Assignments:
 
     def name(self, cluster: int) -> str:
         """Return the name of a cluster, or of unassigned images, in files and folders."""
-        return UNASSIGNED_NAME if cluster == UNASSIGNED else self._names[cluster]
+        return UNASSIGNED_NAME if cluster == UNASSIGNED else self._file_names[cluster]
 
     def label(self, cluster: int) -> str:
         """Return the name of a cluster as shown to people."""
@@ -155,21 +138,10 @@ class Assignments:
         return self.groups[cluster].name or self.name(cluster)
 
     @cached_property
-    def _names(self) -> list[str]:
-        """The file name of each cluster, with a number where names would share a file."""
-        if not self.class_names:
-            return [_name_of(group) for group in self.groups]
-        names = [f"class_{_as_file_name(name)}" for name in self.class_names]
-        same = Counter(map(_compared, names))
-        taken = {key for key, num in same.items() if num == 1}
-        for number, name in enumerate(names):
-            if same[_compared(name)] > 1:
-                name = f"{name}_{number}"
-                while _compared(name) in taken:
-                    name += "_"
-                taken.add(_compared(name))
-                names[number] = name
-        return names
+    def _file_names(self) -> list[str]:
+        if self.class_names:
+            return names_of_classes(self.class_names)
+        return [name_of_group(group) for group in self.groups]
 
     def write_csv(self, path: Path) -> None:
         """Write `columns` with one row per image."""
@@ -238,41 +210,6 @@ class Assignments:
         members = self.clusters == cluster
         line = f"{self.label(cluster).replace('_', ' ')}: {members.sum():,} images"
         return f"{line}, mean confidence {self.confidence[members].mean():.3f}"
-
-    def save_contact_sheets(self, outdir: Path) -> list[Path]:
-        """Write the most and the least confident images of each cluster to cluster_<k>.png.
-
-        Returns the files; a cluster without images has none.
-        """
-        sheets = []
-        for cluster in np.unique(self.clusters):
-            members = self.most_typical(cluster)
-            num_doubtful = min(SHEET_COLUMNS, len(members) // 4)
-            typical = members[: len(members) - num_doubtful][: SHEET_IMAGES - num_doubtful]
-            doubtful = members[len(members) - num_doubtful :][::-1]
-            first = "confident" if cluster == UNASSIGNED else "typical"
-            sections = [
-                Section(f"most {first} first", self.dataset.images[typical]),
-                Section("least certain first", self.dataset.images[doubtful]),
-            ]
-            sheets.append(outdir / f"{self.name(cluster)}.png")
-            save_sheet(sheets[-1], self.title(cluster), sections)
-        return sheets
-
-    def strangest(self, num: int) -> Section:
-        """Return the `num` images with the highest anomaly scores, captioned with their score."""
-        assert self.anomaly is not None
-        worst = np.argsort(-self.anomaly, kind="stable")[:num]
-        captions = [
-            [f"{self.anomaly[row]:.1f} nats", self.dataset.short_name(row)] for row in worst
-        ]
-        return Section("", self.dataset.images[worst], captions)
-
-    def save_anomalies(self, path: Path, num: int) -> None:
-        """Write a sheet of the images with the highest anomaly scores."""
-        total = len(self.dataset)
-        title = f"the {min(num, total):,} most anomalous of {total:,} images, highest score first"
-        save_sheet(path, title, [self.strangest(num)])
 
     def scores(self) -> dict[str, Any]:
         """Return cluster sizes, mean confidence and, if there are labels, scores against them.
@@ -344,49 +281,3 @@ def scores_title(what: str, scores: dict[str, Any]) -> str:
     """Return the title of clustering scores, with the number of classes if it is not K."""
     clusters, classes = len(scores["cluster_sizes"]), scores["classes"]
     return what if clusters == classes else f"{what}, {clusters} clusters of {classes} classes"
-
-
-def earlier_results(folder: Path) -> list[Path]:
-    """Return sheets and pictures of an earlier call in `folder` that the next may not overwrite.
-
-    The table there shows that there was a call, and its class names. In a folder without a table,
-    all files belong to the user.
-    """
-    try:
-        with (folder / TABLE).open(
-            newline="", encoding="utf-8-sig", errors="surrogateescape"
-        ) as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            if not columns >= EVERY_TABLE_HAS:
-                return []
-            rows = list(reader)
-    except (OSError, csv.Error):
-        return []
-    patterns = [r"cluster_(\d\d|[1-9]\d\d+)\.png", *map(re.escape, NOT_ALWAYS_WRITTEN)]
-    for number, name in {(row["cluster"] or "", row.get("predicted") or "") for row in rows}:
-        if name:
-            class_name = re.escape(_as_file_name(name))
-            patterns.append(rf"class_{class_name}(_{re.escape(number)}_*)?\.png")
-    for number, name in {(row["cluster"] or "", row.get("name") or "") for row in rows}:
-        if number.isdecimal() or number == NONE:
-            group = Group(int(number) if number != NONE else None, name, ())
-            patterns.append(re.escape(f"{_name_of(group)}.png"))
-    return files_named(folder, "|".join(patterns))
-
-
-def _name_of(group: Group) -> str:
-    """Return the name of a cluster's files and folders: its number, and its name if it has one."""
-    if group.number is None:
-        return f"cluster_{NONE}"
-    name = _as_file_name(group.name)[:LONGEST_IN_FILE]
-    return f"cluster_{group.number:02d}" + f"_{name}" * bool(name)
-
-
-def _as_file_name(name: str) -> str:
-    return name.replace("/", "_").replace(os.sep, "_")
-
-
-def _compared(name: str) -> str:
-    """Return a file name as macOS compares it, without case and with normalised accents."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -10,6 +10,7 @@ from ..evaluation.scores import ANOMALY_SCORES, reconstruct, sample_rows
 from ..formatting import SETS
 from ..models import LatentVariableModel, MixtureModel
 from .assignments import UNASSIGNED, Assignments
+from .cluster_sheets import strangest
 from .figures import interleave
 from .summary import Block, Picture
 
@@ -79,7 +80,7 @@ def clusters_block(model: LatentVariableModel, found: Assignments) -> Block:
 
 def anomalies_block(found: Assignments, kind: str) -> Block:
     """Return the images with the highest anomaly scores; `kind` is one of ANOMALY_SCORES."""
-    section = found.strangest(STRANGEST)
+    section = strangest(found, STRANGEST)
     pictures = [
         Picture(", ".join(lines), section.images[row : row + 1], 1)
         for row, lines in enumerate(section.captions or [])

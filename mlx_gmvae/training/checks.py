@@ -1,4 +1,4 @@
-"""Checks that stop a training: a loss or weights that are not finite, a state that does not fit."""
+"""Checks that stop a training: too few images, NaN or infinity, a state that does not fit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,30 @@ import mlx.core as mx
 import numpy as np
 
 from ..config import TrainConfig
+from ..device import distributed
 from ..errors import InputError
+from ..models.base import LatentVariableModel
+from ..models.mixture_model import MixtureModel
 
 REMEDY = "lower --lr or set --clip_grad; what was saved before is kept"
 MOST = 1e300  # whole numbers in JSON can exceed the largest float
+
+
+def require_enough_images(
+    model: LatentVariableModel, num_images: int, batchsize: int, config: TrainConfig
+) -> None:
+    """Raise InputError if a step, a refit or a process would have too few images."""
+    if batchsize < 2 and isinstance(model, MixtureModel):
+        raise InputError(
+            f"a step of {batchsize} image cannot train a model with components; "
+            "give more images or a larger --batchsize"
+        )
+    if config.refits and num_images < model.config.K:
+        raise InputError(
+            f"{num_images} images are too few for K = {model.config.K} components; give more "
+            "images or a smaller --K"
+        )
+    distributed.shared_batchsize(batchsize)  # raises if it cannot be divided
 
 
 def require_resolved(config: TrainConfig) -> None:

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
-from itertools import tee
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +18,6 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..clustering.frozen import train_on_features
 from ..clustering.merge import Merge
 from ..clustering.neighbours import (
-    draw_partners,
     learned_graph,
     neighbour_graph,
     recomputes_neighbours,
@@ -40,17 +38,17 @@ from ..config import TrainConfig
 from ..config.record import require_choice
 from ..data.batches import over_batches
 from ..data.images import Featured, features_of
-from ..data.loader import Loader
 from ..device import distributed, forks
 from ..device.async_evaluation import AsyncEvaluation
 from ..device.randomness import preserved_random_state, random_key
 from ..errors import InputError
 from ..formatting import duration
-from ..inputs import Batch, WithFeatures
+from ..inputs import Batch
 from ..models.base import LatentVariableModel
 from ..models.mixture_model import MixtureModel
 from ..system.progress_bar import progress
 from .checks import (
+    require_enough_images,
     require_finite_losses,
     require_finite_state,
     require_like,
@@ -60,6 +58,7 @@ from .checks import (
 )
 from .division import divide, training_part
 from .earlier_states import from_0_2
+from .epoch_order import BatchReader, epoch_order, rows_of_steps
 from .objective import Objective
 from .optimizer import Adam
 from .schedule import learning_rate, step_weights
@@ -100,17 +99,7 @@ class Trainer:
             require_resolved(config)
         self.config = config
         self.batchsize = min(config.batchsize, len(self.rows))
-        if self.batchsize < 2 and isinstance(model, MixtureModel):
-            raise InputError(
-                f"a step of {self.batchsize} image cannot train a model with components; "
-                "give more images or a larger --batchsize"
-            )
-        if config.refits and len(images) < model.config.K:
-            raise InputError(
-                f"{len(images)} images are too few for K = {model.config.K} components; give more "
-                "images or a smaller --K"
-            )
-        distributed.shared_batchsize(self.batchsize)  # raises if it cannot be divided
+        require_enough_images(model, len(images), self.batchsize, config)
         # A partial last batch is dropped: it needs a second trace and has a noisier gradient.
         self.steps_per_epoch = len(self.rows) // self.batchsize
         self.objective = Objective(model, self.config, len(self.rows))
@@ -153,10 +142,9 @@ class Trainer:
         return neighbour_graph(self.training_images, self.config.neighbours, self.config.descriptor)
 
     @cached_property
-    def loader(self) -> Loader:
-        """The loader of the pixels of each step."""
-        images = self.images.images if isinstance(self.images, Featured) else self.images
-        return Loader(images if isinstance(images, np.ndarray) else images[:])
+    def reader(self) -> BatchReader:
+        """The reader of the batch of each step."""
+        return BatchReader(self.images)
 
     @property
     def phase(self) -> Phase:
@@ -164,19 +152,6 @@ class Trainer:
         objective = self.objective
         has_sub_clusters = objective.sub_clusters is not None
         return phase_of(objective.pairs is not None, has_sub_clusters, self.merged)
-
-    def batches(self, rows: Iterator[tuple[np.ndarray, ...]]) -> Iterator[Batch]:
-        """Yield a batch for each tuple of rows: of images and, with pairs, of their partners."""
-        if not isinstance(self.images, Featured):
-            for each in self.loader.batches(rows):
-                yield Batch(*each)
-            return
-        features = self.images.features
-        here, there = tee(rows)
-        pixels = self.loader.batches(each[:1] for each in here)
-        for (x,), (own, *partners) in zip(pixels, there, strict=True):
-            of_partners = mx.array(features[partners[0]]) if partners else None
-            yield Batch(WithFeatures(x, mx.array(features[own])), of_partners)
 
     @property
     def is_done(self) -> bool:
@@ -216,7 +191,7 @@ class Trainer:
             self.trained.train()
             if "heads" in self.trained and is_time_to_freeze(self.config, self.epoch):
                 self.trained.heads.freeze_choice()
-            order, partners = self._order()
+            rows = self.rows_of_steps()
             evaluations, is_alone = AsyncEvaluation(), distributed.size() == 1
             started = time.perf_counter() - self.seconds
             with progress(
@@ -224,7 +199,7 @@ class Trainer:
                 desc=f"epoch {self.epoch + 1}/{self.config.epochs}", unit="step",
                 postfix=f"{duration(self.seconds_left)} left" if self.history else None,
             ) as bar:  # fmt: skip
-                for batch in self.batches(self._rows(order, partners)):
+                for batch in self.reader.batches(rows):
                     # Arrays: Python floats would retrace the step for every value.
                     rate = learning_rate(self.config, self._epochs_done())
                     self.optimizer.learning_rate = mx.array(rate)
@@ -286,7 +261,7 @@ class Trainer:
         """Return the names of the terms in the current phase, without a step."""
         self.trained.eval()  # this image must not change the running statistics
         rows = np.arange(1)
-        batch = next(self.batches(iter([(rows, rows)])))
+        batch = next(self.reader.batches(iter([(rows, rows)])))
         _, terms = self.objective.loss[self.phase](batch, step_weights(self.config, 0))
         return tuple(terms)
 
@@ -329,27 +304,15 @@ class Trainer:
         with preserved_random_state():
             self.term_names = self._term_names()
 
+    def rows_of_steps(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Return the rows of images and, with pairs, of partners for each remaining step."""
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        order, partners = epoch_order(self.rows, self.graph, rng)
+        both = (order, partners) if self.objective.pairs else (order,)
+        return rows_of_steps(both, self.batchsize, range(self.step, self.steps_per_epoch))
+
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch
-
-    def _order(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of this epoch's images in order, and of the partner of each."""
-        rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = rng.permutation(len(self.rows))
-        partners = order
-        if self.graph is not None:
-            partners = draw_partners(self.graph, order, rng)
-        return self.rows[order], self.rows[partners]
-
-    def _rows(self, order: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield the rows of images and, with pairs, of partners for each remaining step.
-
-        With several processes these are the rows of this process.
-        """
-        both = (order, partners) if self.objective.pairs else (order,)
-        for step in range(self.step, self.steps_per_epoch):
-            batch = slice(step * self.batchsize, (step + 1) * self.batchsize)
-            yield tuple(distributed.shard(each[batch]) for each in both)
 
     def _finish_epoch(self) -> None:
         require_finite_losses(self.totals, self.term_names, self._when())
