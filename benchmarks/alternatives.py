@@ -30,7 +30,7 @@ from mlx_gmvae.data.datasets import load_dataset  # noqa: E402
 from mlx_gmvae.evaluation.metrics import matching_accuracy  # noqa: E402
 
 import numpy as np  # noqa: E402
-import pages  # noqa: E402
+import page_tables  # noqa: E402
 import record  # noqa: E402
 import sets  # noqa: E402
 
@@ -166,7 +166,7 @@ def main() -> None:
             parser.error("--data_dir is needed, the folder with the image sets")
         for name in args.only:
             measure(name, args)
-    print(pages.alternatives())
+    print(page_tables.alternatives())
 
 
 def measure(name: str, args: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from mlx_gmvae import __version__  # noqa: E402
 
 import baselines  # noqa: E402
-import pages  # noqa: E402
+import page_tables  # noqa: E402
 import record  # noqa: E402
 import sets  # noqa: E402
 from purity import sample_purity  # noqa: E402
@@ -119,8 +119,8 @@ def main() -> None:
                 score(name, seed, run.result(), args)
         if "baselines" in names:
             keep_baselines(args)
-    print(pages.clustering())
-    print(pages.baselines())
+    print(page_tables.clustering())
+    print(page_tables.baselines())
 
 
 LOCK = Lock()

@@ -36,6 +36,7 @@ from mlx_gmvae.report.assignments import Assignments  # noqa: E402
 from mlx_gmvae.runs.checkpoint import load_info, load_model, save_model  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
+import page_tables  # noqa: E402
 import pages  # noqa: E402
 import sets  # noqa: E402
 from purity import sample_purity  # noqa: E402
@@ -166,7 +167,7 @@ def card_rows() -> list[list[str]]:
 
 def card() -> str:
     header = ["file", "epochs", "minutes", *(title for title, _ in FIGURES.values()), "KB"]
-    return pages.markdown(header, card_rows())
+    return page_tables.markdown(header, card_rows())
 
 
 def commands() -> str:

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import page_tables
 import pages
 import record
 
@@ -74,7 +75,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="print what is kept and run nothing")
     args = parser.parse_args()
     if args.table:
-        print(pages.soak())
+        print(page_tables.soak())
         return 0
     known = parts()
     unknown = [name for name in args.part if name not in known]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pages
+import page_tables
 import pytest
 
 throughput, soak = (importlib.import_module(name) for name in ("throughput", "soak"))
@@ -45,7 +45,7 @@ def test_a_fault_that_was_not_survived_fails_the_soak_and_is_shown(
     monkeypatch.setattr(soak, "parts", lambda: {"faults": faults})
     monkeypatch.setattr(soak, "KEPT", tmp_path / "soak.json")
     monkeypatch.setattr(soak, "SHOWN", page)
-    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["soak.py", "faults"])
     assert soak.main() == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 failed"

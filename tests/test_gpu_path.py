@@ -91,7 +91,7 @@ def test_weights_are_those_of_steps_one_by_one(
     plain = make_trainer(small_images)
     list(plain.run())
     ahead = make_trainer(small_images)
-    ahead.loader = Loader(small_images, residency)
+    ahead.reader.loader = Loader(small_images, residency)
     monkeypatch.setattr(training, "AsyncEvaluation", partial(AsyncEvaluation, 1))
     list(ahead.run(lambda: ahead.step == 2))
     assert (ahead.epoch, ahead.step) == (0, 2)
