@@ -220,8 +220,22 @@ def test_a_state_that_does_not_fit_is_refused(run: RunFolder) -> None:
         change(arrays, progress)
         with pytest.raises((ValueError, KeyError), match=message):
             resumed.restore(arrays, progress)
+    with pytest.raises(ValueError, match="its progress is 7"):
+        resumed.restore(load_arrays(run.state), 7)  # type: ignore[arg-type]
     resumed.restore(load_arrays(run.state), saved.progress)
     assert resumed.is_done
+
+
+@pytest.mark.parametrize("part", ["model", "training", "data", "progress"])
+@pytest.mark.parametrize("wrong", [7, "7", [7], None])
+def test_a_state_whose_parts_are_no_objects_is_refused(
+    part: str, wrong: Any, run: RunFolder, tmp_path: Path
+) -> None:
+    info = load_info(run.state)
+    save_arrays(tmp_path / "state.npz", load_arrays(run.state), info | {part: wrong})
+    with pytest.raises(InputError):
+        folder, saved = RunFolder.open(str(tmp_path))
+        folder.restore(trainer(), saved)
 
 
 def test_neighbours_that_are_no_neighbours_are_refused(run: RunFolder) -> None:

@@ -51,12 +51,15 @@ class DatasetSpec:
         return cls(dataset, path, classes, fit or "crop", labels, bits)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], file: str | Path) -> "DatasetSpec":
+    def from_dict(cls, values: Any, file: str | Path) -> "DatasetSpec":
         """Build a specification from the contents of `file`. Raises InputError if it is invalid.
 
         In files of the first version images were always stretched. In those of the second, labels
         were always read where there were any, and image files used all of their 16 bits.
         """
+        unnamed = InputError(f"{file} does not name its training images; give --dataset")
+        if not isinstance(values, dict):
+            raise unnamed
         place = str(values.get("path") or values.get("dataset"))
         bits = None if place.endswith((".npy", ".npz")) else 16
         known: dict[str, Any] = {"fit": "stretch", "labels": True, "bits": bits} | values
@@ -68,7 +71,7 @@ class DatasetSpec:
         is_right = source.fit in FITS and type(source.labels) is bool
         is_right = is_right and source.bits in (None, *DEPTHS)
         if not all(isinstance(name, str) for name in names) or not is_right:
-            raise InputError(f"{file} does not name its training images; give --dataset")
+            raise unnamed
         return replace(source, path=source.path and os.path.expanduser(source.path))
 
     def to_dict(self) -> dict[str, Any]:

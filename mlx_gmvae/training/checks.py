@@ -88,8 +88,10 @@ def require_like(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]
         raise ValueError(f"{not_finite(found)} is not finite")
 
 
-def require_progress(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
+def require_progress(progress: Any, steps_per_epoch: int) -> None:
     """Raise ValueError unless the JSON of a state describes the progress of a training."""
+    if not isinstance(progress, dict):
+        raise ValueError(f"its progress is {progress!r}")
     epoch, step, history = progress["epoch"], progress["step"], progress["history"]
     if not (_is_count(epoch) and _is_count(step) and step <= steps_per_epoch):
         raise ValueError(f"step {step!r} of epoch {epoch!r} is not possible")

@@ -381,12 +381,12 @@ class Trainer:
 
         Raises ValueError or KeyError if it does not fit.
         """
+        require_progress(progress, self.steps_per_epoch)
         arrays, progress = from_0_2(arrays, progress)
         learned_neighbours = arrays.pop(LEARNED_NEIGHBOURS, None)
         expected, _ = self.state()
         expected.pop(LEARNED_NEIGHBOURS, None)
         require_like(arrays, expected)
-        require_progress(progress, self.steps_per_epoch)
         self.trained.load_weights(_below("trained.", arrays))
         for heads in (self.objective.heads, self.objective.sub_clusters):
             if heads is not None:
