@@ -1,5 +1,6 @@
 """Folders of real image files: every kind of file, labels, splits, the cache, large images."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -221,6 +222,11 @@ def test_the_cache_is_used_again_and_follows_changes(
     assert len(kept_arrays(folder)) == 1
     kept_arrays(folder)[0].write_bytes(b"damaged")
     np.testing.assert_array_equal(load_folder(folder).named("all").images, after.images)
+    described = kept_arrays(folder)[0].with_suffix(".json")
+    right = json.loads(described.read_text())
+    for wrong in (7, [right], right | {"train": 7}, {"same_as": 7}):
+        described.write_text(json.dumps(wrong))
+        np.testing.assert_array_equal(load_folder(folder).named("all").images, after.images)
     assert not list((tmp_path / "cache" / "folders").glob(".saving-*"))
 
 

@@ -67,11 +67,10 @@ class ArrayCache:
                 saved = json.loads((self.place / f"{key}.json").read_text())
             record = Record(**{each.name: saved[each.name] for each in fields(Record)})
             images = np.load(self.place / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError):
+            is_whole = images.ndim == 4 and len(images) >= len(record.train) + len(record.test)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        if images.ndim != 4 or len(images) < len(record.train) + len(record.test):
-            return None
-        return images, record
+        return (images, record) if is_whole else None
 
     @contextlib.contextmanager
     def writing(self, shape: tuple[int, int, int, int]) -> Iterator[tuple[IO[bytes], Record]]:
