@@ -142,18 +142,27 @@ def test_a_launchers_variable_that_is_no_number_means_nothing(
     assert distributed.size() == 1
 
 
-def test_on_a_mac_the_library_of_open_mpi_lies_beside_its_mpirun(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("system", "files", "taken"),
+    [
+        ("Darwin", ["libmpi.dylib"], "libmpi.dylib"),  # Homebrew
+        ("Linux", ["libmpi.so", "libmpi.so.40"], "libmpi.so.40"),  # pip
+        ("Linux", ["libmpi.so"], "libmpi.so"),
+    ],
+)
+def test_the_library_of_open_mpi_lies_beside_its_mpirun(
+    system: str, files: list[str], taken: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(distributed.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(distributed.platform, "system", lambda: system)
     monkeypatch.setattr(distributed, "find_library", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert distributed._mpi_library() == "libmpi.dylib"
+    assert distributed._mpi_library() == files[0]
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib").mkdir()
     (tmp_path / "bin/mpirun").touch(mode=0o755)
-    (tmp_path / "lib/libmpi.dylib").touch()
-    assert distributed._mpi_library() == str(tmp_path / "lib/libmpi.dylib")
+    for name in files:
+        (tmp_path / "lib" / name).touch()
+    assert distributed._mpi_library() == str(tmp_path / "lib" / taken)
 
 
 @in_two_processes

