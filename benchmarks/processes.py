@@ -20,7 +20,7 @@ from pathlib import Path
 import record
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 100"
+OPTIONS = "--cpu --dataset digits --image_size 28 28 --batchsize 256 --epochs 25"
 ROUNDS = 2
 LAUNCH = shutil.which("mlx.launch", path=Path(sys.executable).parent) or "mlx.launch"
 WAYS = {
