@@ -51,7 +51,8 @@ class Model:
 
     Examples
     --------
-    >>> model = load("pretrained/gmvae_digits_K10_dims_0008.npz")
+    >>> import mlx_gmvae as mg
+    >>> model = mg.load("pretrained/gmvae_digits_K10_dims_0008.npz")
     >>> images = np.zeros((3, 28, 28), np.uint8)
     >>> model.encode(images).shape, model.responsibilities(images).shape
     ((3, 8), (3, 10))
