@@ -58,7 +58,7 @@ from .checks import (
 )
 from .division import divide, training_part
 from .earlier_states import from_0_2
-from .epoch_order import BatchReader, epoch_order, rows_of_steps
+from .epoch_batches import BatchReader, epoch_order, split_into_steps
 from .objective import Objective
 from .optimizer import Adam
 from .schedule import learning_rate, step_weights
@@ -309,7 +309,7 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, self.epoch])
         order, partners = epoch_order(self.rows, self.graph, rng)
         both = (order, partners) if self.objective.pairs else (order,)
-        return rows_of_steps(both, self.batchsize, range(self.step, self.steps_per_epoch))
+        return split_into_steps(both, self.batchsize, range(self.step, self.steps_per_epoch))
 
     def _epochs_done(self) -> float:
         return self.epoch + self.step / self.steps_per_epoch

@@ -25,7 +25,7 @@ def epoch_order(
     return rows[order], rows[partners]
 
 
-def rows_of_steps(
+def split_into_steps(
     orders: tuple[np.ndarray, ...], batchsize: int, steps: Iterable[int]
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield the part of each order for each step; with several processes, that of this process."""
